@@ -1,0 +1,1 @@
+"""From files or seeds to training batches; no TensorFlow anywhere."""

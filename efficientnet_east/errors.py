@@ -1,0 +1,19 @@
+"""The one error that users see: a single line, exit code 2, no traceback."""
+
+
+class UserError(Exception):
+    """Something the user gave cannot be used.
+
+    Args:
+      where: the file, `file:line`, configuration field or option at fault.
+      problem: what is wrong with it, with the value found.
+      expected: what would have been right.
+    """
+
+    def __init__(self, where: object, problem: str, expected: str) -> None:
+        super().__init__(f"{where}: {problem}; expected {expected}".replace("\n", " "))
+        self.where, self.problem, self.expected = str(where), problem, expected
+
+    def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
+        """Three arguments, so that the error survives the way out of a worker process."""
+        return UserError, (self.where, self.problem, self.expected)

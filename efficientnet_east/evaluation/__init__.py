@@ -1,0 +1,1 @@
+"""The ICDAR protocol, and running a detector through it."""

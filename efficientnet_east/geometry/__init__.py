@@ -1,0 +1,1 @@
+"""Quadrilaterals, label maps and their inverse, non-maximum suppression: NumPy only."""

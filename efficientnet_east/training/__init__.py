@@ -1,0 +1,1 @@
+"""The training recipe: step, loop, schedule, checkpoints, summaries."""
