@@ -1,0 +1,67 @@
+"""tf-slim 1.1.0 on today's TensorFlow: the only file that asks which TensorFlow this is.
+
+tf-slim was last released in 2020 and reaches for private TensorFlow names that have moved or gone.
+Importing this module puts them back, in tf-slim's view and nowhere else:
+
+* `slim.batch_norm` builds its layer from `tf_keras.legacy_tf_layers`, which today's tf-keras wheel keeps
+  under `tf_keras.src` (TensorFlow 2.16 and later);
+* `tf_slim.layers.utils` reads `ops.Tensor`, gone since TensorFlow 2.15;
+* `control_flow_ops` has lost `cond`, `while_loop` and others, which layers, losses and metrics call.
+
+An EAST fork needs one line before its own `import tf_slim as slim`:
+
+    import efficientnet_east.compat
+
+No graph or eager mode is chosen here and no other TensorFlow behaviour changes.
+"""
+
+import importlib.util
+import sys
+import types
+from collections.abc import Mapping
+
+import tensorflow.compat.v1 as tf
+from tensorflow.python.layers import normalization as _normalization
+from tensorflow.python.util import lazy_loader as _lazy_loader
+
+_LEGACY_LAYER = "tf_keras.legacy_tf_layers.normalization"
+_MOVED_LAYER = "tf_keras.src.legacy_tf_layers.normalization"
+
+
+def _mend_batch_norm() -> None:
+    """Point TensorFlow's lazily loaded batch-norm layer at where tf-keras keeps it (still lazily)."""
+    loader = getattr(_normalization, "normalization", None)
+    # A LazyLoader that has loaded is replaced by the real module; one that has not bears the wrong name.
+    if not isinstance(loader, _lazy_loader.LazyLoader) or getattr(loader, "__name__", "") != _LEGACY_LAYER:
+        return
+    if importlib.util.find_spec("tf_keras") is None:
+        raise ImportError(
+            f"tf-slim's batch_norm needs tf-keras beside TensorFlow {tf.__version__}: "
+            f"pip install 'tf-keras~={'.'.join(tf.__version__.split('.')[:2])}.0'"
+        )
+    _normalization.normalization = _lazy_loader.LazyLoader("normalization", vars(_normalization), _MOVED_LAYER)
+
+
+def _mend_slim_names() -> None:
+    """Give tf-slim's modules the names they look for; TensorFlow's own modules stay untouched."""
+    moved = {"cond": tf.cond, "while_loop": tf.while_loop, "case": tf.case, "Assert": tf.Assert}
+    for name, module in list(sys.modules.items()):
+        if name.startswith("tf_slim.") and hasattr(module, "control_flow_ops"):
+            _fill(module, "control_flow_ops", moved)
+    _fill(sys.modules["tf_slim.layers.utils"], "ops", {"Tensor": tf.Tensor})
+
+
+def _fill(module: types.ModuleType, attribute: str, names: Mapping[str, object]) -> None:
+    """Replace `module.attribute`, a TensorFlow module, by a view of it that has `names` as well."""
+    original = getattr(module, attribute)
+    missing = {name: value for name, value in names.items() if not hasattr(original, name)}
+    if missing:
+        setattr(module, attribute, types.SimpleNamespace(**vars(original) | missing))
+
+
+_mend_batch_norm()
+import tf_slim as slim  # noqa: E402  (must see the mended layer)
+
+_mend_slim_names()
+
+__all__ = ["slim", "tf"]

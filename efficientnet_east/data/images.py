@@ -1,0 +1,169 @@
+"""Image files in and out: any file that a viewer opens becomes plain RGB, anything else one clear error."""
+
+from __future__ import annotations
+
+import io
+import os
+import secrets
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from efficientnet_east.errors import UserError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
+
+# Only these decoders ever see a foreign file; Pillow also knows formats that run other programs (EPS).
+_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
+_EXPECTED = "a whole JPEG, PNG, BMP, WebP, TIFF or GIF image"
+# Below Pillow's own warning (89 478 485), so that an accepted image never prints one.
+MAX_PIXELS = 80_000_000
+
+_ORIENTATION_TAG = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def read_image(source: str | os.PathLike[str] | bytes, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Reads an image as a viewer shows it.
+
+    The EXIF orientation is applied, transparency lies on white, of an animation the first frame
+    is taken. 16-bit values are scaled to 8 bits; floating-point images may be in [0, 1] or [0, 255].
+
+    Args:
+      source: a file, or the bytes of one.
+      max_pixels: width x height above which the image is refused before any of it is decoded.
+
+    Returns:
+      uint8 (height, width, 3), RGB, owned by the caller.
+
+    Raises:
+      UserError: the file is missing, empty, damaged, too large or not one of the known formats.
+    """
+    return _decode(source, max_pixels, draft=False)
+
+
+def check_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> None:
+    """Refuses what `read_image` would refuse, several times faster for a JPEG.
+
+    The whole file is read, so a truncated one is found; a JPEG is only decoded at an eighth of its size.
+
+    Args:
+      path: an image file.
+      max_pixels: width x height above which the image is refused.
+
+    Raises:
+      UserError: `read_image` would raise it too.
+    """
+    _decode(path, max_pixels, draft=True)
+
+
+def write_image(path: str | os.PathLike[str], rgb: np.ndarray) -> None:
+    """Writes an image; a reader sees the old file or the new one, never half of it.
+
+    Args:
+      path: the file to write; its suffix chooses the format. Missing folders are made.
+      rgb: uint8 (height, width, 3), RGB.
+
+    Raises:
+      UserError: the suffix is unknown or the file cannot be written.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in SUFFIXES:
+        raise UserError(path, f"the suffix {suffix!r} names no image format", f"one of {', '.join(SUFFIXES)}")
+    buffer = io.BytesIO()
+    Image.fromarray(rgb).save(buffer, Image.registered_extensions()[suffix], quality=95)
+    write_file(path, buffer.getvalue())
+
+
+def write_file(path: str | os.PathLike[str], data: bytes) -> None:
+    """Puts `data` in place of `path` in one move, so that a crash leaves the old file.
+
+    Args:
+      path: the file to write. Missing folders are made.
+      data: its new content.
+
+    Raises:
+      UserError: the folder or the file cannot be written.
+    """
+    path = Path(path)
+    partial = path.with_name(f".partial-{secrets.token_hex(8)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(partial, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise UserError(path, f"cannot be written ({error.strerror})", "a writable folder with space") from None
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _decode(source: str | os.PathLike[str] | bytes, max_pixels: int, *, draft: bool) -> np.ndarray:
+    where = "image" if isinstance(source, bytes) else source
+    try:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS) as image:
+            width, height = image.size
+            if width * height > max_pixels:
+                raise UserError(where, f"{width} x {height} pixels", f"at most {max_pixels} pixels")
+            if draft:
+                image.draft(None, (max(1, width // 8), max(1, height // 8)))
+            image.load()
+            # Read after the pixels: a PNG may carry it behind them, and Pillow turns a TIFF by itself.
+            turn = _UPRIGHT.get(_orientation(image))
+            pixels = _rgb(image)
+            return _array(pixels if turn is None else pixels.transpose(turn))
+    except UserError:
+        raise
+    # A damaged file makes Pillow raise almost anything: OSError, SyntaxError, struct.error, IndexError...
+    except Exception as error:
+        raise UserError(where, _problem(error), _EXPECTED) from None
+
+
+def _problem(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "does not exist"
+    if isinstance(error, UnidentifiedImageError):
+        return "is empty or not an image"
+    return f"cannot be read ({getattr(error, 'strerror', None) or error or type(error).__name__})"
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return image.getexif().get(_ORIENTATION_TAG, 1)
+    except Exception:  # Damaged EXIF data around sound pixels: viewers show those as they are.
+        return 1
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F" or image.mode.startswith("I"):
+        image = Image.fromarray(_eight_bits(np.asarray(image)))
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        image = Image.new("RGBA", layer.size, "white")
+        image.alpha_composite(layer)
+    return image.convert("RGB")
+
+
+def _array(image: Image.Image) -> np.ndarray:
+    # Several times faster than np.array(image), which makes Pillow pack the pixels more than once.
+    return np.frombuffer(bytearray(image.tobytes()), np.uint8).reshape(image.height, image.width, 3)
+
+
+def _eight_bits(values: np.ndarray) -> np.ndarray:
+    if values.dtype.kind == "f":
+        values = np.nan_to_num(values)
+        scaled = values * 255 if values.max() <= 1 else values
+    else:
+        scaled = values / 257
+    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)

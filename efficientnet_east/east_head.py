@@ -1,0 +1,111 @@
+"""EAST's U-shaped merge and its two outputs, the score map and the RBOX geometry map.
+
+Zhou et al., "EAST: An Efficient and Accurate Scene Text Detector", CVPR 2017, sections 3.2 and 3.3.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from efficientnet_east.backbones.efficientnet import conv_initializer
+from efficientnet_east.compat import slim, tf
+
+Tensor = Any
+
+MERGE_CHANNELS = (128, 64, 32, 32)  # after joining the maps at strides 16, 8, 4 and (optionally) 2
+FINAL_CHANNELS = 32
+RBOX_CHANNELS = 5  # top, right, bottom, left, angle
+# The first guesses, before anything is learned: text is rare, and boxes are about 20 pixels to every side.
+SCORE_PRIOR, DISTANCE_PRIOR = 0.05, 20.0
+
+
+def east_head(
+    features: Mapping[str, Tensor],
+    *,
+    is_training: bool | Tensor = True,
+    output_stride: int = 4,
+    text_scale: float = 512.0,
+    weight_decay: float = 1e-5,
+    bn_decay: float = 0.99,
+    reuse: bool | None = None,
+    scope: str = "feature_fusion",
+) -> tuple[Tensor, Tensor]:
+    """Merge the backbone's maps from coarse to fine and predict text from the finest.
+
+    In a graph that has not used the scope before, the outputs are the operations
+    `feature_fusion/Conv_7/Sigmoid` and `feature_fusion/concat_3`, as in the well-known frozen EAST graph.
+
+    Args:
+      features: the backbone's end points; `f5`, `f4`, `f3`, `f2` are read, and `f1` for output stride 2.
+        Heights and widths double from each to the next, so the image's sides are multiples of 32.
+      is_training: whether batch norm uses the batch's statistics.
+      output_stride: 4, or 2 for twice the resolution at about twice the cost of the head.
+      text_scale: the largest distance that the geometry can express, in pixels.
+      weight_decay: L2 factor for the kernels.
+      bn_decay: of the moving statistics.
+      reuse: as in `tf.variable_scope`.
+      scope: the variable scope.
+
+    Returns:
+      score float32 (batch, height / output_stride, width / output_stride, 1) in (0, 1), and geometry
+      (..., 5): distances to the top, right, bottom and left edge in pixels of the image, then the angle in
+      radians in (-pi/4, pi/4), counter-clockwise on the screen.
+
+    Raises:
+      ValueError: another output stride.
+    """
+    if output_stride not in (2, 4):
+        raise ValueError(f"output_stride must be 2 or 4, received {output_stride}")
+    batch_norm = {"is_training": is_training, "decay": bn_decay, "epsilon": 1e-3, "scale": True}
+    with (
+        tf.variable_scope(scope, reuse=reuse),
+        slim.arg_scope(
+            [slim.conv2d],
+            weights_initializer=conv_initializer,
+            weights_regularizer=slim.l2_regularizer(weight_decay) if weight_decay else None,
+            padding="SAME",
+        ),
+    ):
+        with slim.arg_scope(
+            [slim.conv2d],
+            normalizer_fn=slim.batch_norm,
+            normalizer_params=batch_norm,
+            biases_initializer=None,
+            activation_fn=tf.nn.relu,
+        ):
+            merged = _merge(features, finest=int(math.log2(output_stride)))
+        return _outputs(merged, text_scale)
+
+
+def _merge(features: Mapping[str, Tensor], finest: int) -> Tensor:
+    """Walk from f5 down to f<finest>: double the resolution, join the finer map, mix."""
+    net = features["f5"]
+    for step, level in enumerate(range(4, finest - 1, -1)):
+        channels = MERGE_CHANNELS[step]
+        net = tf.concat([_unpool(net), features[f"f{level}"]], 3, name="concat" if step == 0 else f"concat_{step}")
+        net = slim.conv2d(net, channels, 1, scope=f"merge_f{level}_1x1")
+        net = slim.conv2d(net, channels, 3, scope=f"merge_f{level}_3x3")
+    return slim.conv2d(net, FINAL_CHANNELS, 3, scope="merge_final")
+
+
+def _unpool(net: Tensor) -> Tensor:
+    # The size is written as the input's own shape times two because OpenCV's importer knows that form only.
+    return tf.image.resize_bilinear(net, [tf.shape(net)[1] * 2, tf.shape(net)[2] * 2])
+
+
+def _outputs(net: Tensor, text_scale: float) -> tuple[Tensor, Tensor]:
+    with slim.arg_scope([slim.conv2d], normalizer_fn=None, activation_fn=tf.sigmoid):
+        score = slim.conv2d(net, 1, 1, biases_initializer=_prior(SCORE_PRIOR), scope="Conv_7")
+        distances = slim.conv2d(
+            net, 4, 1, biases_initializer=_prior(DISTANCE_PRIOR / text_scale), scope="Conv_8"
+        )
+        angle = slim.conv2d(net, 1, 1, biases_initializer=tf.zeros_initializer(), scope="Conv_9")
+    geometry = tf.concat([distances * text_scale, (angle - 0.5) * (0.5 * math.pi)], 3, name="concat_3")
+    return score, geometry
+
+
+def _prior(probability: float) -> Any:
+    """A bias that makes the sigmoid start at this value."""
+    return tf.constant_initializer(math.log(probability / (1.0 - probability)))

@@ -1,0 +1,274 @@
+r"""Quadrilaterals: the conventions of the whole package, and plain geometry on arrays of corners.
+
+Conventions, stated here and nowhere else::
+
+    (0, 0) ----> x (right, pixels)         p0 ___________ p1        corners clockwise on the screen,
+      |                                      |   text    |          first the text's own top-left
+      v                                    p3 ----------- p2
+      y (down, pixels)
+
+A corner is (x, y). Pixel centres lie at integers, as in OpenCV: the top-left pixel's centre is (0, 0).
+Quads are arrays (n, 4, 2). `area` is positive for quads that run clockwise on the screen.
+
+The angle of a rectangle is in radians, positive counter-clockwise on the screen (text that rises to the
+right), and in (-pi/4, pi/4], so that its "right" is the more horizontal one of its axes::
+
+              _- p1
+         _--    \           u = (cos angle, -sin angle)   along the text, from p0 to p1
+    p0 -    text \          v = (sin angle,  cos angle)   across the text, from p0 to p3
+      \         _- p2
+       \   _--              drawn: angle = +25 degrees
+       p3 -
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+# Every pair of corners: the least rectangle lies along a side of the convex hull, and each is one of these.
+_STARTS, _ENDS = np.triu_indices(4, k=1)
+
+
+def area(quads: np.ndarray) -> np.ndarray:
+    """Signed area: positive where the corners run clockwise on the screen.
+
+    Args:
+      quads: (..., k, 2) polygons of k corners, pixels.
+
+    Returns:
+      float64 (...), square pixels. For a self-crossing quad the lobes cancel out.
+    """
+    corners = np.asarray(quads, np.float64)
+    corners = corners - corners[..., :1, :]  # far from the origin the products would lose digits
+    x, y = corners[..., 0], corners[..., 1]
+    return 0.5 * (x * np.roll(y, -1, axis=-1) - np.roll(x, -1, axis=-1) * y).sum(axis=-1)
+
+
+def clockwise(quads: np.ndarray) -> np.ndarray:
+    """Quads that all run clockwise on the screen; the first corner of each stays the first.
+
+    Args:
+      quads: (n, 4, 2), pixels.
+
+    Returns:
+      (n, 4, 2) of the same dtype.
+    """
+    return np.where(area(quads)[:, None, None] < 0, quads[:, [0, 3, 2, 1]], quads)
+
+
+def transform(quads: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Quads under an affine or projective map.
+
+    Args:
+      quads: (n, 4, 2), pixels.
+      matrix: (2, 3) or (3, 3), acting on columns (x, y, 1) as OpenCV's warps do.
+
+    Returns:
+      float32 (n, 4, 2).
+    """
+    matrix = np.asarray(matrix, np.float64)
+    moved = quads @ matrix[:, :2].T + matrix[:, 2]
+    if len(matrix) == 3:
+        moved = moved[..., :2] / moved[..., 2:]
+    return moved.astype(np.float32)
+
+
+def axes(angles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The unit vectors u (to the text's right) and v (to its bottom) of the drawing above.
+
+    Args:
+      angles: (...), radians.
+
+    Returns:
+      u and v, each (..., 2).
+    """
+    cos, sin = np.cos(angles), np.sin(angles)
+    return np.stack([cos, -sin], axis=-1), np.stack([sin, cos], axis=-1)
+
+
+def rectangle(point: np.ndarray, distances: np.ndarray, angles: np.ndarray) -> np.ndarray:
+    """The rectangles whose sides lie at given distances from a point.
+
+    Args:
+      point: (..., 2), pixels.
+      distances: (..., 4) from the point to the top, right, bottom and left side, pixels.
+      angles: (...), radians.
+
+    Returns:
+      (..., 4, 2), clockwise from the rectangle's own top-left.
+    """
+    u, v = (axis[..., None, :] for axis in axes(angles))
+    top, right, bottom, left = np.moveaxis(distances[..., None], -2, 0)
+    along = np.stack([-left, right, right, -left], axis=-2)
+    across = np.stack([-top, -top, bottom, bottom], axis=-2)
+    return point[..., None, :] + along * u + across * v
+
+
+def min_area_rectangle(quads: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rectangle of least area around a quad.
+
+    Args:
+      quads: (..., 4, 2), one quad or many, pixels.
+
+    Returns:
+      corners: float64 (..., 4, 2), clockwise from the rectangle's own top-left: turned by -angle, its sides
+        are parallel to the axes and that corner is the top-left one.
+      angles: float64 (...), radians in (-pi/4, pi/4].
+    """
+    quads = np.asarray(quads, np.float64)
+    side = quads[..., _ENDS, :] - quads[..., _STARTS, :]
+    angles = np.arctan2(-side[..., 1], side[..., 0])
+    angles -= np.pi / 2 * np.ceil(angles / (np.pi / 2) - 0.5)
+    u, v = axes(angles)
+    along, across = quads @ np.moveaxis(u, -1, -2), quads @ np.moveaxis(v, -1, -2)
+    extents = np.stack([across.min(-2), along.max(-2), across.max(-2), along.min(-2)], axis=-1)
+    top, right, bottom, left = np.moveaxis(extents, -1, 0)
+    best = np.argmin((right - left) * (bottom - top), axis=-1)[..., None]
+    angles = np.take_along_axis(angles, best, axis=-1)[..., 0]
+    extents = np.take_along_axis(extents, best[..., None], axis=-2)[..., 0, :]
+    return rectangle(np.zeros_like(quads[..., 0, :]), extents * (-1, 1, 1, -1), angles), angles
+
+
+def shrink(quads: np.ndarray, ratio: float = 0.3) -> np.ndarray:
+    """Quads with every corner moved inwards, the two longer sides of each first (EAST, section 3.3.1).
+
+    Args:
+      quads: (n, 4, 2), pixels, in either direction.
+      ratio: a corner moves along each of its sides by this share of the shorter one, 0 to 0.5.
+
+    Returns:
+      float64 (n, 4, 2).
+    """
+    quads = np.asarray(quads, np.float64)
+    lengths = np.linalg.norm(np.roll(quads, -1, axis=1) - quads, axis=2)
+    upright = (lengths[:, 0] + lengths[:, 2] < lengths[:, 1] + lengths[:, 3])[:, None]
+    steps = ratio * np.minimum(lengths, np.roll(lengths, 1, axis=1))
+    # Turned by one corner where needed, so that sides 0-1 and 2-3 are the longer pair in every quad.
+    quads = np.where(upright[..., None], np.roll(quads, -1, axis=1), quads)
+    steps = np.where(upright, np.roll(steps, -1, axis=1), steps)
+    quads = _shorten(quads, steps, [0, 2], [1, 3])
+    quads = _shorten(quads, steps, [1, 3], [2, 0])
+    return np.where(upright[..., None], np.roll(quads, 1, axis=1), quads)
+
+
+def _shorten(quads: np.ndarray, steps: np.ndarray, starts: list[int], ends: list[int]) -> np.ndarray:
+    """Move both ends of the named sides towards each other, at most until they meet."""
+    side = quads[:, ends] - quads[:, starts]
+    length = np.maximum(np.linalg.norm(side, axis=2), np.finfo(np.float64).tiny)
+    quads = quads.copy()
+    quads[:, starts] += side * np.minimum(steps[:, starts] / length, 0.5)[..., None]
+    quads[:, ends] -= side * np.minimum(steps[:, ends] / length, 0.5)[..., None]
+    return quads
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> float:
+    """Intersection over union of two quads of any form; see `iou_matrix`.
+
+    Args:
+      a: (4, 2), pixels.
+      b: (4, 2), pixels.
+
+    Returns:
+      A share in [0, 1].
+    """
+    return float(iou_matrix(np.asarray(a)[None], np.asarray(b)[None])[0, 0])
+
+
+def iou_matrix(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Intersection over union of every quad in `a` with every quad in `b`.
+
+    Args:
+      a: (n, 4, 2), pixels, in either direction. Self-crossing quads count as the area of all their lobes.
+      b: (m, 4, 2), likewise.
+
+    Returns:
+      float64 (n, m) in [0, 1]; 0 for a pair without area.
+    """
+    common, a_areas, b_areas = intersection_matrix(a, b)
+    union = a_areas[:, None] + b_areas[None] - common
+    return np.divide(common, union, out=np.zeros_like(common), where=union > 0).clip(0, 1)
+
+
+def intersection_matrix(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Common area of every quad in `a` with every quad in `b`, and their own areas.
+
+    Args:
+      a: (n, 4, 2), pixels, of any form and direction.
+      b: (m, 4, 2), likewise.
+
+    Returns:
+      Square pixels, float64: common (n, m), areas of a (n,), areas of b (m,).
+    """
+    a, b = (clockwise(np.asarray(quads, np.float64).reshape(-1, 4, 2)) for quads in (a, b))
+    common = np.zeros((len(a), len(b)))
+    rows, columns = np.nonzero(_boxes_meet(a, b))
+    crooked = ~(_is_convex(a)[rows] & _is_convex(b)[columns])
+    plain_rows, plain_columns = rows[~crooked], columns[~crooked]
+    common[plain_rows, plain_columns] = convex_intersection(a[plain_rows], b[plain_columns])
+    for row, column in zip(rows[crooked], columns[crooked], strict=True):
+        common[row, column] = _polygon(a[row]).intersection(_polygon(b[column])).area
+    return common, _unsigned_areas(a), _unsigned_areas(b)
+
+
+def convex_intersection(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Common area of pairs of convex quads, by Sutherland and Hodgman's clipping, all pairs at once.
+
+    Args:
+      a: (k, 4, 2), convex, clockwise on the screen.
+      b: (k, 4, 2), likewise; pair i is a[i] and b[i].
+
+    Returns:
+      float64 (k,), square pixels.
+    """
+    polygons = a
+    for start, end in zip(np.moveaxis(b, 1, 0), np.moveaxis(np.roll(b, -1, axis=1), 1, 0), strict=True):
+        polygons = _clip(polygons, start, end - start)
+    return np.abs(area(polygons))
+
+
+def _clip(polygons: np.ndarray, start: np.ndarray, side: np.ndarray) -> np.ndarray:
+    """Cut off what lies to the left of a directed line; `polygons` (k, c, 2), `start` and `side` (k, 2)."""
+    if not polygons.size:
+        return polygons
+    offset = polygons - start[:, None]
+    depth = side[:, None, 0] * offset[..., 1] - side[:, None, 1] * offset[..., 0]
+    following, next_depth = np.roll(polygons, -1, axis=1), np.roll(depth, -1, axis=1)
+    inside = depth >= 0
+    crossed = inside != np.roll(inside, -1, axis=1)
+    share = np.divide(depth, depth - next_depth, out=np.zeros_like(depth), where=crossed)
+    points = np.stack([polygons, polygons + share[..., None] * (following - polygons)], axis=2)
+    points = points.reshape(len(points), -1, 2)
+    kept = np.stack([inside, crossed], axis=2).reshape(len(points), -1)
+    # Kept points first, in their order; the last of them fills the places left over, which adds no area.
+    order, count = np.argsort(~kept, axis=1, kind="stable"), kept.sum(axis=1, keepdims=True)
+    place = np.minimum(np.arange(max(1, count.max())), np.maximum(count - 1, 0))
+    return np.take_along_axis(points, np.take_along_axis(order, place, axis=1)[..., None], axis=1)
+
+
+def _boxes_meet(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Bool (n, m): whether the upright bounding boxes of two quads share more than a border."""
+    low = np.maximum(a.min(axis=1)[:, None], b.min(axis=1)[None])
+    high = np.minimum(a.max(axis=1)[:, None], b.max(axis=1)[None])
+    return np.all(low < high, axis=2)
+
+
+def _is_convex(quads: np.ndarray) -> np.ndarray:
+    """Bool (n,): four turns to the same side (four corners cannot wind around twice)."""
+    side = np.roll(quads, -1, axis=1) - quads
+    following = np.roll(side, -1, axis=1)
+    turns = side[..., 0] * following[..., 1] - side[..., 1] * following[..., 0]
+    return np.all(turns >= 0, axis=1) | np.all(turns <= 0, axis=1)
+
+
+def _unsigned_areas(quads: np.ndarray) -> np.ndarray:
+    areas = np.abs(area(quads))
+    for crooked in np.flatnonzero(~_is_convex(quads)):
+        areas[crooked] = _polygon(quads[crooked]).area
+    return areas
+
+
+def _polygon(quad: np.ndarray):  # type: ignore[no-untyped-def]  # shapely has no annotations
+    """A valid shapely geometry that covers what the quad encloses, lobe by lobe."""
+    import shapely  # only crooked quads need it, and detection makes none
+
+    return shapely.make_valid(shapely.Polygon(quad))

@@ -1,0 +1,118 @@
+"""EAST's losses: dice or balanced cross-entropy on the score, -log IoU and angle on the RBOX geometry.
+
+Zhou et al. 2017, section 3.4. Unlike some public versions the geometry terms are averaged over the positive
+cells, so that they do not grow with the share of text in a crop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from efficientnet_east.compat import tf
+
+Tensor = Any
+
+# In cells. Keeps the dice loss defined without text, and its slope against false alarms there worth having.
+DICE_SMOOTHING = 100.0
+
+
+def dice_loss(score: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
+    """One minus the (smoothed) dice coefficient over the whole batch (Milletari et al. 2016).
+
+    Args:
+      score: float32 (batch, h, w, 1) in [0, 1], predicted.
+      truth: the same shape, 1 on text.
+      mask: the same shape, 0 where nothing is to be learned.
+
+    Returns:
+      A scalar in [0, 1). In a batch without text it is the smoothed share of false alarms.
+    """
+    overlap = tf.reduce_sum(score * truth * mask)
+    total = tf.reduce_sum(score * mask) + tf.reduce_sum(truth * mask)
+    return 1.0 - (2.0 * overlap + DICE_SMOOTHING) / (total + DICE_SMOOTHING)
+
+
+def balanced_cross_entropy(score: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
+    """Cross-entropy in which text and background weigh the same (Zhou et al. 2017, equation 4).
+
+    Args:
+      score: float32 (batch, h, w, 1) in [0, 1], predicted.
+      truth: the same shape, 1 on text.
+      mask: the same shape, 0 where nothing is to be learned.
+
+    Returns:
+      A scalar; in a batch without text the mean over the background.
+    """
+    score = tf.clip_by_value(score, 1e-6, 1.0 - 1e-6)
+    positive, negative = truth * mask, (1.0 - truth) * mask
+    on_text = _mean(-tf.log(score), positive)
+    on_background = _mean(-tf.log(1.0 - score), negative)
+    return 0.5 * (on_text + on_background)
+
+
+SCORE_LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "dice": dice_loss,
+    "balanced_cross_entropy": balanced_cross_entropy,
+}
+
+
+def rbox_losses(geometry: Tensor, truth: Tensor, positive: Tensor) -> tuple[Tensor, Tensor]:
+    """-log IoU of the boxes as if they had the same angle, and 1 - cos of the angle's error.
+
+    Args:
+      geometry: float32 (batch, h, w, 5), predicted: top, right, bottom, left in pixels, angle in radians.
+      truth: the same shape.
+      positive: (batch, h, w, 1), 1 on the cells that count.
+
+    Returns:
+      Two scalars, each averaged over the positive cells and 0 if there are none.
+    """
+    top, right, bottom, left, angle = tf.split(geometry, 5, axis=3)
+    true_top, true_right, true_bottom, true_left, true_angle = tf.split(truth, 5, axis=3)
+    height = tf.minimum(top, true_top) + tf.minimum(bottom, true_bottom)
+    width = tf.minimum(left, true_left) + tf.minimum(right, true_right)
+    intersection = height * width
+    union = (top + bottom) * (left + right) + (true_top + true_bottom) * (true_left + true_right) - intersection
+    # One square pixel on both sides keeps the logarithm finite where a box is empty.
+    iou = _mean(tf.log(union + 1.0) - tf.log(intersection + 1.0), positive)
+    return iou, _mean(1.0 - tf.cos(angle - true_angle), positive)
+
+
+def east_losses(
+    score: Tensor,
+    geometry: Tensor,
+    true_score: Tensor,
+    true_geometry: Tensor,
+    mask: Tensor,
+    *,
+    score_loss: str = "dice",
+    score_weight: float = 1.0,
+    iou_weight: float = 1.0,
+    angle_weight: float = 10.0,
+) -> dict[str, Tensor]:
+    """Combine the losses of an RBOX detector.
+
+    Args:
+      score: float32 (batch, h, w, 1), predicted.
+      geometry: float32 (batch, h, w, 5), predicted.
+      true_score: (batch, h, w, 1), 1 on text.
+      true_geometry: (batch, h, w, 5), read where `true_score` and `mask` are 1.
+      mask: (batch, h, w, 1), 0 on ignored text.
+      score_loss: a key of `SCORE_LOSSES`.
+      score_weight: of the score loss.
+      iou_weight: of -log IoU.
+      angle_weight: of the angle loss.
+
+    Returns:
+      Scalars `score`, `iou`, `angle` (unweighted) and `model`, their weighted sum.
+    """
+    score_term = SCORE_LOSSES[score_loss](score, true_score, mask)
+    iou, angle = rbox_losses(geometry, true_geometry, true_score * mask)
+    total = score_weight * score_term + iou_weight * iou + angle_weight * angle
+    return {"score": score_term, "iou": iou, "angle": angle, "model": total}
+
+
+def _mean(values: Tensor, weights: Tensor) -> Tensor:
+    """Weighted mean, 0 where all weights are 0."""
+    return tf.reduce_sum(values * weights) / tf.maximum(tf.reduce_sum(weights), 1.0)
