@@ -1,0 +1,270 @@
+"""Samples to training batches, deterministic and without end, through Grain.
+
+The stream of batches is a function of the sources, the seed, the batch size and the options. The number
+of workers does not enter, and batch k is computed from k alone: a run resumes with `start=k`, nothing is
+replayed, and one integer in a checkpoint is the whole position.
+
+Errors cross from the workers as values inside a batch, not as exceptions: an exception that cannot be
+pickled, or one that is no `Exception`, would leave Grain's consumer waiting for ever.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+from absl import logging as absl_logging
+
+from efficientnet_east.data.augment import Augmentation, augment
+from efficientnet_east.errors import UserError
+from efficientnet_east.geometry.maps import encode
+from efficientnet_east.structures import Sample
+
+# Grain warns at import that JAX is absent, which is no news here.
+absl_logging.get_absl_logger().addFilter(lambda record: "jax profiler" not in record.getMessage())
+
+import grain  # noqa: E402
+
+# A source with more broken images than this in a row is not repaired by skipping them.
+_MOST_SKIPPED = 64
+
+
+class Source(Protocol):
+    """A sequence of samples; picklable where worker processes read it."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Sample: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelOptions:
+    """How texts become maps; the meaning is given at `geometry.maps.encode`."""
+
+    stride: int = 4
+    shrink: float = 0.3
+    min_side: float = 0.0
+    ring: bool = False
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Batch:
+    """One training batch of b crops of s x s pixels.
+
+    Attributes:
+      images: uint8 (b, s, s, 3), RGB.
+      score: float32 (b, s / stride, s / stride, 1), 1 inside the shrunk texts.
+      geometry: float32 (b, s / stride, s / stride, 5): top, right, bottom, left, angle.
+      mask: float32 (b, s / stride, s / stride, 1), 0 where the loss must not look.
+      names: the b image names.
+    """
+
+    images: np.ndarray
+    score: np.ndarray
+    geometry: np.ndarray
+    mask: np.ndarray
+    names: tuple[str, ...]
+
+
+class Batches(Iterator[Batch]):
+    """The stream that `batches` returns: an iterator to be closed, or used in a `with` statement.
+
+    Attributes:
+      position: index of the next batch, counted from the very first one; what a checkpoint keeps.
+    """
+
+    def __init__(self, iterator: Any, start: int, on_bad: Callable[[UserError], None] | None) -> None:
+        self._iterator, self.position = iterator, start
+        self._on_bad = on_bad
+        self._reported: set[str] = set()
+
+    def __next__(self) -> Batch:
+        """Returns the next batch.
+
+        Raises:
+          UserError: an image cannot be used, or a worker process died. The stream is closed then.
+        """
+        try:
+            parts = next(self._iterator)
+            if parts["error"] is not None:
+                raise parts["error"]
+        except Exception as error:
+            self.close()
+            if "Worker process was terminated" in str(error):
+                raise UserError("data workers", str(error).split(". ")[0],
+                                "enough memory and room in /dev/shm for them; try fewer workers") from error
+            raise
+        self._report(parts["skipped"])
+        self.position += 1
+        # Copied out of Grain's shared memory, which must be gone before the interpreter ends.
+        arrays = (np.array(parts[name]) for name in ("images", "score", "geometry", "mask"))
+        return Batch(*arrays, names=tuple(parts["names"]))
+
+    def close(self) -> None:
+        """Ends threads and worker processes; may be called twice."""
+        self._iterator.close()
+
+    def __enter__(self) -> Batches:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self.close()
+
+    def _report(self, skipped: Sequence[UserError]) -> None:
+        for error in skipped:
+            if self._on_bad is not None and str(error) not in self._reported:
+                self._reported.add(str(error))
+                self._on_bad(error)
+
+
+def batches(source: Source | Sequence[Source], *, batch_size: int, seed: int, augmentation: Augmentation,
+            labels: LabelOptions, workers: int = 0, start: int = 0, weights: Sequence[float] | None = None,
+            on_bad: Callable[[UserError], None] | None = None, buffer: int = 2) -> Batches:
+    """Opens an endless stream of shuffled, augmented, labelled batches.
+
+    Each epoch of a source is a new permutation; batches run on across epochs, so a source may be smaller
+    than a batch. Call `close()` at the end or use `with`.
+
+    Args:
+      source: a sequence of Samples, or, with `weights`, several of them.
+      batch_size: crops in a batch.
+      seed: of the order and of every crop; 0 or more.
+      augmentation: what a crop may look like.
+      labels: how the texts become maps.
+      workers: processes that prepare batches; 0 prepares them in one thread of this process.
+      start: index of the first batch wanted.
+      weights: of several sources: their relative shares of the stream, each more than 0.
+      on_bad: called once for each distinct UserError that a sample raises; the sample's place is then
+        taken by the next good one of its source, and all others keep theirs. None raises the error.
+      buffer: batches kept ready, by each worker where there are workers.
+
+    Returns:
+      An iterator of Batch.
+
+    Raises:
+      UserError: an argument is out of range, or a source is empty.
+    """
+    sources = [source] if weights is None else list(source)  # type: ignore[arg-type]
+    _check(sources, weights, batch_size=batch_size, workers=workers, start=start, seed=seed, buffer=buffer)
+    load = functools.partial(_load, sources=sources, augmentation=augmentation, labels=labels,
+                             skip=on_bad is not None)
+    stream = _positions(sources, weights, seed).random_map(load, seed=_seed(seed, len(sources)))
+    stream = stream.batch(batch_size, batch_fn=_stack).slice(slice(start, None))
+    # Every item is a whole batch already: no threads of Grain's own inside a process.
+    ready = stream.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
+    if workers:
+        processes = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=buffer)
+        ready = ready.mp_prefetch(processes, worker_init_fn=_prepare_worker)
+    else:
+        ready = grain.experimental.ThreadPrefetchIterDataset(ready, prefetch_buffer_size=buffer)
+    return Batches(iter(ready), start, on_bad)
+
+
+def _positions(sources: Sequence[Source], weights: Sequence[float] | None, seed: int) -> grain.MapDataset:
+    """The endless order: pairs (source, index in it)."""
+    orders = []
+    for number, source in enumerate(sources):
+        order = grain.MapDataset.range(len(source)).shuffle(seed=_seed(seed, number)).repeat()
+        orders.append(order.map(functools.partial(_pair, number)))
+    return orders[0] if weights is None else grain.MapDataset.mix(orders, weights)
+
+
+def _pair(number: int, index: int) -> tuple[int, int]:
+    return number, index
+
+
+def _seed(seed: int, purpose: int) -> int:
+    """One 32-bit seed for each purpose; nearby seeds share nothing."""
+    return int(np.random.SeedSequence([seed, purpose]).generate_state(1)[0])
+
+
+def _load(position: tuple[int, int], rng: np.random.Generator, *, sources: Sequence[Source],
+          augmentation: Augmentation, labels: LabelOptions, skip: bool) -> dict[str, Any]:
+    """One crop with its maps, or the error that stands in for it."""
+    number, index = position
+    try:
+        sample, skipped = _read(sources[number], index, skip)
+        crop = augment(sample, rng, augmentation)
+        maps = encode(crop.truth.quads, crop.truth.ignore, crop.image.shape[:2], **dataclasses.asdict(labels))
+    except BaseException as error:
+        return {"error": _portable(error)}
+    return {"images": crop.image, "score": maps.score[..., None], "geometry": maps.geometry,
+            "mask": maps.mask[..., None], "names": crop.name, "skipped": skipped, "error": None}
+
+
+def _read(source: Source, index: int, skip: bool) -> tuple[Sample, list[UserError]]:
+    """The sample, or the next good one of the source with the errors on the way to it."""
+    skipped: list[UserError] = []
+    for step in range(min(len(source), _MOST_SKIPPED)):
+        try:
+            return source[(index + step) % len(source)], skipped
+        except UserError as error:
+            if not skip:
+                raise
+            skipped.append(error)
+    raise UserError(skipped[0].where, f"{skipped[0].problem}, and {len(skipped) - 1} more images after it "
+                    "cannot be used either", "at least some good images")
+
+
+def _portable(error: BaseException) -> Exception:
+    """The error itself where it survives pickling, else its text."""
+    if not isinstance(error, Exception):
+        return RuntimeError(f"{type(error).__name__} while a sample was prepared: {error}")
+    where = "".join(traceback.format_exception(error))
+    if not isinstance(error, UserError):
+        error.add_note(f"While a sample was prepared:\n{where}")
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301
+    except Exception:
+        return RuntimeError(where)
+    return error
+
+
+def _stack(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The items of one batch as arrays; of several errors, the first."""
+    for item in items:
+        if item["error"] is not None:
+            return {"error": item["error"]}
+    batch: dict[str, Any] = {name: np.stack([item[name] for item in items])
+                             for name in ("images", "score", "geometry", "mask")}
+    batch["names"] = [item["names"] for item in items]
+    batch["skipped"] = [error for item in items for error in item["skipped"]]
+    return {**batch, "error": None}
+
+
+def _prepare_worker(index: int, count: int) -> None:
+    """Runs first in a worker process."""
+    cv2.setNumThreads(1)  # the workers are the parallelism
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then closes us
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A parent that is killed cannot tell its workers to stop."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _check(sources: Sequence[Source], weights: Sequence[float] | None, **numbers: int) -> None:
+    for name, least in (("batch_size", 1), ("workers", 0), ("start", 0), ("seed", 0), ("buffer", 1)):
+        if numbers[name] < least:
+            raise UserError(name, f"is {numbers[name]}", f"{least} or more")
+    if weights is not None and (len(weights) != len(sources) or not all(weight > 0 for weight in weights)):
+        raise UserError("weights", f"are {list(weights)}", f"{len(sources)} numbers above 0")
+    for source in sources:
+        if len(source) == 0:
+            raise UserError("data", "a source holds no images", "at least one image")
