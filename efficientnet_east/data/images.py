@@ -104,15 +104,16 @@ def write_file(path: str | os.PathLike[str], data: bytes) -> None:
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
-        raise UserError(path, f"cannot be written ({error.strerror})", "a writable folder with space") from None
+        problem = f"cannot be written ({error.strerror})"
+        raise UserError(path, problem, "a writable folder with free space") from None
     finally:
         partial.unlink(missing_ok=True)
 
 
 def _decode(source: str | os.PathLike[str] | bytes, max_pixels: int, *, draft: bool) -> np.ndarray:
-    where = "image" if isinstance(source, bytes) else source
+    where, file = ("image", io.BytesIO(source)) if isinstance(source, bytes) else (source, source)
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS) as image:
+        with Image.open(file, formats=_FORMATS) as image:
             width, height = image.size
             if width * height > max_pixels:
                 raise UserError(where, f"{width} x {height} pixels", f"at most {max_pixels} pixels")

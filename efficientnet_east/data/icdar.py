@@ -1,0 +1,388 @@
+"""ICDAR data sets: folders of images with one text file of quadrilaterals each.
+
+A ground-truth line is `x1,y1,x2,y2,x3,y3,x4,y4,transcription`, where `###` marks a text that nobody can
+read; see https://rrc.cvc.uab.es/?ch=4&com=tasks. Files are only ever read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from efficientnet_east.data.images import SUFFIXES, check_image, read_image
+from efficientnet_east.errors import UserError
+from efficientnet_east.geometry.quads import area, clockwise
+from efficientnet_east.structures import Sample, Truth
+
+# Folder of images and folder of ground truth below the data folder; the first images found are taken,
+# at last those in the data folder itself.
+LAYOUTS = {
+    "train": (
+        ("ch4_training_images", "ch4_training_localization_transcription_gt"),
+        ("train_images", "train_gts"),
+        ("images", "gts"),
+    ),
+    "test": (
+        ("ch4_test_images", "Challenge4_Test_Task1_GT"),
+        ("test_images", "test_gts"),
+        ("images", "gts"),
+    ),
+}
+
+_ILLEGIBLE = ("###", "*")
+# ICDAR 2017 MLT writes the script between the corners and the transcription.
+_SCRIPT = re.compile("(?:Arabic|Latin|Chinese|Japanese|Korean|Bangla|Hindi|Symbols|Mixed|None),")
+_LINE = "x1,y1,x2,y2,x3,y3,x4,y4,transcription"
+_MAX_COORDINATE = 1e6
+# Also finds coordinates that somebody divided by the size of the image.
+_MIN_AREA = 1.0
+# Each corner with its two neighbours; two opposite ones of these triangles make up the quadrilateral.
+_TURNS = np.array([(3, 0, 1), (0, 1, 2), (1, 2, 3), (2, 3, 0)])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Record:
+    """One image of a data set, not yet read, with its ground truth."""
+
+    image: Path
+    truth: Truth
+
+
+class IcdarImages:
+    """A data set as a sequence of samples; an image is read when its sample is asked for.
+
+    Picklable, and its `repr` changes with the data, so that a resumed run can tell that it has the same.
+
+    Args:
+      records: what `find_records` gave.
+    """
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self.records = tuple(records)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> Sample:
+        record = self.records[index]
+        return Sample(record.image.name, read_image(record.image), record.truth)
+
+    def __repr__(self) -> str:
+        checksum = 0
+        for record in self.records:
+            name, truth = os.fsencode(record.image.name), record.truth
+            checksum = zlib.crc32(name + truth.quads.tobytes() + truth.ignore.tobytes(), checksum)
+        return f"IcdarImages({len(self)} images, {checksum:08x})"
+
+
+def find_records(
+    folder: str | os.PathLike[str],
+    names: Sequence[str] | None = None,
+    limit: int | None = None,
+    skipped: list[UserError] | None = None,
+    split: str = "train",
+) -> list[Record]:
+    """Finds the images of a data set and reads their ground truth.
+
+    Args:
+      folder: holds one of the `LAYOUTS` of the split. The ground truth of img_1.jpg is gt_img_1.txt or
+        img_1.txt.
+      names: the images to take (file names without folder); all where None.
+      limit: how many images to take at most.
+      skipped: where given, what cannot be used is left out and its error appended here; otherwise the
+        first such error is raised.
+      split: "train" or "test".
+
+    Returns:
+      Records in natural order of their names (img_2 before img_10).
+
+    Raises:
+      UserError: no known layout, nothing usable, or a problem while `skipped` is None.
+    """
+    image_folder, truth_folder = _layout(Path(folder), split)
+    images = [path for path in _files(image_folder) if _is_image(path)]
+    files = {path.stem: path for path in _files(truth_folder) if path.suffix.lower() == ".txt"}
+    if names is None:
+        _report_orphans(images, files, skipped)
+    else:
+        images = _chosen(images, names, image_folder, skipped)
+    records: list[Record] = []
+    for image in _distinct(images, skipped):
+        if limit is not None and len(records) >= limit:
+            break
+        try:
+            records.append(_record(image, files, truth_folder, skipped))
+        except UserError as error:
+            _report(error, skipped)
+    if not records:
+        raise UserError(folder, "no image can be used", f"at least one with ground truth{_first(skipped)}")
+    return records
+
+
+def check_images(records: Sequence[Record], skipped: list[UserError] | None = None) -> list[Record]:
+    """Reads every image once, quickly, so that a broken one is found before training and not during it.
+
+    Args:
+      records: what `find_records` gave.
+      skipped: where given, records of unreadable images are left out and their errors appended here.
+
+    Returns:
+      The records whose image can be read, in the same order.
+
+    Raises:
+      UserError: an image cannot be read while `skipped` is None, or none can.
+    """
+    readable = []
+    for record in records:
+        try:
+            check_image(record.image)
+            readable.append(record)
+        except UserError as error:
+            _report(error, skipped)
+    if not readable:
+        raise UserError("data set", "none of the images can be read", f"images{_first(skipped)}")
+    return readable
+
+
+def require_text(records: Sequence[Record], where: object = "data set") -> None:
+    """Refuses a data set from which nothing can be learned.
+
+    Args:
+      records: the whole training set.
+      where: the name of the data set in the error.
+
+    Raises:
+      UserError: every text of every image is illegible, or there is none at all.
+    """
+    if not any((~record.truth.ignore).any() for record in records):
+        count = sum(len(record.truth.ignore) for record in records)
+        problem = f"no trainable text in {len(records)} images ({count} texts, all marked ###)"
+        raise UserError(where, problem, "at least one text with a transcription other than ###")
+
+
+def truths(records: Sequence[Record]) -> dict[str, Truth]:
+    """Gives the ground truth as `evaluation.icdar.score` wants it: image name without suffix to truth."""
+    return {record.image.stem: record.truth for record in records}
+
+
+def read_list(path: str | os.PathLike[str]) -> list[str]:
+    """Reads a list of images, one file name a line; blank lines and lines that begin with # do not count.
+
+    Args:
+      path: a UTF-8 text file.
+
+    Returns:
+      The names in file order.
+
+    Raises:
+      UserError: the file cannot be read, is empty, or names an image twice.
+    """
+    names: dict[str, int] = {}
+    for number, line in enumerate(_read(Path(path)).splitlines(), 1):
+        name = _text(line, f"{path}:{number}").strip()
+        if not name or name.startswith("#"):
+            continue
+        if name in names:
+            problem = f"{name!r} already stands in line {names[name]}"
+            raise UserError(f"{path}:{number}", problem, "each name once")
+        names[name] = number
+    if not names:
+        raise UserError(path, "names no image", "one image name a line")
+    return list(names)
+
+
+def parse_truth(raw: bytes | str, where: str, skipped: list[UserError] | None = None) -> Truth:
+    """Reads the content of a ground-truth file.
+
+    Args:
+      raw: the content; UTF-8, with or without a byte order mark, or UTF-16 with one. Corners may run either
+        way round (they are made clockwise) and be fractions of pixels. A line of eight numbers without a
+        transcription is a legible text.
+      where: the name of the file for errors.
+      skipped: where given, a line that cannot be used is left out and its error appended here.
+
+    Returns:
+      The texts in file order; none where the file is empty.
+
+    Raises:
+      UserError: a line cannot be used while `skipped` is None. It names the file and the line.
+    """
+    rows = []
+    for number, line in enumerate(_encoded(raw).splitlines(), 1):
+        try:
+            rows += _parse_line(line, f"{where}:{number}")
+        except UserError as error:
+            _report(error, skipped)
+    texts = tuple(text for _, text in rows)
+    quads = np.array([quad for quad, _ in rows], np.float32).reshape(-1, 4, 2)
+    return Truth(clockwise(quads), np.array([text in _ILLEGIBLE for text in texts], np.bool_), texts)
+
+
+def parse_corners(fields: Sequence[str], where: str, expected: str) -> np.ndarray:
+    """Turns eight decimal numbers into one quadrilateral.
+
+    Args:
+      fields: the numbers, x first.
+      where: file and line for the error.
+      expected: how the line should look.
+
+    Returns:
+      float64 (4, 2), corners in the order given.
+
+    Raises:
+      UserError: not eight, not numbers, or not finite and within a million pixels.
+    """
+    if len(fields) != 8:
+        raise UserError(where, f"{len(fields)} coordinates", expected)
+    try:
+        corners = np.array([float(field) for field in fields]).reshape(4, 2)
+    except ValueError as error:
+        raise UserError(where, _short(str(error)), expected) from None
+    if not (np.abs(corners) <= _MAX_COORDINATE).all():
+        problem = f"{_short(','.join(fields))} is not inside any image"
+        raise UserError(where, problem, f"finite numbers up to {_MAX_COORDINATE:.0f}")
+    return corners
+
+
+def natural_key(name: str) -> tuple[str, str]:
+    """Sorts img_2 before img_10."""
+    return re.sub("[0-9]+", lambda digits: digits[0].zfill(20), name), name
+
+
+def _parse_line(line: bytes, where: str) -> list[tuple[np.ndarray, str]]:
+    content = _text(line, where)
+    if not content.strip():
+        return []
+    *fields, text = content.split(",", 8) if content.count(",") >= 8 else [*content.split(","), ""]
+    corners = parse_corners(fields, where, _LINE)
+    text = _SCRIPT.sub("", text, count=1) if _SCRIPT.match(text) else text
+    _check_shape(corners, where)
+    return [(corners, text.strip())]
+
+
+def _check_shape(corners: np.ndarray, where: str) -> None:
+    turns = area(corners[_TURNS])
+    size = abs(turns[0] + turns[2])
+    # Walking around it, a quadrilateral whose sides cross turns left twice and right twice.
+    crossed = (turns > 0).sum() == 2 == (turns < 0).sum()
+    if size >= _MIN_AREA and not crossed:
+        return
+    shown = ",".join(f"{number:g}" for number in corners.ravel())
+    if crossed:
+        raise UserError(where, f"the sides between {shown} cross", "the corners in order around the text")
+    problem = f"the corners {shown} enclose {size:.3g} square pixels"
+    raise UserError(where, problem, "at least 1, with coordinates in pixels")
+
+
+def _encoded(raw: bytes | str) -> bytes:
+    """UTF-8 whatever came in; splitting bytes, unlike str, only breaks lines at CR and LF."""
+    if isinstance(raw, str):
+        return raw.encode("utf-8", "surrogatepass")
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return raw.decode("utf-16", "replace").encode()
+    return raw
+
+
+def _text(line: bytes, where: str) -> str:
+    try:
+        return line.decode("utf-8").lstrip("\ufeff")
+    except UnicodeDecodeError as error:
+        problem = f"byte 0x{line[error.start]:02x} is not UTF-8"
+        raise UserError(where, problem, "a text file in UTF-8") from None
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(path, f"cannot be read ({error.strerror})", "a text file") from None
+
+
+def _report(error: UserError, skipped: list[UserError] | None) -> None:
+    if skipped is None:
+        raise error
+    skipped.append(error)
+
+
+def _first(skipped: list[UserError] | None) -> str:
+    return f" (first problem: {skipped[0]})" if skipped else ""
+
+
+def _layout(folder: Path, split: str) -> tuple[Path, Path]:
+    files = _files(folder)
+    for images, truths in LAYOUTS[split]:
+        if (folder / images).is_dir():
+            if not (folder / truths).is_dir():
+                raise UserError(folder / images, "has no ground truth", f"a folder {folder / truths}")
+            return folder / images, folder / truths
+    if any(_is_image(path) for path in files):
+        return folder, folder
+    looked_for = ", ".join(f"{images} + {truths}" for images, truths in LAYOUTS[split])
+    raise UserError(folder, f"no {split} images found", f"{looked_for}, or images and gt_*.txt in one folder")
+
+
+def _files(folder: Path) -> list[Path]:
+    """The files of a folder in natural order; hidden ones (macOS leaves ._img_1.jpg) do not count."""
+    try:
+        files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
+    except OSError as error:
+        raise UserError(folder, f"cannot be listed ({error.strerror})", "a folder") from None
+    return sorted(files, key=lambda path: natural_key(path.name))
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES
+
+
+def _chosen(
+    images: Sequence[Path], names: Sequence[str], folder: Path, skipped: list[UserError] | None
+) -> list[Path]:
+    # Looked up, never joined to the folder: a name with ../ in it leads nowhere.
+    for name in sorted(set(names) - {path.name for path in images}, key=natural_key):
+        _report(UserError(name, f"is not in {folder}", "the name of an image in that folder"), skipped)
+    return [path for path in images if path.name in set(names)]
+
+
+def _distinct(images: Sequence[Path], skipped: list[UserError] | None) -> Iterator[Path]:
+    seen: dict[str, Path] = {}
+    for path in images:
+        if path.stem in seen:
+            problem = f"differs from {seen[path.stem].name} in its suffix only"
+            _report(UserError(path, problem, "one image for each ground-truth file"), skipped)
+        else:
+            seen[path.stem] = path
+            yield path
+
+
+def _truth_names(image: Path) -> tuple[str, str]:
+    return f"gt_{image.stem}", image.stem
+
+
+def _report_orphans(
+    images: Sequence[Path], files: Mapping[str, Path], skipped: list[UserError] | None
+) -> None:
+    wanted = {name for image in images for name in _truth_names(image)}
+    for name, path in files.items():
+        # Beside the images there may be other text files: a list, a licence.
+        beside = any(image.parent == path.parent for image in images[:1])
+        if name not in wanted and (name.startswith("gt_") or not beside):
+            stem = name.removeprefix("gt_")
+            _report(UserError(path, "belongs to no image", f"an image named {stem}.jpg or .png"), skipped)
+
+
+def _record(image: Path, files: Mapping[str, Path], folder: Path, skipped: list[UserError] | None) -> Record:
+    for name in _truth_names(image):
+        if name in files:
+            return Record(image, parse_truth(_read(files[name]), str(files[name]), skipped))
+    expected = " or ".join(f"{name}.txt" for name in _truth_names(image))
+    raise UserError(image, "has no ground truth", f"{expected} in {folder}")
