@@ -1,0 +1,155 @@
+"""The zip files of the ICDAR competition: detections out, detections and ground truth in.
+
+An archive holds one text file an image at its top level: res_<image>.txt with eight numbers a line in a
+submission, gt_<image>.txt in a ground truth. Nothing is ever unpacked to disk, and an archive from
+somebody else is refused with the name of the entry that is not as it should be.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import stat
+import zipfile
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from efficientnet_east.data.icdar import natural_key, parse_corners, parse_truth
+from efficientnet_east.data.images import write_file
+from efficientnet_east.errors import UserError
+from efficientnet_east.geometry.quads import clockwise
+from efficientnet_east.structures import Truth
+
+MAX_ARCHIVE = 64 << 20  # bytes, packed; also the limit of all entries together, unpacked
+MAX_ENTRY = 4 << 20  # bytes, unpacked: some 100 000 lines
+MAX_ENTRIES = 20_000
+
+# No separators, drives or control characters: a name that is safe on every system.
+_NAME = r"([^/\\:*?\"<>|\x00-\x1f\x7f]{1,200})\.txt"
+_LINE = "x1,y1,x2,y2,x3,y3,x4,y4"
+_DATE = (1980, 1, 1, 0, 0, 0)
+
+
+def write_submission(path: str | os.PathLike[str], detections: Mapping[str, np.ndarray]) -> None:
+    """Writes the zip file that https://rrc.cvc.uab.es takes for Challenge 4, Task 1.
+
+    Corners are rounded to whole pixels and run clockwise. Equal detections give equal bytes.
+
+    Args:
+      path: the zip file to write, in one move.
+      detections: image name without suffix (img_1) to quads (n, 4, 2) in pixels, n may be 0.
+
+    Raises:
+      UserError: an image name that no archive should hold, or the file cannot be written.
+    """
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for stem in sorted(detections, key=natural_key):
+            name = f"res_{stem}.txt"
+            if not re.fullmatch(f"res_{_NAME}", name):
+                raise UserError(stem, "this image name cannot be in a submission", "a name like img_1")
+            # Without a date of its own an entry would get the time of writing.
+            entry = zipfile.ZipInfo(name, _DATE)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, _lines(detections[stem]))
+    write_file(path, buffer.getvalue())
+
+
+def read_submission(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Reads the detections of a submission.
+
+    Args:
+      path: a zip file of res_<image>.txt files, eight numbers a line.
+
+    Returns:
+      Image name without suffix to quads, float32 (n, 4, 2), in file order and corner order.
+
+    Raises:
+      UserError: no such file, not a zip file, an entry or a line that does not belong there.
+    """
+    return {stem: _parse_quads(data, where) for stem, data, where in _entries(path, "res")}
+
+
+def read_truth_zip(path: str | os.PathLike[str]) -> dict[str, Truth]:
+    """Reads a ground truth as the organisers hand it out.
+
+    Args:
+      path: a zip file of gt_<image>.txt files.
+
+    Returns:
+      Image name without suffix to its texts.
+
+    Raises:
+      UserError: no such file, not a zip file, an entry or a line that does not belong there.
+    """
+    return {stem: parse_truth(data, where) for stem, data, where in _entries(path, "gt")}
+
+
+def _lines(quads: np.ndarray) -> str:
+    corners = clockwise(np.rint(quads)).astype(np.int64).reshape(-1, 8)
+    return "".join(",".join(map(str, row)) + "\r\n" for row in corners.tolist())
+
+
+def _parse_quads(data: bytes, where: str) -> np.ndarray:
+    quads = []
+    for number, line in enumerate(data.decode("utf-8-sig", "replace").splitlines(), 1):
+        if line.strip():
+            quads.append(parse_corners(line.split(","), f"{where}:{number}", _LINE))
+    return np.array(quads, np.float32).reshape(-1, 4, 2)
+
+
+def _entries(path: str | os.PathLike[str], prefix: str) -> Iterator[tuple[str, bytes, str]]:
+    """Image name, content, and name for errors of every entry, in natural order."""
+    try:
+        if os.path.getsize(path) > MAX_ARCHIVE:
+            raise UserError(path, f"is larger than {MAX_ARCHIVE >> 20} MiB", "a zip file of text files")
+        with zipfile.ZipFile(path) as archive:
+            stems = _checked(path, archive, prefix)
+            for stem in sorted(stems, key=natural_key):
+                # The size that an entry declares may lie; zipfile reads no further and finds the checksum wrong.
+                yield stem, archive.read(stems[stem]), f"{path}/{stems[stem].filename}"
+    except UserError:
+        raise
+    # A damaged archive makes zipfile raise almost anything: BadZipFile, zlib.error, struct.error...
+    except Exception as error:
+        problem = getattr(error, "strerror", None) or error
+        expected = f"a zip file of {prefix}_<image>.txt files"
+        raise UserError(path, f"cannot be read ({problem})", expected) from None
+
+
+def _checked(
+    path: str | os.PathLike[str], archive: zipfile.ZipFile, prefix: str
+) -> dict[str, zipfile.ZipInfo]:
+    entries = archive.infolist()
+    if not 0 < len(entries) <= MAX_ENTRIES:
+        raise UserError(path, f"holds {len(entries)} files", f"1 to {MAX_ENTRIES}")
+    if (total := sum(entry.file_size for entry in entries)) > MAX_ARCHIVE:
+        raise UserError(path, f"unpacks to {total} bytes", f"at most {MAX_ARCHIVE}")
+    stems: dict[str, zipfile.ZipInfo] = {}
+    for entry in entries:
+        # Not `filename`, which zipfile cuts off at a zero byte.
+        name = entry.orig_filename
+        # A hostile name may hold terminal commands, or be endless.
+        where = f"{path}/{repr(name)[1:-1][:200]}"
+        match = re.fullmatch(f"{prefix}_{_NAME}", name)
+        if match is None:
+            expected = f"{prefix}_<image>.txt at the top level of the zip file"
+            raise UserError(where, "does not belong here", expected)
+        if match[1] in stems:
+            raise UserError(where, "is there twice", "each image once")
+        _check_entry(entry, where)
+        stems[match[1]] = entry
+    return stems
+
+
+def _check_entry(entry: zipfile.ZipInfo, where: str) -> None:
+    if entry.file_size > MAX_ENTRY:
+        raise UserError(where, f"unpacks to {entry.file_size} bytes", f"at most {MAX_ENTRY}")
+    if entry.flag_bits & 0x1:
+        raise UserError(where, "is encrypted", "a plain text file")
+    if stat.S_ISLNK(entry.external_attr >> 16):
+        raise UserError(where, "is a symbolic link", "a plain text file")
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise UserError(where, f"is packed with method {entry.compress_type}", "method 0 or 8 (deflate)")
