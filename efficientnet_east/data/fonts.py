@@ -14,11 +14,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import ImageFont
+from PIL import Image, ImageDraw, ImageFont
 
 from efficientnet_east.errors import UserError
 
-EM = 112  # pixels; glyphs are drawn this large, then reduced: photographs show no hinting
+EM = 96  # pixels; glyphs are drawn this large, then reduced: photographs show no hinting
 PILLOW = "Pillow"  # stands for the font inside Pillow
 
 # (file, share of the lines); faces of one family share their weight
@@ -93,9 +93,9 @@ def random_style(rng: np.random.Generator) -> Style:
         face=int(rng.choice(len(FACES), p=_ODDS)),
         stretch=float(np.exp(rng.normal(-0.08, 0.2))) if rng.random() < 0.7 else 1.0,
         slant=float(rng.uniform(-0.1, 0.35)) if rng.random() < 0.12 else 0.0,
-        weight=int(rng.integers(-3, 7)) if rng.random() < 0.45 else 0,
+        weight=int(rng.integers(-2, 6)) if rng.random() < 0.45 else 0,
         spacing=float(rng.uniform(-0.04, 0.25)) if rng.random() < 0.3 else 0.0,
-        gap=float(rng.uniform(0.3, 0.7)),
+        gap=float(rng.uniform(0.36, 0.75)),
         bounce=float(rng.uniform(0.02, 0.08)) if rng.random() < 0.05 else 0.0,
         dots=int(rng.integers(8, 15)) if rng.random() < 0.03 else 0,
     )
@@ -147,7 +147,9 @@ def _folder() -> Path:
     """The fonts inside matplotlib, found without importing it."""
     spec = importlib.util.find_spec("matplotlib")
     if spec is None or not spec.submodule_search_locations:
-        raise UserError("synthetic scenes", "matplotlib, whose fonts they use, is missing", "pip install matplotlib")
+        raise UserError(
+            "synthetic scenes", "matplotlib, whose fonts they use, is missing", "pip install matplotlib"
+        )
     return Path(spec.submodule_search_locations[0]) / "mpl-data" / "fonts" / "ttf"
 
 
@@ -161,8 +163,16 @@ def _word_ink(rng: np.random.Generator, word: str, style: Style) -> tuple[np.nda
 
 
 def _whole(word: str, face: int) -> tuple[np.ndarray, int]:
-    core, (_, top) = _font(face).getmask2(word, "L", anchor="ls")
-    return np.asarray(core, np.uint8).reshape(core.size[::-1]), top
+    ink, _, top = _drawn(word, face)
+    return ink, top
+
+
+def _drawn(text: str, face: int) -> tuple[np.ndarray, int, int]:
+    """Ink of one string, and the x and y of its first pixel from the pen's start on the baseline."""
+    left, top, right, bottom = (round(v) for v in _font(face).getbbox(text, anchor="ls"))
+    picture = Image.new("L", (right - left, bottom - top))
+    ImageDraw.Draw(picture).text((-left, -top), text, fill=255, font=_font(face), anchor="ls")
+    return np.asarray(picture), left, top
 
 
 def _letters(rng: np.random.Generator, word: str, style: Style) -> tuple[np.ndarray, int]:
@@ -170,9 +180,8 @@ def _letters(rng: np.random.Generator, word: str, style: Style) -> tuple[np.ndar
     font, cap = _font(style.face), cap_height(style.face)
     pieces, x = [], 0.0
     for letter in word:
-        core, (left, top) = font.getmask2(letter, "L", anchor="ls")
-        shift = round(rng.uniform(-1, 1) * style.bounce * cap)
-        pieces.append((np.asarray(core, np.uint8).reshape(core.size[::-1]), round(x) + left, top + shift))
+        ink, left, top = _drawn(letter, style.face)
+        pieces.append((ink, round(x) + left, top + round(rng.uniform(-1, 1) * style.bounce * cap)))
         x += max(font.getlength(letter) + style.spacing * cap, 0.2 * cap)
     x0, y0 = min(p[1] for p in pieces), min(p[2] for p in pieces)
     width = max(p[1] + p[0].shape[1] for p in pieces) - x0
@@ -213,8 +222,12 @@ def _reduced(word: tuple[np.ndarray, int], scale: float, style: Style) -> tuple[
 def _lamps(ink: np.ndarray, rows: int) -> np.ndarray:
     """The same ink as round lamps, about `rows` for the height of a capital."""
     pitch = max(4, EM // (rows + 4))
-    grid = cv2.resize(ink, (max(1, ink.shape[1] // pitch), max(1, ink.shape[0] // pitch)), interpolation=cv2.INTER_AREA)
-    lamp = cv2.circle(np.zeros((pitch, pitch), np.uint8), (pitch // 2, pitch // 2), max(1, int(pitch * 0.4)), 255, -1)
+    grid = cv2.resize(
+        ink, (max(1, ink.shape[1] // pitch), max(1, ink.shape[0] // pitch)), interpolation=cv2.INTER_AREA
+    )
+    lamp = cv2.circle(
+        np.zeros((pitch, pitch), np.uint8), (pitch // 2, pitch // 2), max(1, int(pitch * 0.4)), 255, -1
+    )
     return np.kron((grid > 100).astype(np.uint8), lamp)
 
 

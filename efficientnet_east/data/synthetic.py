@@ -1,0 +1,219 @@
+"""An endless source of scene-text pictures: no files, no network, and each picture follows from its number.
+
+Word quads are exact: a word's box goes through the homography that its letters went through.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+
+from efficientnet_east.data import backgrounds, camera, clutter, signs
+from efficientnet_east.errors import UserError
+from efficientnet_east.structures import Sample, Truth
+
+MEDIAN_HEIGHT = 21.0  # pixels of a capital; the median height of the quads is then ICDAR 2015's, about 24
+SPREAD = 0.52  # of the logarithm of the height, as ICDAR 2015
+MIN_SIDE = 128  # pixels; below that hardly a word fits
+LEGIBLE_HEIGHT = 8.0  # pixels; lower words are marked ignore
+LEGIBLE_CONTRAST = 16.0  # grey levels between ink and ground; below: ignore
+BORDER = 3.0  # pixels that stay free between words and the image's border
+MARGIN = 1.0  # pixels between a word's ink and its quad
+GRID = 4  # pixels of one cell of the map of taken places
+
+
+class SyntheticScenes:
+    """Street and interior scenes with words on them.
+
+    Args:
+      length: number of scenes, at least 1; scene i is the same whatever the length.
+      seed: whole number from 0; other seeds give other scenes.
+      size: height and width in pixels, each at least 128.
+
+    Raises:
+      UserError: an argument is out of its range.
+    """
+
+    def __init__(self, length: int, seed: int, size: tuple[int, int] = (720, 1280)) -> None:
+        for name, value, least in (("length", length, 1), ("seed", seed, 0), ("size", min(size), MIN_SIDE)):
+            if value < least:
+                raise UserError(f"synthetic scenes: {name}", f"{value} is too small", f"at least {least}")
+        self.length, self.seed, self.size = length, seed, (int(size[0]), int(size[1]))
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> Sample:
+        """Scene `index`, from 0; words are clockwise from their own top-left corner.
+
+        Raises:
+          IndexError: index below 0 or not below the length.
+        """
+        number = operator.index(index)
+        if not 0 <= number < self.length:
+            raise IndexError(f"scene {number} of {self.length}")
+        rng = np.random.default_rng(np.random.SeedSequence([self.seed, number]))
+        return Sample(f"scene_{self.seed}_{number}", *_scene(rng, self.size))
+
+
+def _scene(rng: np.random.Generator, size: tuple[int, int]) -> tuple[np.ndarray, Truth]:
+    image = clutter.add(rng, backgrounds.paint(rng, size))
+    ink = np.zeros(size, np.uint8)
+    quads, texts = [np.zeros((0, 4, 2), np.float32)], []
+    for layout, matrix in _placements(rng, image, _word_count(rng)):
+        _hang(rng, image, ink, layout, matrix)
+        quads.append(_word_quads(layout, matrix))
+        texts.extend(layout.texts)
+    image = camera.photograph(rng, camera.light(rng, image))
+    words = np.concatenate(quads)
+    ignore = np.array([not _legible(image, ink, quad) for quad in words], np.bool_)
+    return image, Truth(
+        words, ignore, tuple("###" if skip else t for t, skip in zip(texts, ignore, strict=True))
+    )
+
+
+def _word_count(rng: np.random.Generator) -> int:
+    return int(np.clip(round(np.exp(rng.normal(2.1, 0.65))), 2, 25))
+
+
+def _placements(
+    rng: np.random.Generator, image: np.ndarray, count: int
+) -> Iterator[tuple[signs.Layout, np.ndarray]]:
+    """Signs and their homographies, apart from one another, until `count` words hang or no room is left."""
+    high, wide = image.shape[:2]
+    taken = np.zeros((high // GRID + 1, wide // GRID + 1), np.uint8)
+    roll = rng.normal(0, 4)
+    for attempt in range(40):
+        if count <= 0:
+            return
+        height = np.exp(rng.normal(np.log(MEDIAN_HEIGHT), SPREAD)) * (0.96**attempt)
+        height = float(np.clip(height, 5, min(high, wide) / 5))
+        layout = signs.compose(rng, height, (wide * 0.6, high * 0.5), count)
+        matrix = _free_place(rng, taken, layout, _view(rng, layout, roll), image)
+        if matrix is not None:
+            count -= len(layout.texts)
+            yield layout, matrix
+
+
+def _view(rng: np.random.Generator, layout: signs.Layout, roll: float) -> np.ndarray:
+    """Homography 3x3 of a sign seen by a camera: turned about its three axes, its centre at (0, 0)."""
+    high, wide = layout.ink.shape
+    tilt = roll + rng.normal(0, rng.choice((2, 8, 20), p=(0.6, 0.32, 0.08)))
+    if rng.random() < 0.012:
+        tilt += rng.choice((-90, 90))
+    yaw, pitch = np.clip(rng.normal(0, (22, 10)), -58, 40)
+    turn = np.eye(3)
+    for axis, degrees in ((1, yaw), (0, pitch), (2, tilt)):
+        vector = np.zeros(3)
+        vector[axis] = np.radians(degrees)
+        turn = cv2.Rodrigues(vector)[0] @ turn
+    distance = max(high, wide) * rng.uniform(1.5, 6)
+    project = np.diag([distance, distance, 1.0]) @ np.column_stack([turn[:, 0], turn[:, 1], (0, 0, distance)])
+    return project @ np.array([[1, 0, -wide / 2], [0, 1, -high / 2], [0, 0, 1]])
+
+
+def _free_place(
+    rng: np.random.Generator, taken: np.ndarray, layout: signs.Layout, view: np.ndarray, image: np.ndarray
+) -> np.ndarray | None:
+    """Moves a view to a free place inside the image and takes it; None where none is found.
+
+    The words must lie inside; a panel may be cut. Of some free places the one on the calmest ground is taken,
+    as people hang signs on walls rather than on leaves.
+    """
+    x0, y0, x1, y1 = layout.extent
+    span = _mapped(np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]), view)
+    high, wide = layout.ink.shape
+    whole = _mapped(np.array([[0, 0], [wide, 0], [wide, high], [0, high]]), view)
+    low = BORDER + MARGIN * 2 - span.min(0)
+    room = np.array(image.shape[1::-1]) - BORDER - MARGIN * 2 - span.max(0) - low
+    if (room <= 0).any():
+        return None
+    found = []
+    for _ in range(8):
+        shift = low + rng.random(2) * room
+        spot = cv2.fillConvexPoly(np.zeros_like(taken), _cells(whole + shift), 1)
+        if not cv2.bitwise_and(taken, spot).any():
+            found.append((_unrest(image, whole + shift), shift, spot))
+    if not found:
+        return None
+    _, shift, spot = min(found[: rng.integers(1, 5)], key=lambda place: place[0])
+    cv2.bitwise_or(taken, cv2.dilate(spot, np.ones((3, 3), np.uint8)), taken)
+    return np.array([[1, 0, shift[0]], [0, 1, shift[1]], [0, 0, 1]]) @ view
+
+
+def _cells(corners: np.ndarray) -> np.ndarray:
+    return np.round(corners / GRID).astype(np.int32)
+
+
+def _unrest(image: np.ndarray, corners: np.ndarray) -> float:
+    """How busy the picture is under a quadrangle: standard deviation of every fourth pixel of its box."""
+    spot, _ = _window(image, corners)
+    return float(spot[::4, ::4].std()) if spot.size else 0.0
+
+
+def _window(image: np.ndarray, corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The part of an image under the bounding box of `corners`, as a view, and its (x, y) offset."""
+    x0, y0 = np.maximum(np.floor(corners.min(0)) - 1, 0).astype(int)
+    x1, y1 = np.maximum(np.ceil(corners.max(0)) + 2, 0).astype(int)
+    return image[y0:y1, x0:x1], np.array([x0, y0])
+
+
+def _hang(
+    rng: np.random.Generator, image: np.ndarray, ink: np.ndarray, layout: signs.Layout, matrix: np.ndarray
+) -> None:
+    """Paints a sign into the image and its letters into the map of ink, in place."""
+    high, wide = layout.ink.shape
+    spot, offset = _window(image, _mapped(np.array([[0, 0], [wide, 0], [wide, high], [0, high]]), matrix))
+    ground = np.float32(cv2.mean(spot)[:3])
+    layer = signs.colour_sign(rng, layout, ground, bool(rng.random() < signs.PANEL_ODDS))
+    local = np.array([[1, 0, -offset[0]], [0, 1, -offset[1]], [0, 0, 1]]) @ matrix
+    seen = cv2.warpPerspective(layer, local, spot.shape[1::-1])
+    spot[:] = np.clip(spot * (1 - seen[..., 3:]) + seen[..., :3] + 0.5, 0, 255)
+    letters = cv2.warpPerspective(layout.ink, local, spot.shape[1::-1])
+    patch = ink[offset[1] : offset[1] + spot.shape[0], offset[0] : offset[0] + spot.shape[1]]
+    np.maximum(patch, letters, out=patch)
+
+
+def _word_quads(layout: signs.Layout, matrix: np.ndarray) -> np.ndarray:
+    """Quads float32 (n, 4, 2) of the words, clockwise from each word's top-left."""
+    x0, y0, x1, y1 = (layout.boxes + np.array([-MARGIN, -MARGIN, MARGIN, MARGIN])).T - 0.5
+    corners = np.stack(
+        [np.stack([x0, y0], 1), np.stack([x1, y0], 1), np.stack([x1, y1], 1), np.stack([x0, y1], 1)], 1
+    )
+    return _mapped(corners.reshape(-1, 2), matrix).reshape(-1, 4, 2).astype(np.float32)
+
+
+def _mapped(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Points (n, 2) through a homography."""
+    return cv2.perspectiveTransform(points[None].astype(np.float64), matrix)[0]
+
+
+def _legible(image: np.ndarray, ink: np.ndarray, quad: np.ndarray) -> bool:
+    """Whether a reader can be asked for this word: high enough, and its ink stands out in the picture."""
+    sides = np.linalg.norm(quad - np.roll(quad, -1, 0), axis=1)
+    if min(sides[0] + sides[2], sides[1] + sides[3]) / 2 < LEGIBLE_HEIGHT:
+        return False
+    return contrast(image, ink, quad) >= LEGIBLE_CONTRAST
+
+
+def contrast(image: np.ndarray, ink: np.ndarray, quad: np.ndarray) -> float:
+    """Largest difference over R, G, B between the mean of a word's ink and of the ground between its letters.
+
+    Args:
+      image: uint8 RGB (h, w, 3).
+      ink: uint8 (h, w), 255 where a letter covers fully.
+      quad: (4, 2), the word.
+
+    Returns:
+      0 to 255.
+    """
+    spot, offset = _window(image, quad)
+    letters, _ = _window(ink, quad)
+    inside = np.zeros(letters.shape, np.uint8)
+    cv2.fillConvexPoly(inside, np.round(quad - offset).astype(np.int32), 255)
+    drawn = cv2.bitwise_and(inside, cv2.compare(letters, 127, cv2.CMP_GT))
+    ground = cv2.bitwise_and(inside, cv2.compare(letters, 50, cv2.CMP_LT))
+    return float(np.abs(np.subtract(cv2.mean(spot, drawn), cv2.mean(spot, ground))).max())
