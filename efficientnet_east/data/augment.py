@@ -21,7 +21,7 @@ from efficientnet_east.structures import Sample, Truth
 # Rows: luma and the two chroma axes of YIQ, in which saturation and hue are a scaling and a rotation.
 _TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 _TO_RGB = np.linalg.inv(_TO_YIQ)
-# The 256 levels of a standard normal distribution that random bytes select.
+# The values of a byte, as the argument of look-up tables.
 _LEVELS = np.arange(256, dtype=np.float64)
 
 
@@ -130,6 +130,8 @@ def warp(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
     Returns:
       uint8 (size, size, 3); what lies outside the image has the image's mean colour.
     """
+    fill = cv2.mean(image)
+    image, matrix = _needed_part(image, matrix, size)
     height, width = image.shape[:2]
     factors = np.maximum(1, np.floor(1 / np.linalg.norm(matrix[:, :2], axis=0)))
     if factors.max() > 1:
@@ -137,10 +139,9 @@ def warp(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
         image = cv2.resize(image, (int(reduced[0]), int(reduced[1])), interpolation=cv2.INTER_AREA)
         ratio = [width, height] / reduced
         # Pixel u of the reduced image is centred on pixel (u + 0.5) * ratio - 0.5 of the full one.
-        offset = matrix[:, :2] @ (ratio / 2 - 0.5) + matrix[:, 2]
-        matrix = np.column_stack([matrix[:, :2] * ratio, offset])
+        matrix = _compose(matrix, ratio, ratio / 2 - 0.5)
     return cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR,
-                          borderMode=cv2.BORDER_CONSTANT, borderValue=cv2.mean(image))
+                          borderMode=cv2.BORDER_CONSTANT, borderValue=fill)
 
 
 def crop_truth(truth: Truth, matrix: np.ndarray, size: int, kept: float) -> Truth:
@@ -172,9 +173,11 @@ def shares_inside(quads: np.ndarray, size: int) -> np.ndarray:
     # Shifted by half a pixel, the crop is the square from 0 to size.
     shifted = quads.astype(np.float64) + 0.5
     shares = np.where(_apart(shifted, size), 0.0, 1.0)
-    for i in np.flatnonzero(_crosses(shifted, size)):
-        inside = _polygon_area(_clip_to_square(shifted[i], size))
-        shares[i] = inside / max(_polygon_area(shifted[i]), 1e-9)
+    crossing = _crosses(shifted, size)
+    if crossing.any():
+        square = np.array([[[0, 0], [size, 0], [size, size], [0, size]]], dtype=np.float64)
+        common, areas, _ = geometry.intersection_matrix(shifted[crossing], square)
+        shares[crossing] = common[:, 0] / np.maximum(areas, 1e-9)
     return shares
 
 
@@ -252,6 +255,26 @@ def _inside_image(offsets: np.ndarray | None, linear: np.ndarray, shape: tuple[i
     return points @ linear.T - centre
 
 
+def _needed_part(image: np.ndarray, matrix: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The part of the image that the crop shows, and the matrix for it.
+
+    Large photographs are then not reduced as a whole, and OpenCV's warp takes no side above 32766 pixels.
+    """
+    ends = np.array([[0, 0], [size, 0], [0, size], [size, size]]) - 0.5
+    corners = np.linalg.solve(matrix[:, :2], (ends - matrix[:, 2]).T).T
+    # Beyond its edge the crop still draws on the neighbours that interpolation and averaging mix in.
+    margin = 2 * np.ceil(1 + 1 / np.linalg.norm(matrix[:, :2], axis=0))
+    last = np.array([image.shape[1], image.shape[0]]) - 1
+    low = np.clip(np.floor(corners.min(axis=0) - margin), 0, last).astype(int)
+    high = np.clip(np.ceil(corners.max(axis=0) + margin), 0, last).astype(int)
+    return image[low[1]:high[1] + 1, low[0]:high[0] + 1], _compose(matrix, np.ones(2), low)
+
+
+def _compose(matrix: np.ndarray, scale: np.ndarray, offset: np.ndarray) -> np.ndarray:
+    """The matrix (2, 3) applied after x -> scale * x + offset."""
+    return np.column_stack([matrix[:, :2] * scale, matrix[:, :2] @ offset + matrix[:, 2]])
+
+
 def _apart(quads: np.ndarray, size: int) -> np.ndarray:
     """True (...,) where a quad (..., 4, 2) lies wholly beside the square from 0 to size."""
     return ((quads.max(axis=-2) <= 0) | (quads.min(axis=-2) >= size)).any(axis=-1)
@@ -261,26 +284,6 @@ def _crosses(quads: np.ndarray, size: int) -> np.ndarray:
     """True (...,) where a quad's bounding box is neither wholly in nor wholly beside the square."""
     outside = ((quads.min(axis=-2) < 0) | (quads.max(axis=-2) > size)).any(axis=-1)
     return outside & ~_apart(quads, size)
-
-
-def _clip_to_square(polygon: np.ndarray, size: int) -> np.ndarray:
-    """Sutherland-Hodgman: the polygon (k, 2) cut by the four sides of the square from 0 to size."""
-    for axis, sign, limit in ((0, 1, 0), (0, -1, -size), (1, 1, 0), (1, -1, -size)):
-        depth = sign * polygon[:, axis] - limit
-        kept = []
-        for i in range(len(polygon)):
-            previous, current = depth[i - 1], depth[i]
-            if (previous < 0) != (current < 0):
-                kept.append(polygon[i - 1] + (polygon[i] - polygon[i - 1]) * previous / (previous - current))
-            if current >= 0:
-                kept.append(polygon[i])
-        polygon = np.array(kept).reshape(-1, 2)
-    return polygon
-
-
-def _polygon_area(polygon: np.ndarray) -> float:
-    x, y = polygon[:, 0], polygon[:, 1]
-    return float(abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2)
 
 
 def _tone_curve(rng: np.random.Generator, options: Colour) -> np.ndarray:
@@ -300,8 +303,8 @@ def _colour_matrix(rng: np.random.Generator, options: Colour) -> np.ndarray:
 
 
 def _add_noise(image: np.ndarray, rng: np.random.Generator, sigma: float) -> np.ndarray:
-    """Adds normal noise drawn from 256 levels: a tenth of the time of drawing floats."""
-    # Mean of the quantiles, by the logistic approximation of the normal distribution (error < 0.02).
+    """Adds noise through a table that turns random bytes into normal quantiles: drawing floats costs more."""
+    # Logistic approximation of the normal quantile.
     share = (_LEVELS + 0.5) / 256
     levels = np.rint(sigma * np.log(share / (1 - share)) / 1.702).astype(np.int16)
     noise = cv2.LUT(rng.integers(0, 256, image.shape, dtype=np.uint8), levels)

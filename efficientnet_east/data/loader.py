@@ -36,6 +36,8 @@ absl_logging.get_absl_logger().addFilter(lambda record: "jax profiler" not in re
 
 import grain  # noqa: E402
 
+# Crops until a stream ends: never, and still exact in the floating point with which Grain counts batches.
+_ENDLESS = 2**52
 # A source with more broken images than this in a row is not repaired by skipping them.
 _MOST_SKIPPED = 64
 
@@ -46,6 +48,25 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> Sample: ...
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Mixture:
+    """Several sources in one stream.
+
+    Attributes:
+      sources: each is shuffled and repeated on its own.
+      weights: each source's share of the crops, relative to the others, more than 0.
+    """
+
+    sources: tuple[Source, ...]
+    weights: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.weights) != len(self.sources) or not all(0 < weight < np.inf for weight in self.weights):
+            raise UserError("weights", f"are {list(self.weights)}", f"{len(self.sources)} numbers above 0")
+        if not self.sources or not all(len(source) for source in self.sources):
+            raise UserError("data", "a source holds no images", "at least one image in each")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,9 +128,7 @@ class Batches(Iterator[Batch]):
             raise
         self._report(parts["skipped"])
         self.position += 1
-        # Copied out of Grain's shared memory, which must be gone before the interpreter ends.
-        arrays = (np.array(parts[name]) for name in ("images", "score", "geometry", "mask"))
-        return Batch(*arrays, names=tuple(parts["names"]))
+        return Batch(parts["images"], parts["score"], parts["geometry"], parts["mask"], tuple(parts["names"]))
 
     def close(self) -> None:
         """Ends threads and worker processes; may be called twice."""
@@ -129,26 +148,26 @@ class Batches(Iterator[Batch]):
                 self._on_bad(error)
 
 
-def batches(source: Source | Sequence[Source], *, batch_size: int, seed: int, augmentation: Augmentation,
-            labels: LabelOptions, workers: int = 0, start: int = 0, weights: Sequence[float] | None = None,
+def batches(source: Source | Mixture, *, batch_size: int, seed: int, augmentation: Augmentation,
+            labels: LabelOptions, workers: int = 0, start: int = 0,
             on_bad: Callable[[UserError], None] | None = None, buffer: int = 2) -> Batches:
-    """Opens an endless stream of shuffled, augmented, labelled batches.
+    """Opens an endless stream of shuffled, augmented, labelled batches, and starts preparing them.
 
     Each epoch of a source is a new permutation; batches run on across epochs, so a source may be smaller
     than a batch. Call `close()` at the end or use `with`.
 
     Args:
-      source: a sequence of Samples, or, with `weights`, several of them.
+      source: a sequence of Samples, or several with their shares.
       batch_size: crops in a batch.
       seed: of the order and of every crop; 0 or more.
       augmentation: what a crop may look like.
       labels: how the texts become maps.
-      workers: processes that prepare batches; 0 prepares them in one thread of this process.
+      workers: processes that prepare batches; 0 prepares them in one thread of this process. A script
+        that uses them must start under `if __name__ == "__main__":`, as always with spawned processes.
       start: index of the first batch wanted.
-      weights: of several sources: their relative shares of the stream, each more than 0.
       on_bad: called once for each distinct UserError that a sample raises; the sample's place is then
         taken by the next good one of its source, and all others keep theirs. None raises the error.
-      buffer: batches kept ready, by each worker where there are workers.
+      buffer: batches kept ready in this process; each worker keeps two more.
 
     Returns:
       An iterator of Batch.
@@ -156,33 +175,46 @@ def batches(source: Source | Sequence[Source], *, batch_size: int, seed: int, au
     Raises:
       UserError: an argument is out of range, or a source is empty.
     """
-    sources = [source] if weights is None else list(source)  # type: ignore[arg-type]
-    _check(sources, weights, batch_size=batch_size, workers=workers, start=start, seed=seed, buffer=buffer)
-    load = functools.partial(_load, sources=sources, augmentation=augmentation, labels=labels,
+    mixture = source if isinstance(source, Mixture) else Mixture((source,), (1.0,))
+    _check_least(batch_size=(batch_size, 1), seed=(seed, 0), workers=(workers, 0), start=(start, 0),
+                 buffer=(buffer, 1))
+    load = functools.partial(_load, sources=mixture.sources, augmentation=augmentation, labels=labels,
                              skip=on_bad is not None)
-    stream = _positions(sources, weights, seed).random_map(load, seed=_seed(seed, len(sources)))
+    stream = _positions(mixture, seed).random_map(load, seed=_seed(seed, len(mixture.sources)))
     stream = stream.batch(batch_size, batch_fn=_stack).slice(slice(start, None))
-    # Every item is a whole batch already: no threads of Grain's own inside a process.
-    ready = stream.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
-    if workers:
-        processes = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=buffer)
-        ready = ready.mp_prefetch(processes, worker_init_fn=_prepare_worker)
-    else:
-        ready = grain.experimental.ThreadPrefetchIterDataset(ready, prefetch_buffer_size=buffer)
-    return Batches(iter(ready), start, on_bad)
+    # Every item is a whole batch already: Grain's own threads inside a process would gain nothing.
+    iterable = stream.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
+    iterator = _start_workers(iterable, workers) if workers else iter(iterable)
+    iterator = grain.experimental.ThreadPrefetchDatasetIterator(iterator, buffer)
+    iterator.start_prefetch()
+    return Batches(iterator, start, on_bad)
 
 
-def _positions(sources: Sequence[Source], weights: Sequence[float] | None, seed: int) -> grain.MapDataset:
+def _positions(mixture: Mixture, seed: int) -> grain.MapDataset:
     """The endless order: pairs (source, index in it)."""
     orders = []
-    for number, source in enumerate(sources):
-        order = grain.MapDataset.range(len(source)).shuffle(seed=_seed(seed, number)).repeat()
-        orders.append(order.map(functools.partial(_pair, number)))
-    return orders[0] if weights is None else grain.MapDataset.mix(orders, weights)
+    for number, source in enumerate(mixture.sources):
+        order = grain.MapDataset.range(len(source)).shuffle(seed=_seed(seed, number))
+        orders.append(order.repeat(_ENDLESS // len(source)).map(functools.partial(_pair, number)))
+    return grain.MapDataset.mix(orders, mixture.weights)
 
 
 def _pair(number: int, index: int) -> tuple[int, int]:
     return number, index
+
+
+def _start_workers(iterable: grain.IterDataset, workers: int) -> grain.DatasetIterator:
+    """An iterator whose worker processes are on their way: worker w makes batches w, w + workers, ..."""
+    options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1)
+    iterator = iter(iterable.mp_prefetch(options, worker_init_fn=_prepare_worker).map(_own))
+    iterator.get_state()  # makes the workers' iterators, which Grain otherwise starts one by one
+    iterator.start_prefetch()
+    return iterator
+
+
+def _own(parts: dict[str, Any]) -> dict[str, Any]:
+    """Copies a batch out of Grain's shared memory, which complains if it outlives the interpreter."""
+    return {name: np.array(part) if isinstance(part, np.ndarray) else part for name, part in parts.items()}
 
 
 def _seed(seed: int, purpose: int) -> int:
@@ -259,12 +291,7 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _check(sources: Sequence[Source], weights: Sequence[float] | None, **numbers: int) -> None:
-    for name, least in (("batch_size", 1), ("workers", 0), ("start", 0), ("seed", 0), ("buffer", 1)):
-        if numbers[name] < least:
-            raise UserError(name, f"is {numbers[name]}", f"{least} or more")
-    if weights is not None and (len(weights) != len(sources) or not all(weight > 0 for weight in weights)):
-        raise UserError("weights", f"are {list(weights)}", f"{len(sources)} numbers above 0")
-    for source in sources:
-        if len(source) == 0:
-            raise UserError("data", "a source holds no images", "at least one image")
+def _check_least(**numbers: tuple[int, int]) -> None:
+    for name, (value, least) in numbers.items():
+        if value < least:
+            raise UserError(name, f"is {value}", f"{least} or more")

@@ -1,0 +1,378 @@
+"""The stream of batches: the same for any number of workers, resumable, and never waiting in vain."""
+
+import dataclasses
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from efficientnet_east.data.augment import Augmentation
+from efficientnet_east.data.loader import Batch, Batches, LabelOptions, Mixture, batches
+from efficientnet_east.errors import UserError
+from efficientnet_east.geometry.maps import encode
+from efficientnet_east.structures import Sample, Truth
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SMALL = Augmentation(size=64)
+
+
+@dataclasses.dataclass(frozen=True)
+class Scenes:
+    """`length` small noisy images with one text; those in `bad` cannot be read."""
+
+    length: int
+    bad: tuple[int, ...] = ()
+    prefix: str = "img"
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int, /) -> Sample:
+        name = f"{self.prefix}_{index}"
+        if index in self.bad:
+            raise UserError(f"{name}.jpg", "is cut off", "a whole image")
+        rng = np.random.default_rng(index)
+        quads = np.array([[[20, 20], [70, 22], [69, 40], [19, 38]]], np.float32)
+        image = rng.integers(0, 256, (80, 100, 3), dtype=np.uint8)
+        return Sample(name, image, Truth(quads, np.array([False]), ("text",)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Failing:
+    """Raises what it is told to."""
+
+    kind: str
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, index: int, /) -> Sample:
+        if self.kind == "unpicklable":
+            raise Unpicklable("first", "second")
+        if self.kind == "exit":
+            sys.exit(0)
+        if self.kind == "threads":
+            raise ValueError(f"cv2 runs {cv2.getNumThreads()} threads")
+        raise ZeroDivisionError("a bug in the source")
+
+
+class Unpicklable(Exception):
+    """Pickles, and cannot be unpickled: its arguments do not fit its signature."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(first + second)
+
+
+class Unsendable(Scenes):
+    """Holds what no other process can be given."""
+
+    def __reduce__(self) -> Any:
+        raise TypeError("holds an open file")
+
+
+def stream(source: Any = Scenes(7), **options: Any) -> Batches:
+    defaults = {"batch_size": 4, "seed": 1, "augmentation": SMALL, "labels": LabelOptions()}
+    return batches(source, **{**defaults, **options})
+
+
+def take(count: int, source: Any = Scenes(7), **options: Any) -> list[Batch]:
+    with stream(source, **options) as opened:
+        return [next(opened) for _ in range(count)]
+
+
+def assert_equal(first: list[Batch], second: list[Batch]) -> None:
+    assert len(first) == len(second)
+    for one, other in zip(first, second, strict=True):
+        assert one.names == other.names
+        for field in ("images", "score", "geometry", "mask"):
+            np.testing.assert_array_equal(getattr(one, field), getattr(other, field))
+
+
+def names(taken: list[Batch]) -> list[str]:
+    return [name for batch in taken for name in batch.names]
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """Grain keeps one pool of threads for freeing shared memory; apart from it nothing may stay."""
+    yield
+    assert multiprocessing.active_children() == []
+    left = [thread for thread in threading.enumerate() if thread.name.startswith("grain")]
+    for thread in left:
+        thread.join(5)
+    assert not any(thread.is_alive() for thread in left)
+
+
+def test_batches_have_the_promised_form() -> None:
+    batch = take(1)[0]
+    forms = {"images": ((4, 64, 64, 3), np.uint8), "score": ((4, 16, 16, 1), np.float32),
+             "geometry": ((4, 16, 16, 5), np.float32), "mask": ((4, 16, 16, 1), np.float32)}
+    for field, (shape, dtype) in forms.items():
+        array = getattr(batch, field)
+        assert type(array) is np.ndarray and array.shape == shape and array.dtype == dtype
+    assert len(batch.names) == 4 and all(isinstance(name, str) for name in batch.names)
+    assert sum(batch.score.sum() for batch in take(4)) > 0
+
+
+def test_maps_are_those_of_the_crop() -> None:
+    """With a source as large as the crop and nothing left to chance, the labels are known."""
+    quads = np.array([[[8, 8], [56, 8], [56, 24], [8, 24]]], np.float32)
+    truth = Truth(quads, np.array([False]), ("a",))
+    source = [Sample("a", np.zeros((64, 64, 3), np.uint8), truth)]
+    still = Augmentation(size=64, scale=(1, 1), aspect=1, rotation=0, colour=None)
+    labels = LabelOptions(ring=True, shrink=0.2)
+    batch = take(1, source, batch_size=1, augmentation=still, labels=labels)[0]
+    maps = encode(truth.quads, truth.ignore, (64, 64), ring=True, shrink=0.2)
+    np.testing.assert_array_equal(batch.score[0, ..., 0], maps.score)
+    np.testing.assert_allclose(batch.geometry[0], maps.geometry, atol=1e-4)
+    np.testing.assert_array_equal(batch.mask[0, ..., 0], maps.mask)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_workers_do_not_change_the_stream(workers: int) -> None:
+    assert_equal(take(8), take(8, workers=workers))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_start_is_where_an_unbroken_run_would_be(workers: int) -> None:
+    assert_equal(take(9)[5:], take(4, start=5, workers=workers))
+
+
+def test_start_far_ahead_replays_nothing() -> None:
+    begin = time.monotonic()
+    assert len(take(1, start=10**9)) == 1
+    assert time.monotonic() - begin < 2
+
+
+def test_position_counts_batches() -> None:
+    with stream(start=3) as opened:
+        next(opened)
+        next(opened)
+        assert opened.position == 5
+        expected = next(opened)
+    assert_equal([expected], take(1, start=5))
+
+
+def test_every_epoch_is_another_permutation() -> None:
+    taken = names(take(12, Scenes(16)))
+    epochs = [taken[i:i + 16] for i in range(0, 48, 16)]
+    assert all(sorted(epoch) == sorted(epochs[0]) and len(set(epoch)) == 16 for epoch in epochs)
+    assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
+
+
+def test_seed_changes_order_and_crops() -> None:
+    assert names(take(4, Scenes(16), seed=1)) != names(take(4, Scenes(16), seed=2))
+    first, second = (take(1, Scenes(1), batch_size=1, seed=seed)[0] for seed in (1, 2))
+    assert not np.array_equal(first.images, second.images)
+
+
+def test_neighbouring_seeds_do_not_share_epochs() -> None:
+    """Grain shuffles epoch e of seed s like epoch e - 1 of seed s + 1."""
+    assert names(take(4, Scenes(16), seed=1, start=4)) != names(take(4, Scenes(16), seed=2))
+
+
+def test_the_same_image_is_cropped_anew_each_time() -> None:
+    batch = take(1, Scenes(1), batch_size=3)[0]
+    assert not np.array_equal(batch.images[0], batch.images[1])
+    assert not np.array_equal(batch.images[1], batch.images[2])
+
+
+@pytest.mark.parametrize("length", [1, 2, 3])
+def test_a_source_smaller_than_a_batch(length: int) -> None:
+    taken = names(take(6, Scenes(length), batch_size=5))
+    counts = [taken.count(f"img_{i}") for i in range(length)]
+    assert max(counts) - min(counts) <= 1
+
+
+def test_mixture_keeps_the_shares_and_each_source_whole() -> None:
+    mixture = Mixture((Scenes(4, prefix="a"), Scenes(50, prefix="b")), (1, 3))
+    taken = names(take(10, mixture, batch_size=8))
+    assert sum(name.startswith("a") for name in taken) == 20
+    assert len({name for name in taken if name.startswith("b")}) == 50
+    assert_equal(take(4, mixture)[2:], take(2, mixture, start=2, workers=2))
+
+
+def test_an_unreadable_image_is_a_user_error() -> None:
+    with stream(Scenes(3, bad=(1,))) as opened, pytest.raises(UserError) as raised:
+        next(opened)
+    assert str(raised.value) == "img_1.jpg: is cut off; expected a whole image"
+
+
+def test_an_unreadable_image_in_a_worker_is_the_same_user_error() -> None:
+    with stream(Scenes(3, bad=(1,)), workers=2) as opened, pytest.raises(UserError) as raised:
+        next(opened)
+    assert str(raised.value) == "img_1.jpg: is cut off; expected a whole image"
+
+
+def test_the_batches_before_a_bad_image_still_come() -> None:
+    source = Scenes(40, bad=(11,))
+    first = names(take(10, Scenes(40))).index("img_11") // 4
+    with stream(source) as opened:
+        assert_equal([next(opened) for _ in range(first)], take(first, Scenes(40)))
+        with pytest.raises(UserError, match="img_11"):
+            next(opened)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_bad_images_are_replaced_and_the_others_stay(workers: int) -> None:
+    whole = names(take(10, Scenes(10)))
+    errors: list[UserError] = []
+    taken = names(take(10, Scenes(10, bad=(3, 4)), on_bad=errors.append, workers=workers))
+    replaced = [{"img_3": "img_5", "img_4": "img_5"}.get(name, name) for name in whole]
+    assert taken == replaced
+    assert sorted(error.where for error in errors) == ["img_3.jpg", "img_4.jpg"]
+
+
+def test_skipping_does_not_change_the_crops_of_the_good() -> None:
+    for one, other in zip(take(5, Scenes(10)), take(5, Scenes(10, bad=(3,)), on_bad=print), strict=True):
+        for i, name in enumerate(one.names):
+            assert name == "img_3" or np.array_equal(one.images[i], other.images[i])
+
+
+def test_nothing_but_bad_images_is_an_error_even_when_skipping() -> None:
+    source = Scenes(5, bad=(0, 1, 2, 3, 4))
+    with stream(source, on_bad=print) as opened, pytest.raises(UserError, match="4 more images"):
+        next(opened)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(("kind", "error", "text"), [
+    ("bug", ZeroDivisionError, "a bug in the source"),
+    ("unpicklable", RuntimeError, "firstsecond"),
+    ("exit", RuntimeError, "SystemExit"),
+])
+def test_any_failure_reaches_the_caller(kind: str, error: type[Exception], text: str, workers: int) -> None:
+    with stream(Failing(kind), workers=workers, on_bad=print) as opened, pytest.raises(error, match=text):
+        next(opened)
+
+
+def test_bugs_show_where_they_are() -> None:
+    with stream(Failing("bug"), workers=1) as opened, pytest.raises(ZeroDivisionError) as raised:
+        next(opened)
+    assert "test_data_loader.py" in raised.value.__notes__[0]
+
+
+def test_workers_run_one_thread_of_opencv() -> None:
+    with stream(Failing("threads"), workers=1) as opened, pytest.raises(ValueError, match="runs 1 threads"):
+        next(opened)
+
+
+def test_a_source_that_cannot_be_sent_is_an_error() -> None:
+    with stream(Unsendable(3), workers=1) as opened, pytest.raises(TypeError, match="open file"):
+        next(opened)
+
+
+@pytest.mark.parametrize("wait_for_first", [True, False])
+def test_a_killed_worker_is_an_error(wait_for_first: bool) -> None:
+    with stream(workers=2) as opened:
+        if wait_for_first:
+            next(opened)
+        while len(multiprocessing.active_children()) < 2:
+            time.sleep(0.01)
+        for process in multiprocessing.active_children():
+            os.kill(process.pid or 0, signal.SIGKILL)
+        with pytest.raises(UserError, match=r"data workers: Worker process .* exit code -9"):
+            for _ in range(20):  # some batches are ready
+                next(opened)
+
+
+def test_closing_early_and_twice() -> None:
+    opened = stream(workers=3)
+    opened.close()
+    opened.close()
+    with pytest.raises(ValueError, match="closed"):
+        next(opened)
+
+
+def test_closing_while_a_full_buffer_waits() -> None:
+    for workers in (0, 2):
+        opened = stream(workers=workers)
+        next(opened)
+        time.sleep(0.3)
+        begin = time.monotonic()
+        opened.close()
+        assert time.monotonic() - begin < 5
+
+
+def test_two_streams_at_once() -> None:
+    with stream(workers=1) as first, stream(workers=1, seed=2) as second:
+        taken = [(next(first), next(second)) for _ in range(3)]
+    assert_equal([pair[0] for pair in taken], take(3))
+    assert_equal([pair[1] for pair in taken], take(3, seed=2))
+
+
+@pytest.mark.parametrize(("name", "value"), [("batch_size", 0), ("seed", -1), ("workers", -1), ("start", -1),
+                                            ("buffer", 0)])
+def test_numbers_out_of_range_are_named(name: str, value: int) -> None:
+    with pytest.raises(UserError, match=f"{name}: is {value}"):
+        stream(**{name: value})
+
+
+def test_an_empty_source_is_refused() -> None:
+    with pytest.raises(UserError, match="no images"):
+        stream(Scenes(0))
+
+
+@pytest.mark.parametrize("weights", [(1.0,), (1.0, 0.0), (1.0, float("nan"))])
+def test_weights_must_fit_the_sources(weights: tuple[float, ...]) -> None:
+    with pytest.raises(UserError, match="weights"):
+        Mixture((Scenes(1), Scenes(1)), weights)
+
+
+def run_python(code: str) -> subprocess.Popen[str]:
+    path = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])
+    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            text=True, env={**os.environ, "PYTHONPATH": path})
+
+
+def test_no_tensorflow_and_a_quiet_end() -> None:
+    """Batches kept alive to the end of the interpreter, and nothing to be read on stderr."""
+    code = """
+import sys
+from test_data_loader import take
+kept = [take(2), take(2, workers=2)]
+print("tensorflow" in sys.modules, "jax" in sys.modules)
+"""
+    process = run_python(code)
+    out, err = process.communicate(timeout=60)
+    assert out == "False False\n"
+    assert [line for line in err.splitlines() if "jax profiler" not in line] == []
+
+
+def test_workers_end_when_their_parent_is_killed() -> None:
+    code = """
+import multiprocessing, time
+from test_data_loader import stream
+opened = stream(workers=2)
+next(opened)
+print(*[process.pid for process in multiprocessing.active_children()], flush=True)
+time.sleep(60)
+"""
+    process = run_python(code)
+    assert process.stdout is not None
+    workers = [int(pid) for pid in process.stdout.readline().split()]
+    process.kill()
+    process.communicate()
+    assert len(workers) == 2
+    deadline = time.monotonic() + 10
+    while any(is_running(pid) for pid in workers):
+        assert time.monotonic() < deadline, "workers outlive their parent"
+        time.sleep(0.05)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
