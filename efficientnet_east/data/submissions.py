@@ -108,7 +108,7 @@ def _entries(path: str | os.PathLike[str], prefix: str) -> Iterator[tuple[str, b
         with zipfile.ZipFile(path) as archive:
             stems = _checked(path, archive, prefix)
             for stem in sorted(stems, key=natural_key):
-                # The size that an entry declares may lie; zipfile reads no further and finds the checksum wrong.
+                # The declared size may lie; zipfile reads no further and finds the checksum wrong.
                 yield stem, archive.read(stems[stem]), f"{path}/{stems[stem].filename}"
     except UserError:
         raise
