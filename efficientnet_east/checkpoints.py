@@ -1,0 +1,117 @@
+"""Checkpoints of this project on disk: finding them, reading their weights, laying them onto variables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from efficientnet_east.compat import tf
+from efficientnet_east.errors import UserError
+
+AVERAGE_SUFFIX = "/ExponentialMovingAverage"
+_EXPECTED = "a workdir of train.py, or the prefix of a checkpoint such as runs/b0/model.ckpt-1000"
+
+
+def find(path: str | Path) -> str:
+    """Find a checkpoint.
+
+    Args:
+      path: a workdir (its newest checkpoint), or a checkpoint's prefix, with or without `.index`.
+
+    Returns:
+      The prefix.
+
+    Raises:
+      UserError: there is none.
+    """
+    path = Path(path)
+    if path.is_dir():
+        newest = newest_in(path)
+        if newest is None:
+            raise UserError(path, "holds no checkpoint", _EXPECTED)
+        return newest
+    prefix = str(path).removesuffix(".index")
+    if not Path(prefix + ".index").exists():
+        raise UserError(path, "no such checkpoint", _EXPECTED)
+    return prefix
+
+
+def newest_in(workdir: Path) -> str | None:
+    """The prefix of a workdir's newest checkpoint, None if it has none."""
+    state = tf.train.get_checkpoint_state(str(workdir))
+    if state is None:
+        return None
+    # The state file may name the folder that the workdir was moved away from: the name within it counts.
+    candidates = [workdir / Path(name).name for name in (state.model_checkpoint_path, *state.all_model_checkpoint_paths[::-1])]
+    return next((str(prefix) for prefix in candidates if Path(f"{prefix}.index").exists()), None)
+
+
+def read(prefix: str) -> dict[str, np.ndarray]:
+    """Read every tensor of a checkpoint.
+
+    Args:
+      prefix: from `find`.
+
+    Returns:
+      Name -> array.
+
+    Raises:
+      UserError: the checkpoint is damaged.
+    """
+    try:
+        reader = tf.train.load_checkpoint(prefix)
+        return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+        raise UserError(prefix, f"cannot be read ({str(error).splitlines()[0]})", "an undamaged checkpoint") from None
+
+
+def averaged(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Pick from a checkpoint the weights to detect with: each variable's moving average where it has one.
+
+    Args:
+      tensors: from `read`.
+
+    Returns:
+      Plain variable name -> array.
+    """
+    plain = {name: value for name, value in tensors.items() if not name.endswith(AVERAGE_SUFFIX)}
+    averages = {
+        name.removesuffix(AVERAGE_SUFFIX): value for name, value in tensors.items() if name.endswith(AVERAGE_SUFFIX)
+    }
+    return plain | averages
+
+
+def check_fit(prefix: str, tensors: Mapping[str, np.ndarray], variables: Sequence[Any]) -> None:
+    """Refuse a checkpoint that is not of this architecture.
+
+    Args:
+      prefix: for the error.
+      tensors: from `read` or `averaged`.
+      variables: of the graph, all of which must be there with their shapes.
+
+    Raises:
+      UserError: the first variable that is missing or has another shape.
+    """
+    for variable in variables:
+        name, shape = variable.op.name, tuple(variable.shape.as_list())
+        if name not in tensors:
+            raise UserError(prefix, f"is a checkpoint of another architecture: it lacks {name}", "one of this model")
+        if tensors[name].shape != shape:
+            problem = f"is a checkpoint of another architecture: {name} has shape {tensors[name].shape}"
+            raise UserError(prefix, problem, f"{shape}")
+
+
+def assign(session: Any, values: Mapping[str, np.ndarray], variables: Sequence[Any]) -> None:
+    """Set variables in one run.
+
+    Args:
+      session: a session of the variables' graph.
+      values: variable name -> array.
+      variables: of the graph; those that `values` does not name are left as they are.
+    """
+    named = [variable for variable in variables if variable.op.name in values]
+    feeds = {variable.initializer.inputs[1]: values[variable.op.name] for variable in named}
+    session.run([variable.initializer for variable in named], feeds)

@@ -1,0 +1,199 @@
+"""The one typed configuration: defaults, then a YAML file, then the command line.
+
+Recipes (training, inference, evaluation, cli) may read it; the parts below them take plain arguments.
+Every field name is unique over the sections, so that a command line can say `--learning-rate` alone.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+import yaml
+
+from efficientnet_east import scaling
+from efficientnet_east.errors import UserError
+
+
+class _Section(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+
+def _field(default: Any, help: str, **bounds: Any) -> Any:
+    return pydantic.Field(default, description=help, **bounds)
+
+
+class Model(_Section):
+    """What the network is; a checkpoint fits one such section only."""
+
+    backbone: str = _field("b0", "b0 ... b7, b4-modified, or phi=NUMBER")
+    activation: Literal["relu", "swish"] = _field(
+        "relu", "of the backbone; the ImageNet weights were trained with swish"
+    )
+    output_stride: Literal[2, 4] = _field(4, "pixels of the image per cell of the maps")
+    text_scale: float = _field(512.0, "largest distance that the geometry can express, in pixels", gt=0)
+
+
+class Data(_Section):
+    """What is trained on, and how crops are cut from it."""
+
+    data: str | None = _field(None, "folder of images and ground truth; none: synthetic scenes")
+    list: str | None = _field(None, "text file of the image names to train on")
+    limit: int | None = _field(None, "use the first so many images only", gt=0)
+    val_data: str | None = _field(None, "folder to validate on; none: --data, if --val-list is given")
+    val_list: str | None = _field(None, "text file of the image names to validate on")
+    val_limit: int | None = _field(None, "validate on the first so many images only", gt=0)
+    skip_bad: bool = _field(False, "leave out what cannot be used, and say so, instead of stopping")
+    synthetic_scenes: int = _field(100_000, "number of different synthetic scenes", gt=0)
+    synthetic_size: int = _field(640, "side of a synthetic scene, in pixels", ge=64)
+    crop_size: int = _field(512, "side of a training crop, in pixels, a multiple of 32", ge=64, multiple_of=32)
+    scale_min: float = _field(0.6, "text is scaled by at least this before the crop", gt=0)
+    scale_max: float = _field(1.4, "text is scaled by at most this before the crop", gt=0)
+    rotation: float = _field(10.0, "crops are turned by up to so many degrees", ge=0, le=45)
+    text_crops: float = _field(0.8, "share of crops placed on a text; the rest fall anywhere", ge=0, le=1)
+    aspect: float = _field(1.15, "text is stretched by up to this factor either way before the crop", ge=1, le=2)
+    colour: bool = _field(True, "vary brightness, contrast, saturation, hue, sharpness and noise")
+    shrink: float = _field(0.3, "how far the score region keeps from the text's edges (section 3.3.1)", ge=0, lt=0.5)
+    min_text_side: float = _field(6.0, "texts with a shorter side (pixels of the crop) are ignored", ge=0)
+    ring: bool = _field(False, "learn nothing between the shrunk and the full text region")
+    workers: int = _field(1, "processes that prepare batches; 0 prepares them in a thread", ge=0)
+
+
+class Train(_Section):
+    """How it is trained."""
+
+    workdir: str = _field("runs/b0", "folder for checkpoints, events and pictures; resumed if it has some")
+    init: str | None = _field(None, "weights to start from: ImageNet .npz, or a checkpoint or workdir of this project")
+    steps: int = _field(100_000, "training steps", gt=0)
+    batch_size: int = _field(8, "crops in a step", gt=0)
+    optimizer: Literal["adam", "adamw"] = _field("adam", "Adam with L2 in the loss, or AdamW")
+    learning_rate: float = _field(1e-3, "peak learning rate", gt=0)
+    schedule: Literal["cosine", "exponential", "constant"] = _field(
+        "cosine", "after the warm-up: to 0 by a half cosine, by decay_factor every decay_steps, or constant"
+    )
+    warmup_steps: int = _field(200, "steps over which the rate rises from 0", ge=0)
+    decay_steps: int = _field(10_000, "period of the exponential schedule", gt=0)
+    decay_factor: float = _field(0.94, "factor of the exponential schedule", gt=0, le=1)
+    weight_decay: float = _field(1e-5, "L2 on kernels (adam), or decoupled decay (adamw)", ge=0)
+    clip_norm: float = _field(5.0, "global norm that gradients are clipped to; 0 for no clipping", ge=0)
+    ema_decay: float = _field(0.997, "of the weight averages that evaluation uses", ge=0, lt=1)
+    drop_connect: float = _field(0.2, "stochastic depth of the last block", ge=0, lt=1)
+    freeze_batch_norm: bool = _field(False, "keep the backbone's batch-norm statistics as loaded")
+    score_loss: Literal["dice", "balanced_cross_entropy"] = _field("dice", "loss of the score map")
+    score_weight: float = _field(1.0, "of the score loss", ge=0)
+    iou_weight: float = _field(1.0, "of the -log IoU loss", ge=0)
+    angle_weight: float = _field(10.0, "of the angle loss", ge=0)
+    seed: int = _field(1, "of every random source", ge=0)
+    threads: int = _field(0, "CPU threads; 0 takes what this process may use", ge=0)
+    log_every: int = _field(20, "steps between two lines of scalars", gt=0)
+    save_every: int = _field(500, "steps between two checkpoints", gt=0)
+    validate_every: int = _field(2000, "steps between two validations", gt=0)
+    picture_every: int = _field(1000, "steps between two pictures of the maps", gt=0)
+    keep_checkpoints: int = _field(3, "newest checkpoints to keep; the best is kept beside them", gt=0)
+
+
+class Detect(_Section):
+    """How maps become boxes."""
+
+    score_threshold: float = _field(0.9, "cells below this score are background", gt=0, lt=1)
+    nms_iou: float = _field(0.2, "overlap from which two boxes are one", gt=0, lt=1)
+    box_threshold: float = _field(0.0, "boxes whose score is lower are dropped", ge=0, lt=1)
+    min_box_side: float = _field(3.0, "boxes with a shorter side (pixels of the network's input) are dropped", ge=0)
+    max_side: int = _field(2400, "larger images are scaled down to this longer side", ge=32)
+
+
+class Config(_Section):
+    """The whole configuration."""
+
+    model: Model = Model()
+    data: Data = Data()
+    train: Train = Train()
+    detect: Detect = Detect()
+
+    @pydantic.model_validator(mode="after")
+    def _across_fields(self) -> Config:
+        if self.data.scale_min > self.data.scale_max:
+            raise ValueError("data.scale_min must not be larger than data.scale_max")
+        return self
+
+
+SECTIONS: dict[str, type[_Section]] = {"model": Model, "data": Data, "train": Train, "detect": Detect}
+
+
+def fields() -> Iterator[tuple[str, str, pydantic.fields.FieldInfo]]:
+    """Yield (section, field name, field information) of the whole configuration, in order."""
+    for section, model in SECTIONS.items():
+        for name, info in model.model_fields.items():
+            yield section, name, info
+
+
+def load(path: str | None = None, overrides: Mapping[str, Any] | None = None) -> Config:
+    """Read a configuration.
+
+    Args:
+      path: of a YAML file with the sections `model`, `data`, `train`, `detect`; None for the defaults.
+      overrides: field name -> value (text is converted), as from a command line; they win.
+
+    Returns:
+      The configuration.
+
+    Raises:
+      UserError: no such file, not YAML, an unknown section or field (with the nearest known one), or a value
+        out of range.
+    """
+    tree = _read(Path(path)) if path else {}
+    where = {name: section for section, name, _ in fields()}
+    origin = path or "configuration"
+    for section, values in tree.items():
+        _expect_known(f"{origin}: {section}", section, SECTIONS)
+        if not isinstance(values, dict):
+            raise UserError(f"{origin}: {section}", f"{values!r} is not a section", "'field: value' lines")
+        for name in values:
+            _expect_known(f"{origin}: {section}.{name}", name, SECTIONS[section].model_fields)
+    for name, value in (overrides or {}).items():
+        _expect_known(f"--{name}", name, where)
+        tree.setdefault(where[name], {})[name] = value
+    config = _validate(tree, origin, overrides or {})
+    scaling.get_variant(config.model.backbone)
+    return config
+
+
+def dump(config: Config) -> str:
+    """Write a configuration as YAML that `load` reads back."""
+    return yaml.safe_dump(config.model_dump(), sort_keys=False)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(path, "no such file", "a YAML configuration such as those in configs/") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(path, f"cannot be read ({error})", "a YAML configuration") from None
+    if tree is not None and not isinstance(tree, dict):
+        raise UserError(path, "is not a mapping", f"the sections {', '.join(SECTIONS)}")
+    return tree or {}
+
+
+def _expect_known(where: str, name: str, known: Mapping[str, Any]) -> None:
+    if name in known:
+        return
+    near = difflib.get_close_matches(str(name), known, n=1)
+    hint = f"{near[0]!r} (did you mean that?)" if near else f"one of {', '.join(known)}"
+    raise UserError(where, "unknown key", hint)
+
+
+def _validate(tree: dict[str, Any], origin: str, overrides: Mapping[str, Any]) -> Config:
+    try:
+        return Config.model_validate(tree)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        path = [str(part) for part in first["loc"]]
+        given = path and path[-1] in overrides
+        where = f"--{path[-1].replace('_', '-')}" if given else f"{origin}: {'.'.join(path) or 'values'}"
+        received = "" if first["type"] == "value_error" else f"{first['input']!r} cannot be used"
+        expected = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+        raise UserError(where, received or "values do not fit together", expected) from None

@@ -1,0 +1,37 @@
+"""Running a detector over a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from efficientnet_east.structures import Detections, Sample, Truth
+
+
+def detect_all(
+    detector: Callable[[np.ndarray], Detections], samples: Sequence[Sample], progress: bool = True
+) -> tuple[dict[str, Detections], dict[str, Truth]]:
+    """Detect in every image of a data set.
+
+    Args:
+      detector: uint8 (height, width, 3) RGB to detections.
+      samples: the images with their ground truth; each is read once, when its turn comes.
+      progress: whether to show a progress bar.
+
+    Returns:
+      Image name without suffix -> detections, and -> ground truth.
+    """
+    found, truths = {}, {}
+    for index in tqdm(range(len(samples)), desc="detect", unit="image", disable=not progress, leave=False):
+        sample = samples[index]
+        name = Path(sample.name).stem
+        found[name], truths[name] = detector(sample.image), sample.truth
+    return found, truths
+
+
+def quads_of(detections: Mapping[str, Detections]) -> dict[str, np.ndarray]:
+    """The boxes alone, as `evaluation.icdar.score` and `write_submission` want them."""
+    return {name: found.quads for name, found in detections.items()}

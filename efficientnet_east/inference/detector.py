@@ -1,0 +1,164 @@
+"""From an image to `Detections`: fit, run the network, decode, merge, map back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from efficientnet_east import config as configuration
+from efficientnet_east.config import Config, Detect
+from efficientnet_east.errors import UserError
+from efficientnet_east.geometry.maps import decode
+from efficientnet_east.geometry.nms import locality_aware
+from efficientnet_east.structures import Detections
+
+SIZE_DIVISOR = 32
+PADDING = (124, 116, 104)  # ImageNet's mean colour: zero to the network
+CONFIG_FILE = "config.yaml"
+
+# A runtime: uint8 (1, height, width, 3) RGB -> score (1, h, w, 1), geometry (1, h, w, 5).
+Run = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+class Detector:
+    """Finds words in images.
+
+    Args:
+      run: the network: uint8 (1, height, width, 3), RGB, sides multiples of 32, to the score map
+        (1, h, w, 1) and the geometry map (1, h, w, 5).
+      detect: thresholds and limits.
+      stride: pixels per cell of the maps.
+    """
+
+    def __init__(self, run: Run, detect: Detect, stride: int = 4) -> None:
+        self.run, self.detect, self.stride = run, detect, stride
+
+    @classmethod
+    def load(cls, checkpoint: str | Path, overrides: dict[str, Any] | None = None) -> Detector:
+        """Load a trained detector.
+
+        Args:
+          checkpoint: a workdir of train.py (its newest checkpoint), its folder `best`, or a checkpoint's
+            prefix. The configuration is read from the same folder.
+          overrides: fields of the configuration's section `detect`, and `threads`.
+
+        Returns:
+          A detector with the averaged weights.
+
+        Raises:
+          UserError: no checkpoint, a damaged one, or one that its configuration does not fit.
+        """
+        from efficientnet_east import checkpoints
+        from efficientnet_east.inference.graph import load_graph
+
+        prefix = checkpoints.find(checkpoint)
+        config = configuration.load(str(config_beside(prefix)), overrides)
+        return cls(load_graph(prefix, config), config.detect, config.model.output_stride)
+
+    def __call__(self, image: np.ndarray) -> Detections:
+        """Find the words of one image.
+
+        Args:
+          image: uint8 (height, width, 3), RGB.
+
+        Returns:
+          The detections, in pixels of `image`.
+        """
+        score, geometry, scale = self.maps(image)
+        return find_boxes(score, geometry, scale, self.detect, self.stride)
+
+    def maps(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Run the network on one image.
+
+        Args:
+          image: uint8 (height, width, 3), RGB.
+
+        Returns:
+          score float32 (h, w), geometry float32 (h, w, 5), both without the padding, and the factors
+          (2,) by which x and y of the network's input differ from those of the image.
+        """
+        fitted, scale = fit(image, self.detect.max_side)
+        height, width = (-(-side // self.stride) for side in fitted.shape[:2])
+        score, geometry = self.run(pad(fitted)[None])
+        return score[0, :height, :width, 0], geometry[0, :height, :width], scale
+
+
+def fit(image: np.ndarray, max_side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Scale an image down to a longest side, if it is larger.
+
+    Args:
+      image: uint8 (height, width, 3).
+      max_side: in pixels.
+
+    Returns:
+      The image, and the factors (2,) by which its width and height changed.
+    """
+    height, width = image.shape[:2]
+    factor = min(1.0, max_side / max(height, width))
+    if factor == 1.0:
+        return image, np.ones(2)
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.array(size) / (width, height)
+
+
+def pad(image: np.ndarray) -> np.ndarray:
+    """Extend an image to the right and downwards to multiples of 32, so that no pixel moves or is stretched.
+
+    Args:
+      image: uint8 (height, width, 3), RGB.
+
+    Returns:
+      uint8, filled up with the mean colour.
+    """
+    below, right = (-side % SIZE_DIVISOR for side in image.shape[:2])
+    return cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_CONSTANT, value=PADDING)
+
+
+def find_boxes(
+    score: np.ndarray, geometry: np.ndarray, scale: np.ndarray, detect: Detect, stride: int = 4
+) -> Detections:
+    """Turn the maps of one image into detections.
+
+    Args:
+      score: float32 (h, w) in [0, 1].
+      geometry: float32 (h, w, 5).
+      scale: (2,), factors of x and y from the image to the network's input.
+      detect: thresholds and limits.
+      stride: pixels per cell.
+
+    Returns:
+      The detections in pixels of the image.
+    """
+    quads, scores = decode(score, geometry, threshold=detect.score_threshold, stride=stride)
+    quads, scores = locality_aware(quads, scores, detect.nms_iou)
+    sides = np.linalg.norm(quads[:, [1, 3]] - quads[:, :1], axis=2).min(axis=1, initial=np.inf)
+    keep = (sides >= detect.min_box_side) & (scores >= detect.box_threshold)
+    return Detections((quads[keep] / scale).astype(np.float32), scores[keep])
+
+
+def config_beside(prefix: str) -> Path:
+    """The configuration that a checkpoint was trained with.
+
+    Args:
+      prefix: of the checkpoint.
+
+    Returns:
+      The path of `config.yaml` in the checkpoint's folder.
+
+    Raises:
+      UserError: there is none.
+    """
+    path = Path(prefix).parent / CONFIG_FILE
+    if not path.exists():
+        raise UserError(path, "no such file", "the configuration that train.py leaves beside its checkpoints")
+    return path
+
+
+def available_threads() -> int:
+    """The number of processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,198 @@
+"""What a run leaves on disk, and how it goes on from there.
+
+A run begins from, in this order:
+1. the newest checkpoint of its own workdir: weights, averages, optimiser, step; the position in the data and
+   the draws of stochastic depth follow from the step;
+2. `--init` with a checkpoint or workdir of this project: the (averaged) weights, at step 0;
+3. `--init` with an `.npz` of ImageNet weights: the backbone, at step 0;
+4. random weights.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from efficientnet_east import backbones, checkpoints, config as configuration
+from efficientnet_east.backbones import weights
+from efficientnet_east.compat import tf
+from efficientnet_east.config import Config
+from efficientnet_east.errors import UserError
+from efficientnet_east.inference.detector import CONFIG_FILE
+
+PREFIX = "model.ckpt"
+BEST = "best"
+BEST_FIGURES = "hmean.json"
+
+
+class Checkpoints:
+    """The checkpoints of a workdir. Nothing that this class did not write is ever removed.
+
+    Args:
+      workdir: made if it is not there.
+      config: written beside the checkpoints.
+    """
+
+    def __init__(self, workdir: Path, config: Config) -> None:
+        self.workdir, self.config = workdir, config
+        variables = tf.global_variables()
+        self._newest = tf.train.Saver(variables, max_to_keep=config.train.keep_checkpoints, save_relative_paths=True)
+        self._best = tf.train.Saver(variables, max_to_keep=1, save_relative_paths=True)
+        self._variables = variables
+
+    def begin(self, session: Any) -> str:
+        """Bring the variables to where the run begins; see the module's list.
+
+        Args:
+          session: of the graph.
+
+        Returns:
+          What was done, for the user.
+
+        Raises:
+          UserError: a file is missing, damaged or of another architecture.
+        """
+        session.run(tf.global_variables_initializer())
+        newest = checkpoints.newest_in(self.workdir)
+        if newest:
+            return self._resume(session, newest)
+        init = self.config.train.init
+        if init is None:
+            return "starting from random weights"
+        if init.endswith(".npz"):
+            return start_from_imagenet(session, init, self.config, self._variables)
+        return start_from_checkpoint(session, init)
+
+    def save(self, session: Any, step: int) -> str:
+        """Save everything that the run needs to go on.
+
+        Args:
+          session: of the graph.
+          step: number of steps done.
+
+        Returns:
+          The checkpoint's prefix.
+        """
+        self._write_config(self.workdir)
+        return self._newest.save(session, str(self.workdir / PREFIX), global_step=step, write_meta_graph=False)
+
+    def save_if_best(self, session: Any, step: int, hmean: float) -> bool:
+        """Save into the folder `best` if no earlier validation was better.
+
+        Args:
+          session: of the graph.
+          step: number of steps done.
+          hmean: of the validation at this step.
+
+        Returns:
+          Whether it was saved.
+        """
+        folder = self.workdir / BEST
+        figures = folder / BEST_FIGURES
+        if figures.exists() and json.loads(figures.read_text())["hmean"] >= hmean:
+            return False
+        folder.mkdir(exist_ok=True)
+        self._write_config(folder)
+        self._best.save(session, str(folder / PREFIX), global_step=step, write_meta_graph=False)
+        figures.write_text(json.dumps({"step": step, "hmean": hmean}) + "\n")
+        return True
+
+    def _resume(self, session: Any, newest: str) -> str:
+        checkpoints.check_fit(newest, checkpoints.read(newest), self._variables)
+        for saver, folder in ((self._newest, self.workdir), (self._best, self.workdir / BEST)):
+            state = tf.train.get_checkpoint_state(str(folder))
+            kept = [str(folder / Path(name).name) for name in state.all_model_checkpoint_paths] if state else []
+            saver.recover_last_checkpoints(kept)
+        self._newest.restore(session, newest)
+        step = session.run(tf.train.get_global_step())
+        return f"resuming from step {step} ({newest})"
+
+    def _write_config(self, folder: Path) -> None:
+        (folder / CONFIG_FILE).write_text(configuration.dump(self.config), encoding="utf-8")
+
+
+def start_from_imagenet(session: Any, path: str, config: Config, variables: list[Any]) -> str:
+    """Load ImageNet weights into the backbone.
+
+    Args:
+      session: of the graph.
+      path: an `.npz`, see `backbones.weights`.
+      config: its section `model` is read.
+      variables: of the graph.
+
+    Returns:
+      The report.
+
+    Raises:
+      UserError: the file does not fit.
+    """
+    shapes = {variable.op.name: tuple(variable.shape.as_list()) for variable in variables}
+    backbone = config.model.backbone
+    restored = weights.restore(weights.read_npz(path), shapes, backbone, backbones.scope_of(backbone), path)
+    checkpoints.assign(session, _with_averages(restored.values, shapes), variables)
+    report = restored.report()
+    if config.model.activation != "swish":
+        report += (
+            f"\nnote: these weights were trained with swish and are loaded under {config.model.activation}; "
+            "the batch-norm statistics will have to adapt, so do not freeze them"
+        )
+    return report
+
+
+def start_from_checkpoint(session: Any, path: str) -> str:
+    """Load the averaged weights of another run, at step 0.
+
+    Args:
+      session: of the graph.
+      path: a workdir or a checkpoint's prefix.
+
+    Returns:
+      What was done.
+
+    Raises:
+      UserError: there is none, or it is of another architecture.
+    """
+    prefix = checkpoints.find(path)
+    values = checkpoints.averaged(checkpoints.read(prefix))
+    model_variables = tf.model_variables()
+    checkpoints.check_fit(prefix, values, model_variables)
+    mine = {variable.op.name: values[variable.op.name] for variable in model_variables}
+    shapes = {variable.op.name: tuple(variable.shape.as_list()) for variable in tf.global_variables()}
+    checkpoints.assign(session, _with_averages(mine, shapes), tf.global_variables())
+    return f"starting from the averaged weights of {prefix}"
+
+
+def _with_averages(values: dict[str, Any], shapes: dict[str, Any]) -> dict[str, Any]:
+    """The same values for the moving averages, which were initialised before."""
+    averages = {name + checkpoints.AVERAGE_SUFFIX: value for name, value in values.items()}
+    return values | {name: value for name, value in averages.items() if name in shapes}
+
+
+def compare(workdir: Path, config: Config) -> list[str]:
+    """Say what changed since the workdir's last run.
+
+    Args:
+      workdir: of the run.
+      config: of this run.
+
+    Returns:
+      A line for each field that changed; empty if there was no run.
+
+    Raises:
+      UserError: the network changed.
+    """
+    path = workdir / CONFIG_FILE
+    if not path.exists() or checkpoints.newest_in(workdir) is None:
+        return []
+    before, now = configuration.load(str(path)).model_dump(), config.model_dump()
+    changes = []
+    for section, name, _ in configuration.fields():
+        old, new = before[section][name], now[section][name]
+        if old == new or name == "workdir":
+            continue
+        if section == "model":
+            problem = f"was trained with {name} {old!r}, not {new!r}"
+            raise UserError(workdir, problem, "the same network, or another --workdir")
+        changes.append(f"{section}.{name}: {old!r} -> {new!r}")
+    return changes

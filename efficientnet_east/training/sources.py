@@ -1,0 +1,103 @@
+"""What a configuration trains and validates on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from efficientnet_east.config import Data
+from efficientnet_east.data.augment import Augmentation, Colour
+from efficientnet_east.data.icdar import IcdarImages, check_images, find_records, read_list, require_text
+from efficientnet_east.data.loader import LabelOptions, Source
+from efficientnet_east.data.synthetic import SyntheticScenes
+from efficientnet_east.errors import UserError
+
+SYNTHETIC_VALIDATION = 20  # scenes to validate on when training is synthetic, unless val_limit says otherwise
+
+
+def training_source(data: Data, seed: int, skipped: list[UserError]) -> Source:
+    """Open what is trained on.
+
+    Args:
+      data: the configuration's section.
+      seed: of the synthetic scenes.
+      skipped: with `data.skip_bad`, receives an error for everything that was left out.
+
+    Returns:
+      A sequence of samples.
+
+    Raises:
+      UserError: the data set cannot be used.
+    """
+    if data.data is None:
+        return SyntheticScenes(data.synthetic_scenes, seed, (data.synthetic_size, data.synthetic_size))
+    return open_images(data.data, data.list, data.limit, skipped if data.skip_bad else None, trainable=True)
+
+
+def validation_source(data: Data, seed: int, skipped: list[UserError]) -> Sequence | None:
+    """Open what is validated on.
+
+    Args:
+      data: the configuration's section.
+      seed: of the synthetic scenes, which differ from those that are trained on.
+      skipped: as for `training_source`.
+
+    Returns:
+      A sequence of samples, or None if the configuration names nothing to validate on.
+
+    Raises:
+      UserError: the data set cannot be used.
+    """
+    if data.val_data is None and data.val_list is None:
+        if data.data is not None:
+            return None
+        scenes = data.val_limit or SYNTHETIC_VALIDATION
+        return SyntheticScenes(scenes, seed + 1, (data.synthetic_size, data.synthetic_size))
+    folder = data.val_data or data.data
+    if folder is None:
+        raise UserError("--val-list", "names images of no folder", "--val-data, or --data, beside it")
+    return open_images(folder, data.val_list, data.val_limit, skipped if data.skip_bad else None)
+
+
+def open_images(
+    folder: str, names: str | None, limit: int | None, skipped: list[UserError] | None, trainable: bool = False
+) -> IcdarImages:
+    """Open a folder of images and ground truth, every file of it checked.
+
+    Args:
+      folder: in one of the layouts of `data.icdar.find_records`.
+      names: text file of the image names to use, or None for all.
+      limit: use the first so many only.
+      skipped: None stops at the first bad file; a list collects the errors instead.
+      trainable: refuse a data set without a legible text.
+
+    Returns:
+      The samples.
+
+    Raises:
+      UserError: the data set cannot be used.
+    """
+    records = find_records(folder, read_list(names) if names else None, limit, skipped)
+    records = check_images(records, skipped)
+    if not records:
+        raise UserError(folder, "holds no usable image", "images with their ground truth")
+    if trainable:
+        require_text(records, Path(folder))
+    return IcdarImages(records)
+
+
+def augmentation(data: Data) -> Augmentation:
+    """The crops that a configuration asks for."""
+    return Augmentation(
+        size=data.crop_size,
+        scale=(data.scale_min, data.scale_max),
+        aspect=data.aspect,
+        rotation=data.rotation,
+        text_crops=data.text_crops,
+        colour=Colour() if data.colour else None,
+    )
+
+
+def labels(data: Data, stride: int) -> LabelOptions:
+    """The labels that a configuration asks for."""
+    return LabelOptions(stride=stride, shrink=data.shrink, min_side=data.min_text_side, ring=data.ring)
