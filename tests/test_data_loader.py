@@ -138,7 +138,7 @@ def test_maps_are_those_of_the_crop() -> None:
     np.testing.assert_array_equal(batch.mask[0, ..., 0], maps.mask)
 
 
-@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("workers", [1, 2])
 def test_workers_do_not_change_the_stream(workers: int) -> None:
     assert_equal(take(8), take(8, workers=workers))
 
@@ -199,17 +199,12 @@ def test_mixture_keeps_the_shares_and_each_source_whole() -> None:
     taken = names(take(10, mixture, batch_size=8))
     assert sum(name.startswith("a") for name in taken) == 20
     assert len({name for name in taken if name.startswith("b")}) == 50
-    assert_equal(take(4, mixture)[2:], take(2, mixture, start=2, workers=2))
+    assert_equal(take(4, mixture)[2:], take(2, mixture, start=2))
 
 
-def test_an_unreadable_image_is_a_user_error() -> None:
-    with stream(Scenes(3, bad=(1,))) as opened, pytest.raises(UserError) as raised:
-        next(opened)
-    assert str(raised.value) == "img_1.jpg: is cut off; expected a whole image"
-
-
-def test_an_unreadable_image_in_a_worker_is_the_same_user_error() -> None:
-    with stream(Scenes(3, bad=(1,)), workers=2) as opened, pytest.raises(UserError) as raised:
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_unreadable_image_is_a_user_error(workers: int) -> None:
+    with stream(Scenes(3, bad=(1,)), workers=workers) as opened, pytest.raises(UserError) as raised:
         next(opened)
     assert str(raised.value) == "img_1.jpg: is cut off; expected a whole image"
 
@@ -223,7 +218,7 @@ def test_the_batches_before_a_bad_image_still_come() -> None:
             next(opened)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, 1])
 def test_bad_images_are_replaced_and_the_others_stay(workers: int) -> None:
     whole = names(take(10, Scenes(10)))
     errors: list[UserError] = []
@@ -252,14 +247,11 @@ def test_nothing_but_bad_images_is_an_error_even_when_skipping() -> None:
     ("exit", RuntimeError, "SystemExit"),
 ])
 def test_any_failure_reaches_the_caller(kind: str, error: type[Exception], text: str, workers: int) -> None:
-    with stream(Failing(kind), workers=workers, on_bad=print) as opened, pytest.raises(error, match=text):
-        next(opened)
-
-
-def test_bugs_show_where_they_are() -> None:
-    with stream(Failing("bug"), workers=1) as opened, pytest.raises(ZeroDivisionError) as raised:
-        next(opened)
-    assert "test_data_loader.py" in raised.value.__notes__[0]
+    with stream(Failing(kind), workers=workers, on_bad=print) as opened:
+        with pytest.raises(error, match=text) as raised:
+            next(opened)
+    if kind == "bug":  # it shows its place, through the boundary of processes too
+        assert "test_data_loader.py" in raised.value.__notes__[0]
 
 
 def test_workers_run_one_thread_of_opencv() -> None:
@@ -272,12 +264,12 @@ def test_a_source_that_cannot_be_sent_is_an_error() -> None:
         next(opened)
 
 
-@pytest.mark.parametrize("wait_for_first", [True, False])
-def test_a_killed_worker_is_an_error(wait_for_first: bool) -> None:
-    with stream(workers=2) as opened:
-        if wait_for_first:
+@pytest.mark.parametrize(("workers", "before"), [(2, 1), (1, 0)])
+def test_a_killed_worker_is_an_error(workers: int, before: int) -> None:
+    with stream(workers=workers) as opened:
+        for _ in range(before):
             next(opened)
-        while len(multiprocessing.active_children()) < 2:
+        while len(multiprocessing.active_children()) < workers:
             time.sleep(0.01)
         for process in multiprocessing.active_children():
             os.kill(process.pid or 0, signal.SIGKILL)
@@ -287,7 +279,7 @@ def test_a_killed_worker_is_an_error(wait_for_first: bool) -> None:
 
 
 def test_closing_early_and_twice() -> None:
-    opened = stream(workers=3)
+    opened = stream(workers=2)
     opened.close()
     opened.close()
     with pytest.raises(ValueError, match="closed"):
@@ -295,7 +287,7 @@ def test_closing_early_and_twice() -> None:
 
 
 def test_closing_while_a_full_buffer_waits() -> None:
-    for workers in (0, 2):
+    for workers in (0, 1):
         opened = stream(workers=workers)
         next(opened)
         time.sleep(0.3)
@@ -336,16 +328,17 @@ def run_python(code: str) -> subprocess.Popen[str]:
 
 
 def test_no_tensorflow_and_a_quiet_end() -> None:
-    """Batches kept alive to the end of the interpreter, and nothing to be read on stderr."""
+    """Batches kept and streams left open to the end of the interpreter, and nothing to be read on stderr."""
     code = """
 import sys
-from test_data_loader import take
-kept = [take(2), take(2, workers=2)]
+from test_data_loader import stream, take
+kept = take(2), stream(), stream(workers=1)
+next(kept[1]), next(kept[2])
 print("tensorflow" in sys.modules, "jax" in sys.modules)
 """
     process = run_python(code)
     out, err = process.communicate(timeout=60)
-    assert out == "False False\n"
+    assert out == "False False\n" and process.returncode == 0
     assert [line for line in err.splitlines() if "jax profiler" not in line] == []
 
 
@@ -353,7 +346,7 @@ def test_workers_end_when_their_parent_is_killed() -> None:
     code = """
 import multiprocessing, time
 from test_data_loader import stream
-opened = stream(workers=2)
+opened = stream(workers=1)
 next(opened)
 print(*[process.pid for process in multiprocessing.active_children()], flush=True)
 time.sleep(60)
@@ -363,7 +356,7 @@ time.sleep(60)
     workers = [int(pid) for pid in process.stdout.readline().split()]
     process.kill()
     process.communicate()
-    assert len(workers) == 2
+    assert len(workers) == 1
     deadline = time.monotonic() + 10
     while any(is_running(pid) for pid in workers):
         assert time.monotonic() < deadline, "workers outlive their parent"

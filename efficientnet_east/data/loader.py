@@ -18,6 +18,7 @@ import pickle
 import signal
 import threading
 import traceback
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Protocol
@@ -106,8 +107,11 @@ class Batches(Iterator[Batch]):
     """
 
     def __init__(self, iterator: Any, start: int, on_bad: Callable[[UserError], None] | None) -> None:
-        self._iterator, self.position = iterator, start
+        self.position = start
         self._on_bad = on_bad
+        # A list, so that closing can let go of the iterator, whose own end fails late in the interpreter's.
+        self._held = [iterator]
+        self._end = weakref.finalize(self, _close_held, self._held)
         self._reported: set[str] = set()
 
     def __next__(self) -> Batch:
@@ -115,9 +119,12 @@ class Batches(Iterator[Batch]):
 
         Raises:
           UserError: an image cannot be used, or a worker process died. The stream is closed then.
+          ValueError: the stream is closed.
         """
+        if not self._held:
+            raise ValueError("this stream of batches is closed")
         try:
-            parts = next(self._iterator)
+            parts = next(self._held[0])
             if parts["error"] is not None:
                 raise parts["error"]
         except Exception as error:
@@ -131,8 +138,8 @@ class Batches(Iterator[Batch]):
         return Batch(parts["images"], parts["score"], parts["geometry"], parts["mask"], tuple(parts["names"]))
 
     def close(self) -> None:
-        """Ends threads and worker processes; may be called twice."""
-        self._iterator.close()
+        """Ends threads and worker processes; may be called twice, and comes by itself at exit."""
+        self._end()
 
     def __enter__(self) -> Batches:
         return self
@@ -146,6 +153,11 @@ class Batches(Iterator[Batch]):
             if self._on_bad is not None and str(error) not in self._reported:
                 self._reported.add(str(error))
                 self._on_bad(error)
+
+
+def _close_held(held: list[Any]) -> None:
+    while held:
+        held.pop().close()
 
 
 def batches(source: Source | Mixture, *, batch_size: int, seed: int, augmentation: Augmentation,
