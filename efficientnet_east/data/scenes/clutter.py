@@ -7,7 +7,8 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from efficientnet_east.data.backgrounds import lay, random_colour, surface
+from efficientnet_east.data.scenes.backgrounds import lay
+from efficientnet_east.data.scenes.surfaces import random_colour, surface
 
 
 def add(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
@@ -174,41 +175,29 @@ def _quadrangle(rng: np.random.Generator, image: np.ndarray, high: int, wide: in
     corners = np.array([[0, 0], [wide, 0], [wide, high], [0, high]]) + rng.normal(0, 0.07, (4, 2)) * min(
         high, wide
     )
-    return np.float32(corners + _point(rng, image))
+    return (corners + _point(rng, image)).astype(np.float32)
+
+
+# outlines in half head widths, the head's centre at (0, 0)
+LEGS = ((-1.5, 6), (1.5, 6), (1.3, 14), (0.3, 14), (0, 8.5), (-0.3, 14), (-1.3, 14))
+TRUNK = ((-0.6, 1), (0.6, 1), (2.1, 1.9), (2.5, 6.5), (1.8, 6.7), (1.5, 3.4), (1.6, 7))
 
 
 def _person(rng: np.random.Generator, image: np.ndarray) -> None:
-    """Head, hair, trunk and legs in soft shapes."""
-    x, y = _point(rng, image)
-    head = _size(rng, image, 0.015, 0.12)
+    """Legs, trunk and arms, head and hair; seen from the front, from the side or from behind."""
+    centre, head = np.array(_point(rng, image)), _size(rng, image, 0.012, 0.1)
     skin = (np.array([225, 180, 150]) * rng.uniform(0.35, 1)).tolist()
-    shirt, legs = random_colour(rng, 0.5), random_colour(rng)
-    lean = rng.normal(0, 6)
-    cv2.ellipse(
-        image,
-        (x, y + int(head * 6.5)),
-        (int(head * 1.1), int(head * 3.4)),
-        lean,
-        0,
-        360,
-        legs,
-        -1,
-        cv2.LINE_AA,
-    )
-    cv2.ellipse(
-        image,
-        (x, y + int(head * 3)),
-        (int(head * 1.8), int(head * 2.4)),
-        lean,
-        0,
-        360,
-        shirt,
-        -1,
-        cv2.LINE_AA,
-    )
-    cv2.ellipse(image, (x, y), (head, int(head * 1.3)), lean, 0, 360, skin, -1, cv2.LINE_AA)
     hair = (np.array([40, 30, 25]) * rng.uniform(0.3, 2)).tolist()
-    cv2.ellipse(image, (x, y - head // 3), (int(head * 1.05), head), lean, 180, 360, hair, -1, cv2.LINE_AA)
+    turn, lean = rng.uniform(0.55, 1.1), np.radians(rng.normal(0, 5))
+    upright = np.array([[np.cos(lean), np.sin(lean)], [-np.sin(lean), np.cos(lean)]])
+    trunk = (*TRUNK, *((-x, y) for x, y in reversed(TRUNK)))
+    for outline, colour in ((LEGS, random_colour(rng)), (trunk, random_colour(rng, 0.5))):
+        corners = np.array(outline) * (turn * head, head) @ upright + centre
+        cv2.fillPoly(image, [np.round(corners).astype(np.int32)], colour, cv2.LINE_AA)
+    x, y = centre.tolist()
+    axes = (int(head * 0.95), int(head * 1.25))
+    cv2.ellipse(image, (x, y), axes, 0, 0, 360, skin if rng.random() < 0.6 else hair, -1, cv2.LINE_AA)
+    cv2.ellipse(image, (x, y - head // 3), (head, int(head * 1.05)), 0, 170, 370, hair, -1, cv2.LINE_AA)
 
 
 OBJECTS: tuple[Callable[[np.random.Generator, np.ndarray], None], ...] = (

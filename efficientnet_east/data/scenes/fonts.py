@@ -138,7 +138,7 @@ def cap_height(face: int) -> float:
 def _font(face: int) -> ImageFont.FreeTypeFont:
     name = FACES[face][0]
     if name == PILLOW:
-        return ImageFont.load_default(EM)  # type: ignore[return-value]
+        return ImageFont.load_default(EM).font_variant(layout_engine=ImageFont.Layout.BASIC)  # type: ignore[union-attr]
     return ImageFont.truetype(str(_folder() / name), EM, layout_engine=ImageFont.Layout.BASIC)
 
 

@@ -53,11 +53,11 @@ WORDS = tuple(
 )
 
 
-def _digits(rng: np.random.Generator, count: int) -> str:
+def _digits(rng: np.random.Generator, count: int | np.integer) -> str:
     return "".join(str(d) for d in rng.integers(0, 10, count))
 
 
-def _letters(rng: np.random.Generator, count: int) -> str:
+def _letters(rng: np.random.Generator, count: int | np.integer) -> str:
     return "".join(string.ascii_uppercase[i] for i in rng.integers(0, 26, count))
 
 

@@ -1,6 +1,6 @@
-"""Procedural street and interior pictures for the synthetic scenes: surfaces in perspective, no text.
+"""Flat surfaces for the synthetic scenes: walls, bricks, leaves, shelves, and the colours they come in.
 
-A surface is a grey field turned to colour by a ramp; a picture is several surfaces seen in perspective.
+A surface is mostly a grey field of noise or of a pattern, turned to colour by a ramp.
 """
 
 from __future__ import annotations
@@ -15,25 +15,19 @@ Shape = tuple[int, int]  # height, width
 Colour = tuple[int, int, int]  # RGB
 
 
-def paint(rng: np.random.Generator, shape: Shape) -> np.ndarray:
-    """A background.
-
-    Args:
-      rng: source of chance.
-      shape: height and width in pixels.
-
-    Returns:
-      uint8 RGB (height, width, 3).
-    """
-    layout = LAYOUTS[rng.choice(len(LAYOUTS), p=(0.4, 0.35, 0.25))]
-    return layout(rng, shape)
-
-
 def random_colour(rng: np.random.Generator, vivid: float = 0.0) -> Colour:
-    """A colour as photographs have it; `vivid` in [0, 1] moves from greyish to saturated."""
-    saturation = rng.beta(1 + 5 * vivid, 4 - 2 * vivid)
-    value = rng.beta(2, 1.7)
-    red, green, blue = colorsys.hsv_to_rgb(rng.random(), saturation, 0.04 + 0.96 * value)
+    """A colour as photographs have it; `vivid` in [0, 1] moves from greyish to saturated.
+
+    Hues are warm or blue most of the time, as in street photographs; any hue is possible.
+    """
+    hue = rng.choice((rng.normal(0.09, 0.045), rng.normal(0.58, 0.06), rng.random()), p=(0.55, 0.22, 0.23))
+    saturation = rng.beta(1 + 4 * vivid, 3.6 - 2 * vivid)
+    return hsv(hue, saturation, 0.03 + 0.97 * rng.beta(1.4, 1.3))
+
+
+def hsv(hue: float, saturation: float, value: float) -> Colour:
+    """RGB 0 to 255 from hue (any turn), saturation and value in [0, 1]."""
+    red, green, blue = colorsys.hsv_to_rgb(hue % 1, saturation, value)
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
@@ -49,16 +43,19 @@ def fractal(rng: np.random.Generator, shape: Shape, coarse: int = 4, roughness: 
     Returns:
       uint8 (height, width), 0 to 255.
     """
-    longest, amplitude, field, cells = max(shape), 1.0, None, coarse
+    longest, amplitude, cells = max(shape), 1.0, coarse
+    field = rng.random((2, 2), np.float32)
     while cells < longest:
         size = (max(2, shape[0] * cells // longest), max(2, shape[1] * cells // longest))
-        noise = rng.random(size, np.float32) * amplitude
-        field = noise if field is None else cv2.resize(field, size[::-1]) + noise
+        field = cv2.resize(field, size[::-1]) + rng.random(size, np.float32) * np.float32(amplitude)
         amplitude, cells = amplitude * roughness, cells * 2
-    if field is None:
-        field = rng.random((2, 2), np.float32)
-    grey = cv2.normalize(field, None, 0, 255, cv2.NORM_MINMAX, cv2.CV_8U)
-    return cv2.resize(grey, shape[::-1])
+    return cv2.resize(_levelled(field), shape[::-1])
+
+
+def _levelled(field: np.ndarray) -> np.ndarray:
+    """Stretches any field to uint8, 0 to 255."""
+    low, high = float(field.min()), float(field.max())
+    return cv2.convertScaleAbs(field - low, alpha=255 / max(high - low, 1e-6))
 
 
 def ramp(grey: np.ndarray, colours: list[Colour]) -> np.ndarray:
@@ -66,6 +63,15 @@ def ramp(grey: np.ndarray, colours: list[Colour]) -> np.ndarray:
     stops = np.linspace(0, 255, len(colours))
     table = [np.interp(np.arange(256), stops, [c[channel] for c in colours]) for channel in range(3)]
     return cv2.LUT(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), np.stack(table, -1).astype(np.uint8)[None])
+
+
+def roughen(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+    """Fine unevenness over a whole uint8 RGB picture, so that nothing in it is quite flat; a new image."""
+    amount = rng.uniform(0.03, 0.3)
+    field = cv2.convertScaleAbs(
+        fractal(rng, image.shape[:2], 6, rng.uniform(0.6, 0.9)), alpha=amount, beta=128 * (1 - amount)
+    )
+    return cv2.multiply(image, cv2.cvtColor(field, cv2.COLOR_GRAY2RGB), scale=1 / 128)
 
 
 def shades(rng: np.random.Generator, spread: float, vivid: float = 0.0) -> list[Colour]:
@@ -115,7 +121,7 @@ def gradient(rng: np.random.Generator, shape: Shape) -> np.ndarray:
     field = np.linspace(0, down, shape[0], dtype=np.float32)[:, None] + np.linspace(
         0, across, shape[1], dtype=np.float32
     )
-    grey = cv2.normalize(field, None, 0, 255, cv2.NORM_MINMAX, cv2.CV_8U)
+    grey = _levelled(field)
     return ramp(cv2.addWeighted(grey, 0.85, fractal(rng, shape, 3, 0.5), 0.15, 0), ends)
 
 
@@ -173,7 +179,7 @@ def facade(rng: np.random.Generator, shape: Shape) -> np.ndarray:
 def foliage(rng: np.random.Generator, shape: Shape) -> np.ndarray:
     """Leaves over leaves, from dark to light."""
     hue = rng.normal(0.27, 0.06)
-    dark = [_rounded(255 * np.array(colorsys.hsv_to_rgb(hue, 0.5, value))) for value in (0.05, 0.35)]
+    dark = [hsv(hue, 0.5, value) for value in (0.05, 0.35)]
     image = ramp(fractal(rng, shape, 8, 0.8), dark)
     count = min(900, shape[0] * shape[1] // 300)
     centres = rng.random((count, 2)) * shape[::-1]
@@ -182,8 +188,7 @@ def foliage(rng: np.random.Generator, shape: Shape) -> np.ndarray:
     side = axis[:, ::-1] * (-0.4, 0.4)
     leaves = np.stack([centres - axis, centres + side, centres + axis, centres - side], 1).astype(np.int32)
     for level, leaf in zip(np.linspace(0.15, rng.uniform(0.5, 0.95), count), leaves, strict=True):
-        shade = colorsys.hsv_to_rgb(hue + 0.06 * (level - 0.5), 0.55, level * 0.8)
-        cv2.fillConvexPoly(image, leaf, [255 * c for c in shade])
+        cv2.fillConvexPoly(image, leaf, hsv(hue + 0.06 * (level - 0.5), 0.55, level * 0.8))
     return image
 
 
@@ -204,14 +209,14 @@ def shelves(rng: np.random.Generator, shape: Shape) -> np.ndarray:
 
 def _goods(rng: np.random.Generator, image: np.ndarray, box: tuple[int, int, int, int]) -> None:
     left, top, wide, high = box
-    cv2.rectangle(image, (left, top), (left + wide, top + high), random_colour(rng, 0.6), -1)
+    cv2.rectangle(image, (left, top), (left + wide, top + high), random_colour(rng, 0.5), -1)
     kind = rng.integers(4)
     middle = (left + wide // 2, top + high // 2)
     if kind == 0:
-        cv2.circle(image, middle, max(1, min(wide, high) // 3), random_colour(rng, 0.6), -1, cv2.LINE_AA)
+        cv2.circle(image, middle, max(1, min(wide, high) // 3), random_colour(rng, 0.5), -1, cv2.LINE_AA)
     elif kind == 1:
         cv2.rectangle(
-            image, (left, middle[1]), (left + wide, middle[1] + high // 4), random_colour(rng, 0.6), -1
+            image, (left, middle[1]), (left + wide, middle[1] + high // 4), random_colour(rng, 0.5), -1
         )
     elif kind == 2:
         cv2.ellipse(
@@ -236,69 +241,3 @@ _ODDS = np.array([share for _, share in SURFACES]) / sum(share for _, share in S
 def surface(rng: np.random.Generator, shape: Shape) -> np.ndarray:
     """One of `SURFACES`, uint8 RGB of that shape."""
     return SURFACES[rng.choice(len(SURFACES), p=_ODDS)][0](rng, shape)
-
-
-# ---- layouts: surfaces in perspective ----
-
-
-def _room(rng: np.random.Generator, shape: Shape) -> np.ndarray:
-    """A back wall, and floor, ceiling and side walls (or road, sky and house fronts) running towards it."""
-    height, width = shape
-    left, right = np.sort(rng.uniform(0.05, 0.95, 2)) * width
-    top, bottom = rng.uniform(0, 0.4) * height, rng.uniform(0.5, 1) * height
-    back = np.array([[left, top], [right, top], [right, bottom], [left, bottom]], np.float32)
-    reach = rng.uniform(1.5, 4)
-    centre = back.mean(0) + rng.normal(0, 0.05, 2) * shape[::-1]
-    front = (centre + (back - centre) * reach * max(shape) / max(right - left, bottom - top, 1)).astype(
-        np.float32
-    )
-    image = surface(rng, shape)
-    for a, b in ((0, 1), (1, 2), (2, 3), (3, 0)):
-        lay(image, surface(rng, (256, 512)), np.stack([front[a], front[b], back[b], back[a]]))
-    return image
-
-
-def _patchwork(rng: np.random.Generator, shape: Shape) -> np.ndarray:
-    """Surfaces behind surfaces, each a quadrangle at some slant."""
-    image = _slanted(rng, shape)
-    for _ in range(rng.integers(3, 9)):
-        size = rng.uniform(0.15, 0.7, 2) * shape
-        centre = rng.random(2) * shape[::-1]
-        corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * size[::-1] / 2
-        corners = corners * (1 + rng.normal(0, 0.12, (4, 2))) + centre
-        lay(image, surface(rng, (int(size[0]) + 2, int(size[1]) + 2)), corners.astype(np.float32))
-    return image
-
-
-def _slanted(rng: np.random.Generator, shape: Shape) -> np.ndarray:
-    """One surface, seen from the side."""
-    corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32)
-    seen = np.float32(corners + (corners - 0.5) * rng.uniform(0, 1.2, (4, 2))) * np.float32(shape[::-1])
-    flat = surface(rng, shape)
-    matrix = cv2.getPerspectiveTransform(corners * np.float32(shape[::-1]), seen)
-    return cv2.warpPerspective(flat, matrix, shape[::-1], borderMode=cv2.BORDER_REFLECT)
-
-
-LAYOUTS = (_room, _patchwork, _slanted)
-
-
-def lay(image: np.ndarray, flat: np.ndarray, corners: np.ndarray) -> None:
-    """Lays a flat picture into a quadrangle of the image, in place.
-
-    Args:
-      image: uint8 RGB (h, w, 3).
-      flat: uint8 RGB, any size.
-      corners: float32 (4, 2), where the corners of `flat` land, clockwise from its top-left; may lie outside.
-    """
-    x0, y0 = np.maximum(np.floor(corners.min(0)), 0).astype(int)
-    x1, y1 = np.minimum(np.ceil(corners.max(0)) + 1, image.shape[1::-1]).astype(int)
-    if x1 <= x0 or y1 <= y0:
-        return
-    high, wide = flat.shape[:2]
-    source = np.array([[0, 0], [wide, 0], [wide, high], [0, high]], np.float32)
-    matrix = cv2.getPerspectiveTransform(source, (corners - (x0, y0)).astype(np.float32))
-    spot = image[y0:y1, x0:x1]
-    seen = cv2.warpPerspective(flat, matrix, (x1 - x0, y1 - y0), borderMode=cv2.BORDER_REPLICATE)
-    mask = np.zeros(spot.shape[:2], np.uint8)
-    cv2.fillPoly(mask, [np.round(corners - (x0, y0)).astype(np.int32)], 255)
-    cv2.copyTo(seen, mask, spot)
