@@ -233,13 +233,13 @@ def parse_corners(fields: Sequence[str], where: str, expected: str) -> np.ndarra
       expected: how the line should look.
 
     Returns:
-      float64 (4, 2), corners in the order given.
+      float32 (4, 2), corners in the order given.
 
     Raises:
       UserError: not eight, not numbers, or not finite and within a million pixels.
     """
     if len(fields) != 8:
-        raise UserError(where, f"{len(fields)} coordinates", expected)
+        raise UserError(where, f"{len(fields)} coordinates instead of 8", expected)
     try:
         corners = np.array([float(field) for field in fields]).reshape(4, 2)
     except ValueError as error:
@@ -247,7 +247,7 @@ def parse_corners(fields: Sequence[str], where: str, expected: str) -> np.ndarra
     if not (np.abs(corners) <= _MAX_COORDINATE).all():
         problem = f"{_short(','.join(fields))} is not inside any image"
         raise UserError(where, problem, f"finite numbers up to {_MAX_COORDINATE:.0f}")
-    return corners
+    return corners.astype(np.float32)
 
 
 def natural_key(name: str) -> tuple[str, str]:
