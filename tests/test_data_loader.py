@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from efficientnet_east.data.augment import Augmentation
+from efficientnet_east.data.icdar import IcdarImages, find_records
 from efficientnet_east.data.loader import Batch, Batches, LabelOptions, Mixture, batches
 from efficientnet_east.errors import UserError
 from efficientnet_east.geometry.maps import encode
@@ -247,9 +248,9 @@ def test_nothing_but_bad_images_is_an_error_even_when_skipping() -> None:
     ("exit", RuntimeError, "SystemExit"),
 ])
 def test_any_failure_reaches_the_caller(kind: str, error: type[Exception], text: str, workers: int) -> None:
-    with stream(Failing(kind), workers=workers, on_bad=print) as opened:
-        with pytest.raises(error, match=text) as raised:
-            next(opened)
+    failing = stream(Failing(kind), workers=workers, on_bad=print)
+    with failing as opened, pytest.raises(error, match=text) as raised:
+        next(opened)
     if kind == "bug":  # it shows its place, through the boundary of processes too
         assert "test_data_loader.py" in raised.value.__notes__[0]
 
@@ -369,3 +370,14 @@ def is_running(pid: int) -> bool:
     except FileNotFoundError:
         return False
     return state != "Z"
+
+
+def test_real_images_give_text_to_learn_from() -> None:
+    folder = REPOSITORY.parent / "shared" / "data" / "icdar2015"
+    if not folder.is_dir():
+        pytest.skip("the ICDAR 2015 training images are not here")
+    source = IcdarImages(find_records(folder, limit=24))
+    taken = take(3, source, batch_size=8, augmentation=Augmentation(size=256), labels=LabelOptions(min_side=8))
+    learnable = [(batch.score * batch.mask)[i].any() for batch in taken for i in range(8)]
+    assert np.mean(learnable) > 0.5
+    assert sorted(names(taken)) == sorted(record.image.name for record in source.records)
