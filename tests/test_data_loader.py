@@ -377,7 +377,8 @@ def test_real_images_give_text_to_learn_from() -> None:
     if not folder.is_dir():
         pytest.skip("the ICDAR 2015 training images are not here")
     source = IcdarImages(find_records(folder, limit=24))
-    taken = take(3, source, batch_size=8, augmentation=Augmentation(size=256), labels=LabelOptions(min_side=8))
+    options = Augmentation(size=256)
+    taken = take(3, source, batch_size=8, augmentation=options, labels=LabelOptions(min_side=8))
     learnable = [(batch.score * batch.mask)[i].any() for batch in taken for i in range(8)]
     assert np.mean(learnable) > 0.5
     assert sorted(names(taken)) == sorted(record.image.name for record in source.records)
