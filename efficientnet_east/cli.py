@@ -13,8 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from efficientnet_east import config as configuration
+from efficientnet_east.data import submissions
+from efficientnet_east.data.images import read_image, write_file, write_image
+from efficientnet_east.draw import draw_quads
 from efficientnet_east.errors import UserError
+from efficientnet_east.evaluation import icdar
+from efficientnet_east.structures import Detections, Sample
 
+# Of the section `data`, what `eval` lets one change; without --data it takes what the run validated on.
+EVALUATED = {
+    "data": "images and ground truth; none: what the run validated on",
+    "list": "text file of the image names to use",
+    "limit": "use the first N images only",
+}
+TRUTH_COLOUR, IGNORED_COLOUR = (60, 120, 255), (150, 150, 150)
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
@@ -58,13 +70,13 @@ def _add_train(commands: Any) -> None:
 def _add_eval(commands: Any) -> None:
     sub = _subcommand(commands, "eval", evaluate, "score a checkpoint, or anybody's submission, by the ICDAR protocol")
     sub.add_argument("--checkpoint", metavar="WORKDIR", help="workdir of train.py, its folder best, or a prefix")
-    sub.add_argument("--data", metavar="DIR", help="images and ground truth")
-    sub.add_argument("--list", metavar="FILE", help="text file of the image names to use")
-    sub.add_argument("--limit", metavar="N", type=int, help="use the first N images only")
+    for name, purpose in EVALUATED.items():
+        sub.add_argument(f"--{name}", metavar="VALUE", default=argparse.SUPPRESS, help=purpose)
     sub.add_argument("--skip-bad", action="store_true", help="leave out what cannot be used, and list it")
     sub.add_argument("--submission", metavar="ZIP", help="score these detections instead of a checkpoint's")
     sub.add_argument("--gt", metavar="ZIP", help="ground truth for --submission")
-    sub.add_argument("--json", metavar="FILE", help="write the figures here, and the submission beside it as .zip")
+    sub.add_argument("--json", metavar="FILE", help="write the figures here, and a checkpoint's submission beside them as .zip")
+    sub.add_argument("--pictures", metavar="DIR", help="draw a checkpoint's detections against the ground truth")
     _add_fields(sub, {"detect": configuration.Detect}, threads=True)
 
 
@@ -130,67 +142,90 @@ def train(arguments: argparse.Namespace) -> int:
 
 def evaluate(arguments: argparse.Namespace) -> int:
     """The subcommand `eval`."""
-    from efficientnet_east.data import submissions
-    from efficientnet_east.evaluation import icdar
-
     if (arguments.submission is None) == (arguments.checkpoint is None):
-        raise UserError("eval", "what to score is not clear", "either --checkpoint and --data, or --submission and --gt")
-    if arguments.submission:
-        if arguments.gt is None:
-            raise UserError("--gt", "is missing", "the zip of the ground truth, beside --submission")
-        found = submissions.read_submission(arguments.submission)
-        truths = submissions.read_truth_zip(arguments.gt)
-    else:
-        found, truths = _detect_data(arguments)
-    figures = icdar.score(found, truths).as_dict()
+        raise UserError("eval", "what to score is not clear", "--checkpoint, or --submission and --gt")
+    figures = _score_submission(arguments) if arguments.submission else _score_checkpoint(arguments)
     print(json.dumps(figures, indent=2))
     if arguments.json:
-        path = Path(arguments.json)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-        if arguments.checkpoint:
-            submissions.write_submission(path.with_suffix(".zip"), found)
+        write_file(arguments.json, (json.dumps(figures, indent=2) + "\n").encode())
     return 0
 
 
-def _detect_data(arguments: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
-    if arguments.data is None:
-        raise UserError("--data", "is missing", "a folder of images and ground truth, beside --checkpoint")
-    from efficientnet_east.evaluation.evaluate import detect_all, quads_of
-    from efficientnet_east.inference.detector import Detector
-    from efficientnet_east.training.sources import open_images
+def _score_submission(arguments: argparse.Namespace) -> dict[str, float]:
+    if arguments.gt is None:
+        raise UserError("--gt", "is missing", "the zip of the ground truth, beside --submission")
+    found, truths = submissions.read_submission(arguments.submission), submissions.read_truth_zip(arguments.gt)
+    return icdar.score(found, truths).as_dict()
 
-    skipped: list[UserError] | None = [] if arguments.skip_bad else None
-    samples = open_images(arguments.data, arguments.list, arguments.limit, skipped)
-    for error in skipped or ():
+
+def _score_checkpoint(arguments: argparse.Namespace) -> dict[str, float]:
+    from efficientnet_east import checkpoints
+    from efficientnet_east.evaluation.evaluate import detect_all, quads_of
+    from efficientnet_east.inference.detector import Detector, config_beside
+    from efficientnet_east.training import sources
+
+    prefix = checkpoints.find(arguments.checkpoint)
+    # Without --data the run's own validation images count, so its training list and limit must not.
+    chosen = {"list": None, "limit": None, "skip_bad": False} | _overrides(arguments, "data")
+    config = configuration.load(str(config_beside(prefix)), chosen)
+    skipped: list[UserError] = []
+    if hasattr(arguments, "data"):
+        data = config.data
+        samples = sources.open_images(data.data, data.list, data.limit, skipped if data.skip_bad else None)
+    else:
+        samples = sources.validation_source(config.data, config.train.seed, skipped)
+    if samples is None:
+        raise UserError("--data", "is missing, and the run validated on nothing", "images and ground truth")
+    for error in skipped:
         print(f"skipped: {error}", file=sys.stderr)
-    detector = Detector.load(arguments.checkpoint, _overrides(arguments, "detect"))
-    found, truths = detect_all(detector, samples)
-    return quads_of(found), truths
+    print(f"scoring {prefix} on {len(samples)} images", file=sys.stderr)
+    found, truths = detect_all(Detector.load(prefix, _overrides(arguments, "detect")), samples)
+    if arguments.json:
+        submissions.write_submission(Path(arguments.json).with_suffix(".zip"), quads_of(found))
+    if arguments.pictures:
+        _draw_against_truth(samples, found, Path(arguments.pictures))
+    return icdar.score(quads_of(found), truths).as_dict()
+
+
+def _draw_against_truth(samples: Sequence[Sample], found: dict[str, Detections], folder: Path) -> None:
+    """For each image the ground truth (blue; ignored texts grey) under the detections (green)."""
+    for index in range(len(samples)):
+        sample = samples[index]
+        name, truth = Path(sample.name).stem, sample.truth
+        picture = draw_quads(sample.image, truth.quads[truth.ignore], colour=IGNORED_COLOUR)
+        picture = draw_quads(picture, truth.quads[~truth.ignore], colour=TRUTH_COLOUR)
+        write_image(folder / f"{name}.png", draw_quads(picture, found[name].quads, scores=found[name].scores))
 
 
 def detect(arguments: argparse.Namespace) -> int:
     """The subcommand `detect`."""
-    from efficientnet_east.data.images import read_image, write_image
-    from efficientnet_east.data.submissions import write_boxes
-    from efficientnet_east.draw import draw_quads
     from efficientnet_east.inference.detector import Detector
 
+    paths, folder = [Path(name) for name in arguments.images], Path(arguments.output)
+    _expect_distinct(paths)
     detector = Detector.load(arguments.checkpoint, _overrides(arguments, "detect"))
-    folder = Path(arguments.output)
-    folder.mkdir(parents=True, exist_ok=True)
-    failed = 0
-    for path in map(Path, arguments.images):
+    unread = 0
+    for path in paths:
         try:
             image = read_image(path)
         except UserError as error:
             if not arguments.skip_bad:
                 raise
             print(f"skipped: {error}", file=sys.stderr)
-            failed += 1
+            unread += 1
             continue
         found = detector(image)
-        write_boxes(folder / f"{path.stem}.txt", found)
-        write_image(folder / f"{path.stem}.png", draw_quads(image, found.quads, scores=found.scores))
-        print(f"{path}: {len(found)} words -> {folder / path.stem}.png, .txt")
-    return EXIT_USER_ERROR if failed == len(arguments.images) else 0
+        output = folder / f"{path.stem}_words"
+        submissions.write_boxes(f"{output}.txt", found)
+        write_image(f"{output}.png", draw_quads(image, found.quads, scores=found.scores))
+        print(f"{path}: {len(found)} words -> {output}.png, .txt")
+    return EXIT_USER_ERROR if unread == len(paths) else 0
+
+
+def _expect_distinct(paths: Sequence[Path]) -> None:
+    """Two images whose results would have the same name: better said before than lost."""
+    first: dict[str, Path] = {}
+    for path in paths:
+        other = first.setdefault(path.stem, path)
+        if other != path:
+            raise UserError(path, f"would write the same files as {other}", "images with different names")

@@ -20,7 +20,7 @@ from efficientnet_east.data.icdar import natural_key, parse_corners, parse_truth
 from efficientnet_east.data.images import write_file
 from efficientnet_east.errors import UserError
 from efficientnet_east.geometry.quads import clockwise
-from efficientnet_east.structures import Truth
+from efficientnet_east.structures import Detections, Truth
 
 MAX_ARCHIVE = 64 << 20  # bytes, packed; also the limit of all entries together, unpacked
 MAX_ENTRY = 4 << 20  # bytes, unpacked: some 100 000 lines
@@ -55,6 +55,21 @@ def write_submission(path: str | os.PathLike[str], detections: Mapping[str, np.n
             entry.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(entry, _lines(detections[stem]))
     write_file(path, buffer.getvalue())
+
+
+def write_boxes(path: str | os.PathLike[str], detections: Detections) -> None:
+    """Writes the words of one image: eight coordinates in pixels and the score, comma separated, best first.
+
+    Args:
+      path: the text file to write, in one move.
+      detections: what was found.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    rows = np.column_stack([detections.quads.reshape(-1, 8), detections.scores])
+    lines = (",".join([*(f"{value:.2f}" for value in row[:8]), f"{row[8]:.4f}"]) + "\n" for row in rows)
+    write_file(path, "".join(lines).encode())
 
 
 def read_submission(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:

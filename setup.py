@@ -1,0 +1,45 @@
+"""Installation: `pip install .`, with the extras `dev` for the tests and `lanms` for the compiled merge."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "efficientnet_east/__init__.py").read_text()).group(1)
+
+setup(
+    name="efficientnet-east",
+    version=VERSION,
+    description="EAST scene-text detection on EfficientNet backbones, in tf-slim",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["efficientnet_east", "efficientnet_east.*"]),
+    package_data={"efficientnet_east": ["py.typed"]},
+    install_requires=[
+        "tensorflow>=2.18,<2.22",
+        "tf-keras>=2.18,<2.22",  # tf-slim's batch_norm; must have TensorFlow's own minor version
+        "tf-slim>=1.1.0",
+        "numpy>=1.26",
+        "opencv-python-headless>=4.10",
+        "shapely>=2.0",
+        "pillow>=10.4",
+        "grain>=0.2.12",
+        "pydantic>=2.7",
+        "pyyaml>=6.0",
+        "tqdm>=4.66",
+        "matplotlib>=3.8",  # its fonts letter the synthetic scenes
+    ],
+    extras_require={
+        "lanms": ["lanms-neo>=1.0.2"],  # built from source: needs a C++ compiler
+        "dev": ["pytest>=8.0", "hypothesis>=6.100", "ruff>=0.6", "mypy>=1.11", "types-pyyaml", "types-tqdm"],
+    },
+    entry_points={"console_scripts": ["efficientnet-east = efficientnet_east.cli:main"]},
+    classifiers=[
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3.11",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
+)
