@@ -11,8 +11,8 @@ import dataclasses
 
 import numpy as np
 
-from efficientnet_east.geometry import quads as geometry_of
 from efficientnet_east.geometry.quads import area, axes, min_area_rectangle, rectangle
+from efficientnet_east.geometry.quads import shrink as shrink_quads
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -65,7 +65,7 @@ def encode(
     corners, angles = min_area_rectangle(quads)
     sides = np.linalg.norm(corners[:, [1, 3]] - corners[:, :1], axis=2)
     masked = np.asarray(ignore, bool)[by_size] | (sides.min(axis=1) < min_side)
-    inner = geometry_of.shrink(quads, shrink)
+    inner = shrink_quads(quads, shrink)
     owner = _owners(inner, cells, stride)
     _give_a_cell(owner, inner, ~masked, shape, stride)
     mask = np.ones(cells, np.float32)
@@ -147,7 +147,7 @@ def _give_a_cell(
 ) -> None:
     """Write those wanted texts that own no cell into the cell nearest to their centre, small ones last."""
     x, y = inner.mean(axis=1).T
-    wanted = wanted & (x >= 0) & (y >= 0) & (x < shape[1]) & (y < shape[0])
+    wanted = wanted & (x >= -0.5) & (y >= -0.5) & (x < shape[1] - 0.5) & (y < shape[0] - 0.5)
     wanted[owner[owner >= 0]] = False
     missing = np.flatnonzero(wanted)
     row, column = (np.rint(axis[missing] / stride).astype(np.intp) for axis in (y, x))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from efficientnet_east.geometry.quads import area, clockwise, convex_intersection
+from efficientnet_east.geometry.quads import clockwise
 
 try:
     import lanms
 except ImportError:  # the package is optional: without it the same boxes are found, more slowly
     lanms = None
 
-_LEAST_WEIGHT = 1e-6  # a box of score 0 still has a place in a weighted mean
+_LEAST_WEIGHT = 1e-3  # boxes of score 0 still have a mean, and the compiled merge, fixed-point, its digits
 _PAIRS_AT_ONCE = 1 << 22
 
 _Corners = list[tuple[float, float]]  # or lists of two, as ndarray.tolist gives them
@@ -107,6 +107,19 @@ def _merge_neighbours(quads: np.ndarray, weights: np.ndarray, iou: float) -> tup
     return np.add.reduceat(weighted, starts) / sums[:, None, None], sums
 
 
+def _suppress(quads: np.ndarray, iou: float) -> list[int]:
+    """Indices of the quads (best first) that no better kept one overlaps."""
+    low, high, corners = quads.min(axis=1), quads.max(axis=1), quads.tolist()
+    kept, rest = [], np.arange(len(quads))
+    while len(rest):
+        best, rest = rest[0], rest[1:]
+        kept.append(best)
+        lost = np.all((low[rest] < high[best]) & (low[best] < high[rest]), axis=1)
+        lost[lost] = [_iou(corners[best], corners[i]) > iou for i in rest[lost]]
+        rest = rest[~lost]
+    return kept
+
+
 def _iou(a: _Corners, b: _Corners) -> float:
     """`quads.iou` of convex clockwise quads; plain numbers are much faster than arrays for a single pair."""
     common = _area(_clipped(a, b))
@@ -115,8 +128,15 @@ def _iou(a: _Corners, b: _Corners) -> float:
 
 
 def _area(corners: _Corners) -> float:
-    ahead = corners[1:] + corners[:1]
-    return 0.5 * sum(x * next_y - next_x * y for (x, y), (next_x, next_y) in zip(corners, ahead, strict=True))
+    """Area of a convex polygon, as triangles around its first corner."""
+    if len(corners) < 3:
+        return 0.0
+    (x, y), (before_x, before_y) = corners[:2]
+    double = 0.0
+    for next_x, next_y in corners[2:]:
+        double += (before_x - x) * (next_y - y) - (next_x - x) * (before_y - y)
+        before_x, before_y = next_x, next_y
+    return 0.5 * double
 
 
 def _clipped(subject: _Corners, window: _Corners) -> _Corners:
@@ -143,21 +163,6 @@ def _cut(corners: _Corners, depths: list[float]) -> _Corners:
         if next_depth >= 0:
             kept.append((next_x, next_y))
         x, y, depth = next_x, next_y, next_depth
-    return kept
-
-
-def _suppress(quads: np.ndarray, iou: float) -> list[int]:
-    """Indices of the quads (best first) that no better kept one overlaps."""
-    areas, low, high = np.abs(area(quads)), quads.min(axis=1), quads.max(axis=1)
-    kept, rest = [], np.arange(len(quads))
-    while len(rest):
-        best, rest = rest[0], rest[1:]
-        kept.append(best)
-        near = np.all((low[rest] < high[best]) & (low[best] < high[rest]), axis=1)
-        close = rest[near]
-        common = convex_intersection(quads[close], np.broadcast_to(quads[best], (len(close), 4, 2)))
-        near[near] = common > iou * (areas[close] + areas[best] - common)
-        rest = rest[~near]
     return kept
 
 

@@ -1,0 +1,83 @@
+"""Time of labels, decoding and suppression per 1280x720 image, and how good the labels can be at best.
+
+    python benchmarks/labels.py labels.json [folder of gt_*.txt]
+
+Without a folder, and without the ICDAR 2015 ground truth beside the repository, generated texts are used. All
+times are processor time of one core.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from efficientnet_east.data.icdar import parse_truth
+from efficientnet_east.evaluation import icdar
+from efficientnet_east.geometry import nms
+from efficientnet_east.geometry.maps import decode, encode
+from efficientnet_east.geometry.quads import rectangle
+from efficientnet_east.structures import Truth
+
+GROUND_TRUTH = Path(__file__).resolve().parents[2] / "shared" / "data" / "icdar2015" / "train_gts"
+IMAGE, PADDED = (720, 1280), (736, 1280)
+REPEATS = 5
+
+
+def read_truths(folder: Path) -> dict[str, Truth]:
+    return {file.stem: parse_truth(file.read_bytes(), file.name) for file in sorted(folder.glob("*.txt"))}
+
+
+def generate_truths(images: int = 1000, texts: int = 12) -> dict[str, Truth]:
+    """About as many texts of about the same sizes as in ICDAR 2015, anywhere in the image."""
+    rng = np.random.default_rng(0)
+    truths = {}
+    for number in range(images):
+        sides = np.exp(rng.normal(np.log([34, 12, 34, 12]), 0.5, (texts, 4)))[:, [1, 0, 3, 2]]
+        quads = rectangle(rng.uniform((0, 0), IMAGE[::-1], (texts, 2)), sides, rng.normal(0, 0.1, texts))
+        truths[f"generated_{number}"] = Truth(quads.astype(np.float32), rng.random(texts) < 0.6, ("",) * texts)
+    return truths
+
+
+def milliseconds(call: Callable[..., object], arguments: list[tuple]) -> float:
+    """Mean time of a call over all arguments, the best of a few rounds."""
+    rounds = []
+    for _ in range(REPEATS):
+        start = time.process_time()
+        for each in arguments:
+            call(*each)
+        rounds.append(time.process_time() - start)
+    return round(min(rounds) * 1000 / len(arguments), 3)
+
+
+def measure(truths: dict[str, Truth]) -> dict[str, float]:
+    labels = [encode(truth.quads, truth.ignore, PADDED) for truth in truths.values()]
+    cells = [(maps.score, maps.geometry) for maps in labels]
+    candidates = [decode(*each) for each in cells]
+    result = icdar.score(dict(zip(truths, (nms.locality_aware(*c)[0] for c in candidates), strict=True)), truths)
+    timed = {
+        "encode_ms": milliseconds(encode, [(truth.quads, truth.ignore, IMAGE) for truth in truths.values()]),
+        "decode_ms": milliseconds(decode, cells),
+        "suppress_numpy_ms": milliseconds(lambda *c: nms.locality_aware(*c, compiled=False), candidates[:100]),
+    }
+    if nms.lanms is not None:
+        timed["suppress_compiled_ms"] = milliseconds(nms.locality_aware, candidates[:100])
+    return timed | {"oracle_recall": result.recall, "oracle_precision": result.precision}
+
+
+def main(output: str, folder: str = "") -> None:
+    where = Path(folder) if folder else GROUND_TRUTH
+    truths = read_truths(where) if where.is_dir() else generate_truths()
+    texts = sum(len(truth.texts) for truth in truths.values())
+    real = {"real": where.is_dir(), "images": len(truths), "texts": texts}
+    report = json.dumps(real | measure(truths), indent=2)
+    Path(output).write_text(report + "\n", encoding="utf-8")
+    print(report)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,243 @@
+"""Suppression: hand cases, algorithm 1 written again with shapely, the compiled merge, real ground truth."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import shapely
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from efficientnet_east.data.icdar import parse_truth
+from efficientnet_east.evaluation import icdar
+from efficientnet_east.geometry import nms
+from efficientnet_east.geometry.maps import decode, encode
+from efficientnet_east.geometry.nms import locality_aware
+from efficientnet_east.geometry.quads import iou_matrix, rectangle
+from efficientnet_east.structures import Detections, Truth
+
+GROUND_TRUTH = Path(__file__).resolve().parents[2] / "shared" / "data" / "icdar2015" / "train_gts"
+PADDED = (736, 1280)  # the images' 720 rows up to a multiple of 32
+
+needs_lanms = pytest.mark.skipif(nms.lanms is None, reason="lanms-neo is not installed")
+both_merges = pytest.mark.parametrize("compiled", [pytest.param(True, marks=needs_lanms), False])
+
+
+def boxes(*lefts: float, size: float = 10) -> np.ndarray:
+    corners = np.array([[0, 0], [size, 0], [size, size], [0, size]])
+    return (corners + np.array([[left, 0] for left in lefts])[:, None]).astype(np.float32)
+
+
+def scores(*values: float) -> np.ndarray:
+    return np.array(values, np.float32)
+
+
+def random_boxes(count: int, seed: int, extent: float = 600) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    distances, angles = rng.uniform(5, 50, (count, 4)), rng.uniform(-np.pi / 4, np.pi / 4, count)
+    quads = rectangle(rng.uniform(0, extent, (count, 2)), distances, angles)
+    return quads.astype(np.float32), rng.uniform(0.5, 1, count).astype(np.float32)
+
+
+def noisy_labels(truth: Truth, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Candidates as a network makes them: the labels of real texts, with noise."""
+    rng, maps = np.random.default_rng(seed), encode(truth.quads, truth.ignore, PADDED)
+    noise = rng.normal(0, [2, 4, 2, 4, 0.03], maps.geometry.shape)
+    score = maps.score * rng.uniform(0.6, 1, maps.score.shape)
+    return decode(score, np.maximum(maps.geometry + noise, [0.1, 0.1, 0.1, 0.1, -0.78]))
+
+
+def real_truths(count: int | None = None) -> dict[str, Truth]:
+    files = sorted(GROUND_TRUTH.glob("gt_img_*.txt"))[:count]
+    if not files:
+        pytest.skip("the ICDAR 2015 ground truth is absent")
+    return {file.stem: parse_truth(file.read_bytes(), file.name) for file in files}
+
+
+def algorithm_1(quads: np.ndarray, weights: np.ndarray, iou: float) -> np.ndarray:
+    """The paper's pseudo-code, word for word, with shapely."""
+
+    def overlap(a: np.ndarray, b: np.ndarray) -> float:
+        a, b = shapely.Polygon(a), shapely.Polygon(b)
+        return a.intersection(b).area / a.union(b).area
+
+    found: list[tuple[np.ndarray, float]] = []
+    quad, weight = quads[0], weights[0]
+    for g, w in zip(quads[1:], weights[1:], strict=True):
+        if overlap(quad, g) > iou:
+            quad, weight = (quad * weight + g * w) / (weight + w), weight + w
+        else:
+            found.append((quad, weight))
+            quad, weight = g, w
+    kept: list[np.ndarray] = []
+    for candidate, _ in sorted([*found, (quad, weight)], key=lambda pair: -pair[1]):
+        if all(overlap(candidate, better) <= iou for better in kept):
+            kept.append(candidate)
+    return np.array(kept)
+
+
+@both_merges
+def test_nothing_and_a_single_box(compiled: bool) -> None:
+    quads, means = locality_aware(np.zeros((0, 4, 2), np.float32), scores(), compiled=compiled)
+    assert quads.shape == (0, 4, 2) and means.shape == (0,)
+    assert quads.dtype == means.dtype == np.float32
+    quads, means = locality_aware(boxes(7), scores(0.9), compiled=compiled)
+    np.testing.assert_allclose(quads, boxes(7), atol=1e-3)
+    assert means == scores(0.9)
+    Detections(quads, means)
+
+
+@both_merges
+def test_identical_boxes_become_one_with_their_mean_score(compiled: bool) -> None:
+    quads, means = locality_aware(boxes(*[7] * 50), scores(*[0.8, 1.0] * 25), compiled=compiled)
+    np.testing.assert_allclose(quads, boxes(7), atol=1e-2)
+    assert means == pytest.approx([0.9])
+
+
+@both_merges
+def test_disjoint_boxes_all_stay_best_first(compiled: bool) -> None:
+    quads, means = locality_aware(boxes(0, 50, 100), scores(0.7, 0.9, 0.8), compiled=compiled)
+    np.testing.assert_allclose(quads, boxes(50, 100, 0), atol=1e-3)
+    np.testing.assert_array_equal(means, scores(0.9, 0.8, 0.7))
+
+
+@both_merges
+def test_neighbours_merge_by_weight(compiled: bool) -> None:
+    quads, means = locality_aware(boxes(0, 1), scores(0.9, 0.6), compiled=compiled)
+    np.testing.assert_allclose(quads, boxes(0.4), atol=1e-3)
+    assert means == pytest.approx([0.75])
+
+
+@both_merges
+def test_a_neighbour_is_compared_with_the_mean_of_all_before_it(compiled: bool) -> None:
+    # The second joins the first (6/14), and their mean is at 1. The third overlaps the second by 8/12, but
+    # that mean by 5/15 only.
+    quads, _ = locality_aware(boxes(0, 4, 6), scores(0.9, 0.3, 0.5), 0.4, compiled=compiled)
+    np.testing.assert_allclose(quads, boxes(1, 6), atol=1e-3)
+
+
+@both_merges
+def test_apart_in_order_means_suppressed_and_not_merged(compiled: bool) -> None:
+    quads, means = locality_aware(boxes(0, 50, 1), scores(0.9, 0.5, 0.6), compiled=compiled)
+    np.testing.assert_allclose(quads, boxes(0, 50), atol=1e-3)
+    assert means == pytest.approx([0.75, 0.5])  # the suppressed box still counts for the one it lost to
+
+
+@both_merges
+def test_overlap_must_exceed_the_threshold(compiled: bool) -> None:
+    quads = np.concatenate([boxes(0), boxes(0) * [1, 2]]).astype(np.float32)  # IoU exactly 0.5
+    assert len(locality_aware(quads, scores(0.9, 0.8), 0.5, compiled=compiled)[0]) == 2
+    assert len(locality_aware(quads, scores(0.9, 0.8), 0.499, compiled=compiled)[0]) == 1
+
+
+@both_merges
+def test_text_at_45_degrees_keeps_its_shape(compiled: bool) -> None:
+    tall, wide = np.array([10.0, 40, 10, 40]), np.array([40.0, 10, 40, 10])
+    rising = rectangle(np.array([100.0, 100]), wide[[1, 0, 3, 2]], np.array(np.deg2rad(44.9)))
+    other = rectangle(np.array([100.0, 100]), tall[[1, 0, 3, 2]], np.array(np.deg2rad(-44.9)))
+    assert iou_matrix(rising[None], other[None])[0, 0] > 0.97  # one text, named in two ways
+    quads, _ = locality_aware(np.stack([rising, other] * 6), scores(*[0.9] * 12), compiled=compiled)
+    assert len(quads) == 1 and iou_matrix(quads, rising[None])[0, 0] > 0.98
+
+
+@both_merges
+def test_boxes_begin_at_their_top_left_whatever_the_candidates_do(compiled: bool) -> None:
+    quads = np.stack([np.roll(boxes(0)[0], i, axis=0)[::step] for i in range(4) for step in (1, -1)])
+    found, _ = locality_aware(quads, scores(*[0.9] * 8), compiled=compiled)
+    np.testing.assert_allclose(found, boxes(0), atol=1e-2)
+
+
+@both_merges
+def test_equal_scores_come_from_top_to_bottom(compiled: bool) -> None:
+    quads = boxes(0, 0, 0, 0) + np.array([[0, 60], [0, 20], [40, 20], [0, 0]], np.float32)[:, None]
+    found, _ = locality_aware(quads, scores(1, 1, 1, 1), compiled=compiled)
+    np.testing.assert_allclose(found[:, 0], [[0, 0], [0, 20], [40, 20], [0, 60]], atol=1e-3)
+
+
+@both_merges
+def test_boxes_without_area_and_without_score_do_no_harm(compiled: bool) -> None:
+    quads = np.concatenate([boxes(0, 0), boxes(50, size=0), boxes(50, size=0)])
+    found, means = locality_aware(quads, scores(0, 0, 0.5, 0.5), compiled=compiled)
+    assert np.isfinite(found).all() and means.tolist() == [0.5, 0.5, 0]
+    np.testing.assert_allclose(found[2], boxes(0)[0], atol=0.2)
+
+
+@both_merges
+def test_what_is_not_finite_is_left_out(compiled: bool) -> None:
+    quads = boxes(0, 50, 100, 150)
+    quads[0, 2, 1], quads[2, 0, 0] = np.nan, np.inf
+    found, means = locality_aware(quads, scores(0.9, 0.8, 0.7, np.nan), compiled=compiled)
+    np.testing.assert_allclose(found, boxes(50), atol=1e-3)
+    assert means == scores(0.8)
+
+
+def test_arguments_stay_as_they_are() -> None:
+    quads, weights = random_boxes(50, seed=5)
+    before = quads.copy(), weights.copy()
+    locality_aware(quads, weights)
+    np.testing.assert_array_equal(quads, before[0])
+    np.testing.assert_array_equal(weights, before[1])
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 60), iou=st.floats(0, 0.9))
+def test_scores_are_averages(seed: int, count: int, iou: float) -> None:
+    quads, weights = random_boxes(count, seed, extent=120)
+    found, means = locality_aware(quads, weights, iou, compiled=False)
+    Detections(found, means)
+    assert weights.min() <= means.min() and means.max() <= weights.max()
+    overlaps = iou_matrix(found, found) - 2 * np.eye(len(found))
+    assert overlaps.max() <= iou + 1e-6
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("iou", [0.0, 0.2, 0.5])
+def test_against_algorithm_1_with_shapely(seed: int, iou: float) -> None:
+    quads, weights = random_boxes(80, seed, extent=150)
+    quads = np.repeat(quads, 2, axis=0) + np.tile(boxes(0, 3, size=0), (80, 1, 1))  # neighbours that merge
+    weights = np.repeat(weights, 2)
+    found = nms._merge(quads.astype(np.float64), weights.astype(np.float64), iou)
+    expected = algorithm_1(quads.astype(np.float64), weights.astype(np.float64), iou)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def assert_both_merges_agree(quads: np.ndarray, weights: np.ndarray, iou: float = 0.2) -> None:
+    ours, our_scores = locality_aware(quads, weights, iou, compiled=False)
+    theirs, their_scores = locality_aware(quads, weights, iou, compiled=True)
+    # The compiled merge rounds every mean to 1e-4 pixels; over the cells of a large text that adds up.
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=0.1)
+    np.testing.assert_allclose(our_scores, their_scores, rtol=0, atol=1e-6)
+
+
+@needs_lanms
+@pytest.mark.parametrize("count", [1, 2, 10, 100, 1000])
+@pytest.mark.parametrize("iou", [0.1, 0.2, 0.5])
+def test_both_merges_agree_on_random_boxes(count: int, iou: float) -> None:
+    assert_both_merges_agree(*random_boxes(count, seed=count), iou)
+
+
+@needs_lanms
+def test_both_merges_agree_on_noisy_labels_of_real_texts() -> None:
+    for seed, truth in enumerate(real_truths(100).values()):
+        assert_both_merges_agree(*noisy_labels(truth, seed))
+
+
+def test_without_lanms(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nms, "lanms", None)
+    quads, weights = random_boxes(60, seed=1, extent=100)
+    for expected, found in zip(locality_aware(quads, weights, compiled=False),
+                               locality_aware(quads, weights), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    with pytest.raises(ImportError, match="lanms-neo"):
+        locality_aware(quads, weights, compiled=True)
+
+
+def test_labels_of_the_real_ground_truth_score_like_an_oracle() -> None:
+    truths = real_truths(200)  # benchmarks/labels.py takes all 1000
+    found = {}
+    for name, truth in truths.items():
+        maps = encode(truth.quads, truth.ignore, PADDED)
+        found[name] = locality_aware(*decode(maps.score, maps.geometry), 0.2)[0]
+    result = icdar.score(found, truths)
+    assert result.care_truths > 800
+    assert result.recall >= 0.995 and result.precision >= 0.995
