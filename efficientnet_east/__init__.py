@@ -16,7 +16,7 @@ _HOMES = {
 }
 _ROOMS = ("backbones", "compat", "east_head", "losses", "model", "scaling")
 
-__all__ = ["Detections", "Detector", "Sample", "Truth", "UserError", "__version__", *_ROOMS]  # noqa: PLE0604
+__all__ = ["Detections", "Detector", "Sample", "Truth", "UserError", "__version__", *_ROOMS]
 
 
 def __getattr__(name: str) -> object:

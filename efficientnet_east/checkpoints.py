@@ -45,7 +45,10 @@ def newest_in(workdir: Path) -> str | None:
     if state is None:
         return None
     # The state file may name the folder that the workdir was moved away from: the name within it counts.
-    candidates = [workdir / Path(name).name for name in (state.model_checkpoint_path, *state.all_model_checkpoint_paths[::-1])]
+    candidates = [
+        workdir / Path(name).name
+        for name in (state.model_checkpoint_path, *state.all_model_checkpoint_paths[::-1])
+    ]
     return next((str(prefix) for prefix in candidates if Path(f"{prefix}.index").exists()), None)
 
 
@@ -65,7 +68,9 @@ def read(prefix: str) -> dict[str, np.ndarray]:
         reader = tf.train.load_checkpoint(prefix)
         return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
     except (tf.errors.OpError, ValueError, RuntimeError) as error:
-        raise UserError(prefix, f"cannot be read ({str(error).splitlines()[0]})", "an undamaged checkpoint") from None
+        raise UserError(
+            prefix, f"cannot be read ({str(error).splitlines()[0]})", "an undamaged checkpoint"
+        ) from None
 
 
 def averaged(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -79,7 +84,9 @@ def averaged(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """
     plain = {name: value for name, value in tensors.items() if not name.endswith(AVERAGE_SUFFIX)}
     averages = {
-        name.removesuffix(AVERAGE_SUFFIX): value for name, value in tensors.items() if name.endswith(AVERAGE_SUFFIX)
+        name.removesuffix(AVERAGE_SUFFIX): value
+        for name, value in tensors.items()
+        if name.endswith(AVERAGE_SUFFIX)
     }
     return plain | averages
 
@@ -98,7 +105,9 @@ def check_fit(prefix: str, tensors: Mapping[str, np.ndarray], variables: Sequenc
     for variable in variables:
         name, shape = variable.op.name, tuple(variable.shape.as_list())
         if name not in tensors:
-            raise UserError(prefix, f"is a checkpoint of another architecture: it lacks {name}", "one of this model")
+            raise UserError(
+                prefix, f"is a checkpoint of another architecture: it lacks {name}", "one of this model"
+            )
         if tensors[name].shape != shape:
             problem = f"is a checkpoint of another architecture: {name} has shape {tensors[name].shape}"
             raise UserError(prefix, problem, f"{shape}")

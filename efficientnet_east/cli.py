@@ -18,7 +18,7 @@ from efficientnet_east.data.images import read_image, write_file, write_image
 from efficientnet_east.draw import draw_quads
 from efficientnet_east.errors import UserError
 from efficientnet_east.evaluation import icdar
-from efficientnet_east.structures import Detections, Sample
+from efficientnet_east.structures import Detections, Source
 
 # Of the section `data`, what `eval` lets one change; without --data it takes what the run validated on.
 EVALUATED = {
@@ -68,23 +68,37 @@ def _add_train(commands: Any) -> None:
 
 
 def _add_eval(commands: Any) -> None:
-    sub = _subcommand(commands, "eval", evaluate, "score a checkpoint, or anybody's submission, by the ICDAR protocol")
-    sub.add_argument("--checkpoint", metavar="WORKDIR", help="workdir of train.py, its folder best, or a prefix")
+    sub = _subcommand(
+        commands, "eval", evaluate, "score a checkpoint, or anybody's submission, by the ICDAR protocol"
+    )
+    sub.add_argument(
+        "--checkpoint", metavar="WORKDIR", help="workdir of train.py, its folder best, or a prefix"
+    )
     for name, purpose in EVALUATED.items():
         sub.add_argument(f"--{name}", metavar="VALUE", default=argparse.SUPPRESS, help=purpose)
     sub.add_argument("--skip-bad", action="store_true", help="leave out what cannot be used, and list it")
     sub.add_argument("--submission", metavar="ZIP", help="score these detections instead of a checkpoint's")
     sub.add_argument("--gt", metavar="ZIP", help="ground truth for --submission")
-    sub.add_argument("--json", metavar="FILE", help="write the figures here, and a checkpoint's submission beside them as .zip")
-    sub.add_argument("--pictures", metavar="DIR", help="draw a checkpoint's detections against the ground truth")
+    sub.add_argument(
+        "--json",
+        metavar="FILE",
+        help="write the figures here, and a checkpoint's submission beside them as .zip",
+    )
+    sub.add_argument(
+        "--pictures", metavar="DIR", help="draw a checkpoint's detections against the ground truth"
+    )
     _add_fields(sub, {"detect": configuration.Detect}, threads=True)
 
 
 def _add_detect(commands: Any) -> None:
     sub = _subcommand(commands, "detect", detect, "find the words in images")
     sub.add_argument("images", metavar="IMAGE", nargs="+", help="image files")
-    sub.add_argument("--checkpoint", metavar="WORKDIR", required=True, help="workdir of train.py, or a prefix")
-    sub.add_argument("--output", metavar="DIR", required=True, help="a text file and a picture for each image")
+    sub.add_argument(
+        "--checkpoint", metavar="WORKDIR", required=True, help="workdir of train.py, or a prefix"
+    )
+    sub.add_argument(
+        "--output", metavar="DIR", required=True, help="a text file and a picture for each image"
+    )
     sub.add_argument("--skip-bad", action="store_true", help="go on after an image that cannot be read")
     _add_fields(sub, {"detect": configuration.Detect}, threads=True)
 
@@ -110,7 +124,11 @@ def _add_fields(sub: argparse.ArgumentParser, sections: dict[str, Any], threads:
 def _add_field(group: Any, name: str, info: Any) -> None:
     flags = list(dict.fromkeys([f"--{name.replace('_', '-')}", f"--{name}"]))
     default = "none" if info.default is None else info.default
-    options: dict[str, Any] = {"dest": name, "default": argparse.SUPPRESS, "help": f"{info.description} [{default}]"}
+    options: dict[str, Any] = {
+        "dest": name,
+        "default": argparse.SUPPRESS,
+        "help": f"{info.description} [{default}]",
+    }
     if info.annotation is bool:
         group.add_argument(flags[0], action=argparse.BooleanOptionalAction, **options)
         return
@@ -120,7 +138,11 @@ def _add_field(group: Any, name: str, info: Any) -> None:
         options["type"] = int if isinstance(first, int) else str
         options["choices"] = typing.get_args(info.annotation)
     else:
-        kinds = typing.get_args(info.annotation) if isinstance(info.annotation, types.UnionType) else (info.annotation,)
+        kinds = (
+            typing.get_args(info.annotation)
+            if isinstance(info.annotation, types.UnionType)
+            else (info.annotation,)
+        )
         options["metavar"] = {int: "N", float: "X"}.get(kinds[0], "VALUE")
     group.add_argument(*flags, **options)
 
@@ -154,7 +176,10 @@ def evaluate(arguments: argparse.Namespace) -> int:
 def _score_submission(arguments: argparse.Namespace) -> dict[str, float]:
     if arguments.gt is None:
         raise UserError("--gt", "is missing", "the zip of the ground truth, beside --submission")
-    found, truths = submissions.read_submission(arguments.submission), submissions.read_truth_zip(arguments.gt)
+    found, truths = (
+        submissions.read_submission(arguments.submission),
+        submissions.read_truth_zip(arguments.gt),
+    )
     return icdar.score(found, truths).as_dict()
 
 
@@ -169,13 +194,7 @@ def _score_checkpoint(arguments: argparse.Namespace) -> dict[str, float]:
     chosen = {"list": None, "limit": None, "skip_bad": False} | _overrides(arguments, "data")
     config = configuration.load(str(config_beside(prefix)), chosen)
     skipped: list[UserError] = []
-    if hasattr(arguments, "data"):
-        data = config.data
-        samples = sources.open_images(data.data, data.list, data.limit, skipped if data.skip_bad else None)
-    else:
-        samples = sources.validation_source(config.data, config.train.seed, skipped)
-    if samples is None:
-        raise UserError("--data", "is missing, and the run validated on nothing", "images and ground truth")
+    samples = sources.evaluation_source(config.data, config.train.seed, skipped, hasattr(arguments, "data"))
     for error in skipped:
         print(f"skipped: {error}", file=sys.stderr)
     print(f"scoring {prefix} on {len(samples)} images", file=sys.stderr)
@@ -187,7 +206,7 @@ def _score_checkpoint(arguments: argparse.Namespace) -> dict[str, float]:
     return icdar.score(quads_of(found), truths).as_dict()
 
 
-def _draw_against_truth(samples: Sequence[Sample], found: dict[str, Detections], folder: Path) -> None:
+def _draw_against_truth(samples: Source, found: dict[str, Detections], folder: Path) -> None:
     """For each image the ground truth (blue; ignored texts grey) under the detections (green)."""
     for index in range(len(samples)):
         sample = samples[index]

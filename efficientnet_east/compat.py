@@ -39,7 +39,9 @@ def _mend_batch_norm() -> None:
             f"tf-slim's batch_norm needs tf-keras beside TensorFlow {tf.__version__}: "
             f"pip install 'tf-keras~={'.'.join(tf.__version__.split('.')[:2])}.0'"
         )
-    _normalization.normalization = _lazy_loader.LazyLoader("normalization", vars(_normalization), _MOVED_LAYER)
+    _normalization.normalization = _lazy_loader.LazyLoader(
+        "normalization", vars(_normalization), _MOVED_LAYER
+    )
 
 
 def _mend_slim_names() -> None:

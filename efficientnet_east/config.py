@@ -49,14 +49,20 @@ class Data(_Section):
     skip_bad: bool = _field(False, "leave out what cannot be used, and say so, instead of stopping")
     synthetic_scenes: int = _field(100_000, "number of different synthetic scenes", gt=0)
     synthetic_size: int = _field(640, "side of a synthetic scene, in pixels", ge=64)
-    crop_size: int = _field(512, "side of a training crop, in pixels, a multiple of 32", ge=64, multiple_of=32)
+    crop_size: int = _field(
+        512, "side of a training crop, in pixels, a multiple of 32", ge=64, multiple_of=32
+    )
     scale_min: float = _field(0.6, "text is scaled by at least this before the crop", gt=0)
     scale_max: float = _field(1.4, "text is scaled by at most this before the crop", gt=0)
     rotation: float = _field(10.0, "crops are turned by up to so many degrees", ge=0, le=45)
     text_crops: float = _field(0.8, "share of crops placed on a text; the rest fall anywhere", ge=0, le=1)
-    aspect: float = _field(1.15, "text is stretched by up to this factor either way before the crop", ge=1, le=2)
+    aspect: float = _field(
+        1.15, "text is stretched by up to this factor either way before the crop", ge=1, le=2
+    )
     colour: bool = _field(True, "vary brightness, contrast, saturation, hue, sharpness and noise")
-    shrink: float = _field(0.3, "how far the score region keeps from the text's edges (section 3.3.1)", ge=0, lt=0.5)
+    shrink: float = _field(
+        0.3, "how far the score region keeps from the text's edges (section 3.3.1)", ge=0, lt=0.5
+    )
     min_text_side: float = _field(6.0, "texts with a shorter side (pixels of the crop) are ignored", ge=0)
     ring: bool = _field(False, "learn nothing between the shrunk and the full text region")
     workers: int = _field(1, "processes that prepare batches; 0 prepares them in a thread", ge=0)
@@ -66,7 +72,9 @@ class Train(_Section):
     """How it is trained."""
 
     workdir: str = _field("runs/b0", "folder for checkpoints, events and pictures; resumed if it has some")
-    init: str | None = _field(None, "weights to start from: ImageNet .npz, or a checkpoint or workdir of this project")
+    init: str | None = _field(
+        None, "weights to start from: ImageNet .npz, or a checkpoint or workdir of this project"
+    )
     steps: int = _field(100_000, "training steps", gt=0)
     batch_size: int = _field(8, "crops in a step", gt=0)
     optimizer: Literal["adam", "adamw"] = _field("adam", "Adam with L2 in the loss, or AdamW")
@@ -101,7 +109,9 @@ class Detect(_Section):
     score_threshold: float = _field(0.9, "cells below this score are background", gt=0, lt=1)
     nms_iou: float = _field(0.2, "overlap from which two boxes are one", gt=0, lt=1)
     box_threshold: float = _field(0.0, "boxes whose score is lower are dropped", ge=0, lt=1)
-    min_box_side: float = _field(3.0, "boxes with a shorter side (pixels of the network's input) are dropped", ge=0)
+    min_box_side: float = _field(
+        3.0, "boxes with a shorter side (pixels of the network's input) are dropped", ge=0
+    )
     max_side: int = _field(2400, "larger images are scaled down to this longer side", ge=32)
 
 

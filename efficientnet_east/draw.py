@@ -13,6 +13,7 @@ import numpy as np
 
 GREEN = (60, 230, 90)
 SUBPIXEL = 4  # fractional bits of the corners that OpenCV gets
+FAR = 2**21  # in those units, 131,072 pixels: corners beyond are drawn there, or OpenCV takes seconds
 GAP = 6  # pixels between the pictures of a sheet
 PAPER = 24  # grey level of that gap
 
@@ -42,7 +43,7 @@ def draw_quads(
     """
     picture = _checked(image).copy()
     line = thickness or max(1, round(math.sqrt(picture.shape[0] * picture.shape[1]) / 500))
-    points = np.round(np.asarray(quads, np.float64).reshape(-1, 4, 2) * 2**SUBPIXEL).clip(-(2**28), 2**28)
+    points = np.round(np.asarray(quads, np.float64).reshape(-1, 4, 2) * 2**SUBPIXEL).clip(-FAR, FAR)
     polygons = list(points.astype(np.int32))
     rim = tuple(int(channel * 0.12) for channel in colour)
     cv2.polylines(picture, polygons, True, rim, line + 2, cv2.LINE_AA, SUBPIXEL)
@@ -78,7 +79,7 @@ def heat_overlay(image: np.ndarray, score_map: np.ndarray) -> np.ndarray:
     large = _grown(score_map, _checked(image).shape)
     heat = cv2.cvtColor(cv2.applyColorMap(_grey(large), cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
     share = 0.75 * np.clip(large, 0, 1)[..., None]
-    return np.uint8(np.round(image * (1 - share) + heat * share))
+    return np.round(image * (1 - share) + heat * share).astype(np.uint8)
 
 
 def side_by_side(images: Sequence[np.ndarray]) -> np.ndarray:
@@ -131,7 +132,7 @@ def maps_picture(
     if angle is not None:
         panels.append(_angle_picture(image, score, angle))
     if mask is not None:
-        panels.append(np.uint8(image * (0.15 + 0.85 * _grown(mask, image.shape)[..., None])))
+        panels.append((image * (0.15 + 0.85 * _grown(mask, image.shape)[..., None])).astype(np.uint8))
     return side_by_side(panels)
 
 
@@ -139,7 +140,7 @@ def _angle_picture(image: np.ndarray, score: np.ndarray, angle: np.ndarray) -> n
     level = _grey(_grown(angle, image.shape) / (np.pi / 2) + 0.5)
     colours = cv2.cvtColor(cv2.applyColorMap(level, cv2.COLORMAP_JET), cv2.COLOR_BGR2RGB)
     share = np.clip(_grown(score, image.shape), 0, 1)[..., None]
-    return np.uint8(np.round(image * 0.3 * (1 - share) + colours * share))
+    return np.round(image * 0.3 * (1 - share) + colours * share).astype(np.uint8)
 
 
 def _fitted(image: np.ndarray, high: int, wide: int) -> np.ndarray:
@@ -160,7 +161,7 @@ def _grown(field: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _grey(field: np.ndarray) -> np.ndarray:
-    return np.uint8(np.clip(field, 0, 1) * 255)
+    return (np.clip(field, 0, 1) * 255).astype(np.uint8)
 
 
 def _checked(image: np.ndarray) -> np.ndarray:

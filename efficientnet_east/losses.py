@@ -73,7 +73,9 @@ def rbox_losses(geometry: Tensor, truth: Tensor, positive: Tensor) -> tuple[Tens
     height = tf.minimum(top, true_top) + tf.minimum(bottom, true_bottom)
     width = tf.minimum(left, true_left) + tf.minimum(right, true_right)
     intersection = height * width
-    union = (top + bottom) * (left + right) + (true_top + true_bottom) * (true_left + true_right) - intersection
+    union = (
+        (top + bottom) * (left + right) + (true_top + true_bottom) * (true_left + true_right) - intersection
+    )
     # One square pixel on both sides keeps the logarithm finite where a box is empty.
     iou = _mean(tf.log(union + 1.0) - tf.log(intersection + 1.0), positive)
     return iou, _mean(1.0 - tf.cos(angle - true_angle), positive)

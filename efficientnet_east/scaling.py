@@ -38,7 +38,11 @@ B0_STAGES = (
 B0_STEM, B0_HEAD, B0_RESOLUTION = 32, 1280, 224
 SE_RATIO = 0.25  # of a block's input channels, before the expansion
 CHANNEL_DIVISOR = 8
-ALPHA, BETA, GAMMA = 1.2, 1.1, 1.15  # depth, width, resolution per unit of phi; ALPHA * BETA**2 * GAMMA**2 ~ 2
+ALPHA, BETA, GAMMA = (
+    1.2,
+    1.1,
+    1.15,
+)  # depth, width, resolution per unit of phi; ALPHA * BETA**2 * GAMMA**2 ~ 2
 
 
 @dataclasses.dataclass(frozen=True)

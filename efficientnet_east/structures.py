@@ -6,6 +6,7 @@ Corner order, axes and units of every `quads` array are drawn in `geometry/quads
 from __future__ import annotations
 
 import dataclasses
+from typing import Protocol
 
 import numpy as np
 
@@ -46,6 +47,14 @@ class Sample:
 
     def __post_init__(self) -> None:
         _check("Sample.image", self.image, np.uint8, (*self.image.shape[:2], 3))
+
+
+class Source(Protocol):
+    """A sequence of samples; picklable where worker processes read it."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Sample: ...
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -123,9 +123,8 @@ def efficientnet(
         end_points["stem"] = net
         for index, block in enumerate(network.blocks):
             rate = drop_connect * index / len(network.blocks)
-            drop = functools.partial(
-                _drop_block, rate=rate, is_training=is_training, seed=None if seed is None else seed + [index, 0]
-            )
+            own_seed = None if seed is None else tf.add(seed, [index, 0])
+            drop = functools.partial(_drop_block, rate=rate, is_training=is_training, seed=own_seed)
             net = end_points[block.name] = mbconv(net, block, ACTIVATIONS[activation], drop)
         for level, feature in enumerate(scaling.features(network), start=1):
             end_points[f"f{level}"] = end_points[f"pool{level}"] = end_points[feature.block]

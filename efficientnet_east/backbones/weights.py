@@ -38,7 +38,11 @@ class Restored:
 
     def report(self) -> str:
         """Say in a few lines what was restored, what was initialised and what went unused."""
-        zeroed = sum(name.split("/")[1] in self.identities for name in self.values if name.endswith("project/BatchNorm/gamma"))
+        zeroed = sum(
+            name.split("/")[1] in self.identities
+            for name in self.values
+            if name.endswith("project/BatchNorm/gamma")
+        )
         lines = [f"restored {len(self.values) - zeroed} variables of the backbone from ImageNet weights"]
         for title, names in (
             ("initialised, for lack of an array", self.initialised),
@@ -101,13 +105,17 @@ def official_names(network: scaling.Network, scope: str) -> Iterator[tuple[str, 
 
 
 def restore(
-    arrays: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]], backbone: str, scope: str, path: str
+    arrays: Mapping[str, np.ndarray],
+    shapes: Mapping[str, tuple[int, ...]],
+    backbone: str,
+    scope: str,
+    path: str,
 ) -> Restored:
     """Decide which variable takes which array.
 
-    A batch norm belongs to the kernel before it: where the kernel is absent its batch norm starts afresh, too. A
-    block with a residual whose projection is absent starts as the identity (its last gamma is 0), so that the
-    trained blocks around it see what they were trained on.
+    A batch norm belongs to the kernel before it: where the kernel is absent its batch norm starts afresh, too.
+    A block with a residual whose projection is absent starts as the identity (its last gamma is 0), so that
+    the trained blocks around it see what they were trained on.
 
     Args:
       arrays: from `read_npz`.

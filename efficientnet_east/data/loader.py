@@ -21,7 +21,7 @@ import traceback
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 import numpy as np
@@ -30,7 +30,7 @@ from absl import logging as absl_logging
 from efficientnet_east.data.augment import Augmentation, augment
 from efficientnet_east.errors import UserError
 from efficientnet_east.geometry.maps import encode
-from efficientnet_east.structures import Sample
+from efficientnet_east.structures import Sample, Source
 
 # Grain warns at import that JAX is absent, which is no news here.
 absl_logging.get_absl_logger().addFilter(lambda record: "jax profiler" not in record.getMessage())
@@ -41,14 +41,6 @@ import grain  # noqa: E402
 _ENDLESS = 2**52
 # A source with more broken images than this in a row is not repaired by skipping them.
 _MOST_SKIPPED = 64
-
-
-class Source(Protocol):
-    """A sequence of samples; picklable where worker processes read it."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> Sample: ...
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

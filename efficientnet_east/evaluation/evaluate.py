@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from efficientnet_east.structures import Detections, Sample, Truth
+from efficientnet_east.structures import Detections, Source, Truth
 
 
 def detect_all(
-    detector: Callable[[np.ndarray], Detections], samples: Sequence[Sample], progress: bool = True
+    detector: Callable[[np.ndarray], Detections], samples: Source, progress: bool = True
 ) -> tuple[dict[str, Detections], dict[str, Truth]]:
     """Detect in every image of a data set.
 

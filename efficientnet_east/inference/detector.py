@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from efficientnet_east import config as configuration
-from efficientnet_east.config import Config, Detect
+from efficientnet_east.config import Detect
 from efficientnet_east.errors import UserError
 from efficientnet_east.geometry.maps import decode
 from efficientnet_east.geometry.nms import locality_aware

@@ -14,7 +14,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from efficientnet_east import backbones, checkpoints, config as configuration
+from efficientnet_east import backbones, checkpoints
+from efficientnet_east import config as configuration
 from efficientnet_east.backbones import weights
 from efficientnet_east.compat import tf
 from efficientnet_east.config import Config
@@ -37,7 +38,9 @@ class Checkpoints:
     def __init__(self, workdir: Path, config: Config) -> None:
         self.workdir, self.config = workdir, config
         variables = tf.global_variables()
-        self._newest = tf.train.Saver(variables, max_to_keep=config.train.keep_checkpoints, save_relative_paths=True)
+        self._newest = tf.train.Saver(
+            variables, max_to_keep=config.train.keep_checkpoints, save_relative_paths=True
+        )
         self._best = tf.train.Saver(variables, max_to_keep=1, save_relative_paths=True)
         self._variables = variables
 
@@ -75,7 +78,9 @@ class Checkpoints:
           The checkpoint's prefix.
         """
         self._write_config(self.workdir)
-        return self._newest.save(session, str(self.workdir / PREFIX), global_step=step, write_meta_graph=False)
+        return self._newest.save(
+            session, str(self.workdir / PREFIX), global_step=step, write_meta_graph=False
+        )
 
     def save_if_best(self, session: Any, step: int, hmean: float) -> bool:
         """Save into the folder `best` if no earlier validation was better.
@@ -102,7 +107,9 @@ class Checkpoints:
         checkpoints.check_fit(newest, checkpoints.read(newest), self._variables)
         for saver, folder in ((self._newest, self.workdir), (self._best, self.workdir / BEST)):
             state = tf.train.get_checkpoint_state(str(folder))
-            kept = [str(folder / Path(name).name) for name in state.all_model_checkpoint_paths] if state else []
+            kept = (
+                [str(folder / Path(name).name) for name in state.all_model_checkpoint_paths] if state else []
+            )
             saver.recover_last_checkpoints(kept)
         self._newest.restore(session, newest)
         step = session.run(tf.train.get_global_step())

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import csv
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
 from efficientnet_east.compat import tf
@@ -19,7 +18,7 @@ from efficientnet_east.evaluation import icdar
 from efficientnet_east.evaluation.evaluate import detect_all, quads_of
 from efficientnet_east.inference.detector import Detector
 from efficientnet_east.inference.graph import session_config
-from efficientnet_east.structures import Sample
+from efficientnet_east.structures import Source
 from efficientnet_east.training import sources
 from efficientnet_east.training import step as training_step
 from efficientnet_east.training.checkpoint import Checkpoints, compare
@@ -102,7 +101,7 @@ class Run:
         feeds: dict[str, Any],
         step: training_step.Step,
         kept: Checkpoints,
-        validation: Sequence[Sample] | None,
+        validation: Source | None,
         say: Callable[[str], None],
     ) -> None:
         self.config, self.session, self.feeds, self.step = config, session, feeds, step
@@ -110,7 +109,7 @@ class Run:
         self.summary = Summary(config.train.workdir)
         self.clock = Clock(kept.workdir / VALIDATION_FILE)
 
-    def go(self, source: sources.Source) -> bool:
+    def go(self, source: Source) -> bool:
         """Train until the last step or an interruption.
 
         Args:
@@ -153,7 +152,7 @@ class Run:
                     if is_due(done, train.picture_every, train.steps):
                         self._picture(done, batch)
                     if self.validation and is_due(done, train.validate_every, train.steps):
-                        self._validate(done)
+                        self._validate(done, self.validation)
                         saved = done
                     elif is_due(done, train.save_every, train.steps):
                         self.kept.save(self.session, done)
@@ -172,11 +171,15 @@ class Run:
         """Run one step; its scalars come back. Stop before anything is saved if they are not finite."""
         rate = learning_rate(done, self.config.train)
         names = ("images", "score", "geometry", "mask")
-        feed = {self.feeds[name]: getattr(batch, name) for name in names} | {self.feeds["learning_rate"]: rate}
+        feed = {self.feeds[name]: getattr(batch, name) for name in names} | {
+            self.feeds["learning_rate"]: rate
+        }
         _, scalars, finite = self.session.run([self.step.update, self.step.scalars, self.step.finite], feed)
         if not finite:
             expected = "a finite loss: try a lower --learning-rate; the last checkpoint is untouched"
-            raise UserError(f"step {done + 1}", f"the loss is not finite on {', '.join(batch.names)}", expected)
+            raise UserError(
+                f"step {done + 1}", f"the loss is not finite on {', '.join(batch.names)}", expected
+            )
         return scalars | {"learning_rate": rate}
 
     def _log(self, done: int, scalars: dict[str, float], bar: Any) -> None:
@@ -191,17 +194,19 @@ class Run:
         score, geometry = self.session.run(self.step.outputs, {self.feeds["images"]: batch.images})
         self.summary.picture(done, "crops, truth, prediction", maps_sheet(batch, score, geometry))
 
-    def _validate(self, done: int) -> None:
+    def _validate(self, done: int, samples: Source) -> None:
         """Save, then score the averaged weights, as somebody would who loads the checkpoint just saved."""
         detector = Detector.load(self.kept.save(self.session, done))
-        found, truths = detect_all(detector, self.validation or ())
+        found, truths = detect_all(detector, samples)
         result = icdar.score(quads_of(found), truths)
         figures = {"precision": result.precision, "recall": result.recall, "hmean": result.hmean}
         self.summary.scalars(done, {f"validation/{name}": value for name, value in figures.items()})
         best = self.kept.save_if_best(self.session, done, result.hmean)
         self.clock.note(done, figures)
         shown = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
-        tqdm.write(f"step {done}, {self.clock.seconds() / 60:.1f} min: {shown}{' (best so far)' if best else ''}")
+        tqdm.write(
+            f"step {done}, {self.clock.seconds() / 60:.1f} min: {shown}{' (best so far)' if best else ''}"
+        )
 
 
 class Clock:

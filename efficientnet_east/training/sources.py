@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from efficientnet_east.config import Data
 from efficientnet_east.data.augment import Augmentation, Colour
 from efficientnet_east.data.icdar import IcdarImages, check_images, find_records, read_list, require_text
-from efficientnet_east.data.loader import LabelOptions, Source
+from efficientnet_east.data.loader import LabelOptions
 from efficientnet_east.data.synthetic import SyntheticScenes
 from efficientnet_east.errors import UserError
+from efficientnet_east.structures import Source
 
 SYNTHETIC_VALIDATION = 20  # scenes to validate on when training is synthetic, unless val_limit says otherwise
 
@@ -34,7 +34,7 @@ def training_source(data: Data, seed: int, skipped: list[UserError]) -> Source:
     return open_images(data.data, data.list, data.limit, skipped if data.skip_bad else None, trainable=True)
 
 
-def validation_source(data: Data, seed: int, skipped: list[UserError]) -> Sequence | None:
+def validation_source(data: Data, seed: int, skipped: list[UserError]) -> Source | None:
     """Open what is validated on.
 
     Args:
@@ -59,8 +59,36 @@ def validation_source(data: Data, seed: int, skipped: list[UserError]) -> Sequen
     return open_images(folder, data.val_list, data.val_limit, skipped if data.skip_bad else None)
 
 
+def evaluation_source(data: Data, seed: int, skipped: list[UserError], given: bool) -> Source:
+    """Open what a finished run is scored on.
+
+    Args:
+      data: the run's section.
+      seed: of the synthetic scenes.
+      skipped: as for `training_source`.
+      given: whether `data`, `list` and `limit` were given for the evaluation; if not, the run's own
+        validation images are taken.
+
+    Returns:
+      A sequence of samples.
+
+    Raises:
+      UserError: the data set cannot be used, or the run validated on nothing.
+    """
+    if given and data.data is not None:
+        return open_images(data.data, data.list, data.limit, skipped if data.skip_bad else None)
+    source = validation_source(data, seed, skipped)
+    if source is None:
+        raise UserError("--data", "is missing, and the run validated on nothing", "images and ground truth")
+    return source
+
+
 def open_images(
-    folder: str, names: str | None, limit: int | None, skipped: list[UserError] | None, trainable: bool = False
+    folder: str,
+    names: str | None,
+    limit: int | None,
+    skipped: list[UserError] | None,
+    trainable: bool = False,
 ) -> IcdarImages:
     """Open a folder of images and ground truth, every file of it checked.
 

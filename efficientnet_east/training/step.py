@@ -74,7 +74,10 @@ def build(
     if decoupled:
         updated = _decay(updated, learning_rate * train.weight_decay)
     update = _average(updated, train, global_step)
-    scalars = {f"loss/{name}": term for name, term in terms.items()} | {"loss/total": total, "gradient_norm": norm}
+    scalars = {f"loss/{name}": term for name, term in terms.items()} | {
+        "loss/total": total,
+        "gradient_norm": norm,
+    }
     finite = tf.logical_and(tf.math.is_finite(total), tf.math.is_finite(norm))
     return Step(update, scalars, finite, outputs, global_step)
 

@@ -64,7 +64,9 @@ def maps_sheet(batch: Batch, score: np.ndarray, geometry: np.ndarray) -> np.ndar
     """
     rows = []
     for i in range(min(PICTURES, len(batch.images))):
-        truth = maps_picture(batch.images[i], batch.score[i, ..., 0], batch.geometry[i, ..., 4], batch.mask[i, ..., 0])
+        truth = maps_picture(
+            batch.images[i], batch.score[i, ..., 0], batch.geometry[i, ..., 4], batch.mask[i, ..., 0]
+        )
         guess = maps_picture(batch.images[i], score[i, ..., 0], geometry[i, ..., 4])
         rows += [truth, guess]
     return contact_sheet(rows, columns=2)
