@@ -117,6 +117,7 @@ BAD_LINES = {
     "0,0,9,0,9,9,0,nan,t": "is not inside any image; expected finite numbers up to 1000000",
     "0,0,9,0,9,9,0,inf,t": "is not inside any image",
     "0,0,9,0,9,1e300,0,9,t": "is not inside any image",
+    "0,0,9,0,9,1000001,0,9,t": "is not inside any image",
     "5,5,5,5,5,5,5,5,t": "enclose 0 square pixels; expected at least 1",
     "0,0,9,0,18,0,27,0,t": "enclose 0 square pixels",
     "0.1,0.1,0.9,0.1,0.9,0.2,0.1,0.2,t": "enclose 0.08 square pixels; expected at least 1, with",

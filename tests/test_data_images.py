@@ -68,7 +68,7 @@ def test_any_size(size: tuple[int, int], suffix: str, tmp_path: Path) -> None:
         ("CMYK", (0, 255, 255, 0), "TIFF", RED),
         ("YCbCr", (76, 85, 255), "JPEG", (254, 0, 0)),
         ("I;16", 65535, "PNG", (255, 255, 255)),
-        ("I;16", 257 * 9, "TIFF", (9, 9, 9)),
+        ("I;16", 257 * 200, "TIFF", (200, 200, 200)),
         ("I", 257 * 9, "TIFF", (9, 9, 9)),
         ("I", -5, "TIFF", (0, 0, 0)),
         ("F", 0.5, "TIFF", (128, 128, 128)),
@@ -79,7 +79,7 @@ def test_any_size(size: tuple[int, int], suffix: str, tmp_path: Path) -> None:
 def test_modes(mode: str, colour: object, suffix: str, expected: tuple[int, int, int]) -> None:
     image = read_image(encoded(Image.new(mode, (20, 10), colour), suffix))
     assert image.shape == (10, 20, 3)
-    assert np.abs(image.astype(int) - expected).max() <= 1
+    assert np.abs(image.astype(int) - expected).max() <= (suffix == "JPEG")
 
 
 def test_palette_and_its_transparency() -> None:
@@ -125,6 +125,7 @@ def test_unknown_orientation_is_upright(orientation: int) -> None:
     assert read_image(encoded(scene(), "JPEG", exif=exif)).shape == (48, 64, 3)
 
 
+@pytest.mark.filterwarnings("error")
 def test_damaged_exif_does_not_hide_the_image() -> None:
     data = encoded(scene(), "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xffrubbish")
     assert read_image(data).shape == (48, 64, 3)
@@ -204,6 +205,7 @@ def bombs() -> dict[str, bytes]:
     return {"png": png(60000, 60000), "bmp": bmp, "gif": gif, "tiff": tiff, "jpg": bytes(jpeg)}
 
 
+@pytest.mark.filterwarnings("error")
 def test_limit_on_pixels() -> None:
     assert read_image(encoded(scene(10, 10), "PNG"), max_pixels=100).shape == (10, 10, 3)
     with pytest.raises(UserError, match="image: 10 x 11 pixels; expected at most 100"):
@@ -242,7 +244,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 WHOLE = [encoded(scene(), suffix) for suffix in ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     st.sampled_from(WHOLE),
     st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=4)), max_size=5),

@@ -175,7 +175,7 @@ BOX = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(BOX, max_size=8), st.lists(st.tuples(BOX, st.booleans()), max_size=8))
 def test_against_the_slow_scorer(found: list[np.ndarray], texts: list[tuple[np.ndarray, bool]]) -> None:
     ignore = np.array([flag for _, flag in texts], np.bool_)

@@ -37,7 +37,7 @@ LAYOUTS = {
 
 _ILLEGIBLE = ("###", "*")
 # ICDAR 2017 MLT writes the script between the corners and the transcription.
-_SCRIPT = re.compile("(?:Arabic|Latin|Chinese|Japanese|Korean|Bangla|Hindi|Symbols|Mixed|None),")
+_SCRIPT = re.compile("^(?:Arabic|Latin|Chinese|Japanese|Korean|Bangla|Hindi|Symbols|Mixed|None),")
 _LINE = "x1,y1,x2,y2,x3,y3,x4,y4,transcription"
 _MAX_COORDINATE = 1e6
 # Also finds coordinates that somebody divided by the size of the image.
@@ -109,7 +109,9 @@ def find_records(
     images = [path for path in _files(image_folder) if _is_image(path)]
     files = {path.stem: path for path in _files(truth_folder) if path.suffix.lower() == ".txt"}
     if names is None:
-        _report_orphans(images, files, skipped)
+        # Among the images there may be other text files: a list, a licence.
+        prefix = "gt_" if image_folder == truth_folder else ""
+        _report_orphans(images, {stem: files[stem] for stem in files if stem.startswith(prefix)}, skipped)
     else:
         images = _chosen(images, names, image_folder, skipped)
     records: list[Record] = []
@@ -146,7 +148,7 @@ def check_images(records: Sequence[Record], skipped: list[UserError] | None = No
         except UserError as error:
             _report(error, skipped)
     if not readable:
-        raise UserError("data set", "none of the images can be read", f"images{_first(skipped)}")
+        raise UserError("data set", "none of the images can be read", f"images that can{_first(skipped)}")
     return readable
 
 
@@ -261,9 +263,8 @@ def _parse_line(line: bytes, where: str) -> list[tuple[np.ndarray, str]]:
         return []
     *fields, text = content.split(",", 8) if content.count(",") >= 8 else [*content.split(","), ""]
     corners = parse_corners(fields, where, _LINE)
-    text = _SCRIPT.sub("", text, count=1) if _SCRIPT.match(text) else text
     _check_shape(corners, where)
-    return [(corners, text.strip())]
+    return [(corners, _SCRIPT.sub("", text).strip())]
 
 
 def _check_shape(corners: np.ndarray, where: str) -> None:
@@ -348,9 +349,10 @@ def _chosen(
     images: Sequence[Path], names: Sequence[str], folder: Path, skipped: list[UserError] | None
 ) -> list[Path]:
     # Looked up, never joined to the folder: a name with ../ in it leads nowhere.
-    for name in sorted(set(names) - {path.name for path in images}, key=natural_key):
+    wanted = set(names)
+    for name in sorted(wanted - {path.name for path in images}, key=natural_key):
         _report(UserError(name, f"is not in {folder}", "the name of an image in that folder"), skipped)
-    return [path for path in images if path.name in set(names)]
+    return [path for path in images if path.name in wanted]
 
 
 def _distinct(images: Sequence[Path], skipped: list[UserError] | None) -> Iterator[Path]:
@@ -372,12 +374,9 @@ def _report_orphans(
     images: Sequence[Path], files: Mapping[str, Path], skipped: list[UserError] | None
 ) -> None:
     wanted = {name for image in images for name in _truth_names(image)}
-    for name, path in files.items():
-        # Beside the images there may be other text files: a list, a licence.
-        beside = any(image.parent == path.parent for image in images[:1])
-        if name not in wanted and (name.startswith("gt_") or not beside):
-            stem = name.removeprefix("gt_")
-            _report(UserError(path, "belongs to no image", f"an image named {stem}.jpg or .png"), skipped)
+    for name in [name for name in files if name not in wanted]:
+        expected = f"an image named {name.removeprefix('gt_')}.jpg or .png"
+        _report(UserError(files[name], "belongs to no image", expected), skipped)
 
 
 def _record(image: Path, files: Mapping[str, Path], folder: Path, skipped: list[UserError] | None) -> Record:
