@@ -180,7 +180,8 @@ def _hang(
     layer = signs.colour_sign(rng, layout, ground, bool(rng.random() < signs.BOARD_ODDS))
     local = np.array([[1, 0, -offset[0]], [0, 1, -offset[1]], [0, 0, 1]]) @ matrix
     seen = cv2.warpPerspective(layer, local, spot.shape[1::-1])
-    spot[:] = np.clip(spot * (1 - seen[..., 3:]) + seen[..., :3] + 0.5, 0, 255)
+    through = cv2.cvtColor(255 - seen[..., 3], cv2.COLOR_GRAY2RGB)
+    spot[:] = cv2.add(cv2.multiply(spot, through, scale=1 / 255), seen[..., :3])
     letters = cv2.warpPerspective(layout.ink, local, spot.shape[1::-1])
     patch = ink[offset[1] : offset[1] + spot.shape[0], offset[0] : offset[0] + spot.shape[1]]
     np.maximum(patch, letters, out=patch)

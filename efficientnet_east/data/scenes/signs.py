@@ -122,7 +122,7 @@ def colour_sign(rng: np.random.Generator, layout: Layout, ground: np.ndarray, bo
       board: whether the sign brings its own ground.
 
     Returns:
-      float32 (height, width, 4): RGB times coverage, and coverage in [0, 1].
+      uint8 (height, width, 4): RGB times coverage, and coverage; 255 covers fully.
     """
     layer = np.zeros((*layout.ink.shape, 4), np.float32)
     if board:
@@ -139,7 +139,7 @@ def colour_sign(rng: np.random.Generator, layout: Layout, ground: np.ndarray, bo
         ink *= np.clip(worn * rng.uniform(2, 5), 0, 1)
     strength = 1.0 if rng.random() < 0.6 else rng.uniform(0.6, 1)
     _cover(layer, _fill(rng, layout, colour), ink * np.float32(strength))
-    return layer
+    return (layer * np.array([1, 1, 1, 255], np.float32)).astype(np.uint8)
 
 
 def _cover(layer: np.ndarray, colour: np.ndarray, coverage: np.ndarray) -> None:
