@@ -13,9 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from efficientnet_east.data import submissions
-from efficientnet_east.data.submissions import read_submission, read_truth_zip, write_submission
+from efficientnet_east.data.icdar import parse_truth
+from efficientnet_east.data.submissions import read_submission, read_truth_zip, write_boxes, write_submission
 from efficientnet_east.errors import UserError
 from efficientnet_east.geometry.quads import clockwise
+from efficientnet_east.structures import Detections
 
 FIXTURES = Path(__file__).resolve().parents[2] / "shared" / "fixtures"
 QUAD = np.array([[[1, 2], [31, 2], [31, 12], [1, 12]]], np.float32)
@@ -78,6 +80,18 @@ def test_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(UserError, match="No space left"):
         write_submission(tmp_path / "a.zip", {"img_2": QUAD})
     assert (tmp_path / "a.zip").read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+
+
+def test_boxes_of_one_image(tmp_path: Path) -> None:
+    """Also a ground-truth file to correct by hand: the score stands where the transcription would."""
+    found = Detections(np.concatenate([QUAD + 0.126, QUAD]), np.array([0.98765, 0.5], np.float32))
+    write_boxes(tmp_path / "a.txt", found)
+    text = (tmp_path / "a.txt").read_bytes()
+    assert text.splitlines()[0] == b"1.13,2.13,31.13,2.13,31.13,12.13,1.13,12.13,0.9877"
+    truth = parse_truth(text, "a.txt")
+    assert truth.texts == ("0.9877", "0.5000") and np.allclose(truth.quads, found.quads, atol=0.006)
+    write_boxes(tmp_path / "a.txt", Detections(QUAD[:0], np.zeros(0, np.float32)))
+    assert (tmp_path / "a.txt").read_bytes() == b""
 
 
 def test_other_peoples_files(tmp_path: Path) -> None:

@@ -36,10 +36,15 @@ def truth(legible: list[list[list[float]]], illegible: list[list[list[float]]] =
     return Truth(quads(*legible, *illegible), ignore, tuple("###" if flag else "word" for flag in ignore))
 
 
-@pytest.mark.skipif(not FIXTURES.is_dir(), reason="needs the public submissions beside the repository")
+@pytest.fixture(scope="module")
+def truths() -> dict[str, Truth]:
+    if not FIXTURES.is_dir():
+        pytest.skip("needs the public submissions beside the repository")
+    return read_truth_zip(FIXTURES / "icdar2015_test_gt.zip")
+
+
 @pytest.mark.parametrize("name", OFFICIAL)
-def test_official_scores(name: str) -> None:
-    truths = read_truth_zip(FIXTURES / "icdar2015_test_gt.zip")
+def test_official_scores(name: str, truths: dict[str, Truth]) -> None:
     detections = read_submission(FIXTURES / f"{name}.zip")
     start = time.process_time()
     result = score(detections, truths)
