@@ -11,6 +11,7 @@ import numpy as np
 from efficientnet_east.compat import tf
 from efficientnet_east.errors import UserError
 
+PREFIX = "model.ckpt"
 AVERAGE_SUFFIX = "/ExponentialMovingAverage"
 _EXPECTED = "a workdir of train.py, or the prefix of a checkpoint such as runs/b0/model.ckpt-1000"
 
@@ -42,14 +43,17 @@ def find(path: str | Path) -> str:
 def newest_in(workdir: Path) -> str | None:
     """The prefix of a workdir's newest checkpoint, None if it has none."""
     state = tf.train.get_checkpoint_state(str(workdir))
-    if state is None:
-        return None
-    # The state file may name the folder that the workdir was moved away from: the name within it counts.
-    candidates = [
-        workdir / Path(name).name
-        for name in (state.model_checkpoint_path, *state.all_model_checkpoint_paths[::-1])
-    ]
+    named = [state.model_checkpoint_path, *state.all_model_checkpoint_paths[::-1]] if state else []
+    # The state file may name the folder that the workdir was moved away from: the name within it counts. It
+    # may be lost, too, and a run that took its workdir for a new one would write over its checkpoints.
+    lost = sorted(workdir.glob(f"{PREFIX}-*.index"), key=_step, reverse=True)
+    candidates = [workdir / Path(name).name for name in (*named, *(path.stem for path in lost))]
     return next((str(prefix) for prefix in candidates if Path(f"{prefix}.index").exists()), None)
+
+
+def _step(index: Path) -> int:
+    digits = index.stem.rpartition("-")[2]
+    return int(digits) if digits.isdecimal() else -1
 
 
 def read(prefix: str) -> dict[str, np.ndarray]:

@@ -19,7 +19,7 @@ from efficientnet_east.errors import UserError
 
 
 class _Section(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def _field(default: Any, help: str, **bounds: Any) -> Any:
@@ -48,7 +48,7 @@ class Data(_Section):
     val_limit: int | None = _field(None, "validate on the first so many images only", gt=0)
     skip_bad: bool = _field(False, "leave out what cannot be used, and say so, instead of stopping")
     synthetic_scenes: int = _field(100_000, "number of different synthetic scenes", gt=0)
-    synthetic_size: int = _field(640, "side of a synthetic scene, in pixels", ge=64)
+    synthetic_size: int = _field(640, "side of a synthetic scene, in pixels", ge=128)
     crop_size: int = _field(
         512, "side of a training crop, in pixels, a multiple of 32", ge=64, multiple_of=32
     )
@@ -94,7 +94,7 @@ class Train(_Section):
     score_weight: float = _field(1.0, "of the score loss", ge=0)
     iou_weight: float = _field(1.0, "of the -log IoU loss", ge=0)
     angle_weight: float = _field(10.0, "of the angle loss", ge=0)
-    seed: int = _field(1, "of every random source", ge=0)
+    seed: int = _field(1, "of every random source", ge=0, lt=2**31)
     threads: int = _field(0, "CPU threads; 0 takes what this process may use", ge=0)
     log_every: int = _field(20, "steps between two lines of scalars", gt=0)
     save_every: int = _field(500, "steps between two checkpoints", gt=0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 
 from efficientnet_east.errors import UserError
 
@@ -108,12 +109,10 @@ def get_variant(name: str) -> Variant:
     if name in VARIANTS:
         return VARIANTS[name]
     known = f"one of {', '.join(VARIANTS)}, or phi=NUMBER from -3 to 12"
-    try:
-        key, phi = name.split("=")
-        if key == "phi" and -3 <= float(phi) <= 12:
-            return compound(float(phi))
-    except ValueError:
-        pass
+    # Plain decimals only: the name becomes a variable scope, in which TensorFlow takes no other characters.
+    match = re.fullmatch(r"phi=(-?[0-9]+(?:\.[0-9]+)?)", name)
+    if match and -3 <= float(match[1]) <= 12:
+        return compound(float(match[1]))
     raise UserError("backbone", f"unknown variant {name!r}", known)
 
 

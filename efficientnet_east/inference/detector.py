@@ -138,7 +138,9 @@ def find_boxes(
     quads, scores = locality_aware(quads, scores, detect.nms_iou)
     sides = np.linalg.norm(quads[:, [1, 3]] - quads[:, :1], axis=2).min(axis=1, initial=np.inf)
     keep = (sides >= detect.min_box_side) & (scores >= detect.box_threshold)
-    return Detections((quads[keep] / scale).astype(np.float32), scores[keep])
+    # Pixel centres lie at integers, so it is half a pixel to the image's edge, where scaling leaves 0 at 0.
+    mapped = (quads[keep] + 0.5) / scale - 0.5
+    return Detections(mapped.astype(np.float32), scores[keep])
 
 
 def config_beside(prefix: str) -> Path:

@@ -22,7 +22,6 @@ from efficientnet_east.config import Config
 from efficientnet_east.errors import UserError
 from efficientnet_east.inference.detector import CONFIG_FILE
 
-PREFIX = "model.ckpt"
 BEST = "best"
 BEST_FIGURES = "hmean.json"
 
@@ -79,7 +78,7 @@ class Checkpoints:
         """
         self._write_config(self.workdir)
         return self._newest.save(
-            session, str(self.workdir / PREFIX), global_step=step, write_meta_graph=False
+            session, str(self.workdir / checkpoints.PREFIX), global_step=step, write_meta_graph=False
         )
 
     def save_if_best(self, session: Any, step: int, hmean: float) -> bool:
@@ -99,7 +98,7 @@ class Checkpoints:
             return False
         folder.mkdir(exist_ok=True)
         self._write_config(folder)
-        self._best.save(session, str(folder / PREFIX), global_step=step, write_meta_graph=False)
+        self._best.save(session, str(folder / checkpoints.PREFIX), global_step=step, write_meta_graph=False)
         figures.write_text(json.dumps({"step": step, "hmean": hmean}) + "\n")
         return True
 

@@ -6,7 +6,14 @@ from pathlib import Path
 
 from efficientnet_east.config import Data
 from efficientnet_east.data.augment import Augmentation, Colour
-from efficientnet_east.data.icdar import IcdarImages, check_images, find_records, read_list, require_text
+from efficientnet_east.data.icdar import (
+    LAYOUTS,
+    IcdarImages,
+    check_images,
+    find_records,
+    read_list,
+    require_text,
+)
 from efficientnet_east.data.loader import LabelOptions
 from efficientnet_east.data.synthetic import SyntheticScenes
 from efficientnet_east.errors import UserError
@@ -30,8 +37,13 @@ def training_source(data: Data, seed: int, skipped: list[UserError]) -> Source:
       UserError: the data set cannot be used.
     """
     if data.data is None:
-        return SyntheticScenes(data.synthetic_scenes, seed, (data.synthetic_size, data.synthetic_size))
-    return open_images(data.data, data.list, data.limit, skipped if data.skip_bad else None, trainable=True)
+        if data.list is not None:
+            raise UserError("--list", "names images of no folder", "--data beside it")
+        scenes = data.limit or data.synthetic_scenes
+        return SyntheticScenes(scenes, seed, (data.synthetic_size, data.synthetic_size))
+    source = open_images(data.data, data.list, data.limit, skipped if data.skip_bad else None)
+    require_text(source.records, Path(data.data))
+    return source
 
 
 def validation_source(data: Data, seed: int, skipped: list[UserError]) -> Source | None:
@@ -56,7 +68,8 @@ def validation_source(data: Data, seed: int, skipped: list[UserError]) -> Source
     folder = data.val_data or data.data
     if folder is None:
         raise UserError("--val-list", "names images of no folder", "--val-data, or --data, beside it")
-    return open_images(folder, data.val_list, data.val_limit, skipped if data.skip_bad else None)
+    split = _held_out(folder) if data.val_data else "train"
+    return open_images(folder, data.val_list, data.val_limit, skipped if data.skip_bad else None, split)
 
 
 def evaluation_source(data: Data, seed: int, skipped: list[UserError], given: bool) -> Source:
@@ -76,7 +89,8 @@ def evaluation_source(data: Data, seed: int, skipped: list[UserError], given: bo
       UserError: the data set cannot be used, or the run validated on nothing.
     """
     if given and data.data is not None:
-        return open_images(data.data, data.list, data.limit, skipped if data.skip_bad else None)
+        split = _held_out(data.data)
+        return open_images(data.data, data.list, data.limit, skipped if data.skip_bad else None, split)
     source = validation_source(data, seed, skipped)
     if source is None:
         raise UserError("--data", "is missing, and the run validated on nothing", "images and ground truth")
@@ -88,7 +102,7 @@ def open_images(
     names: str | None,
     limit: int | None,
     skipped: list[UserError] | None,
-    trainable: bool = False,
+    split: str = "train",
 ) -> IcdarImages:
     """Open a folder of images and ground truth, every file of it checked.
 
@@ -97,7 +111,7 @@ def open_images(
       names: text file of the image names to use, or None for all.
       limit: use the first so many only.
       skipped: None stops at the first bad file; a list collects the errors instead.
-      trainable: refuse a data set without a legible text.
+      split: "train" or "test", where the folder has both.
 
     Returns:
       The samples.
@@ -105,13 +119,13 @@ def open_images(
     Raises:
       UserError: the data set cannot be used.
     """
-    records = find_records(folder, read_list(names) if names else None, limit, skipped)
-    records = check_images(records, skipped)
-    if not records:
-        raise UserError(folder, "holds no usable image", "images with their ground truth")
-    if trainable:
-        require_text(records, Path(folder))
-    return IcdarImages(records)
+    records = find_records(folder, read_list(names) if names else None, limit, skipped, split)
+    return IcdarImages(check_images(records, skipped))
+
+
+def _held_out(folder: str) -> str:
+    """The images to score on: the test images, where a folder has some."""
+    return "test" if any((Path(folder) / images).is_dir() for images, _ in LAYOUTS["test"]) else "train"
 
 
 def augmentation(data: Data) -> Augmentation:
