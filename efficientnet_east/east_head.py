@@ -18,7 +18,10 @@ MERGE_CHANNELS = (128, 64, 32, 32)  # after joining the maps at strides 16, 8, 4
 FINAL_CHANNELS = 32
 RBOX_CHANNELS = 5  # top, right, bottom, left, angle
 # The first guesses, before anything is learned: text is rare, and boxes are about 20 pixels to every side.
+# The outputs' kernels start close to 0 (Lin et al. 2017, RetinaNet, section 4.1): with the backbone's initialiser,
+# whose deviation is 1.4 for a single output channel, the sigmoids would start saturated.
 SCORE_PRIOR, DISTANCE_PRIOR = 0.05, 20.0
+OUTPUT_DEVIATION = 0.01
 
 
 def east_head(
@@ -98,7 +101,12 @@ def _unpool(net: Tensor) -> Tensor:
 
 
 def _outputs(net: Tensor, text_scale: float) -> tuple[Tensor, Tensor]:
-    with slim.arg_scope([slim.conv2d], normalizer_fn=None, activation_fn=tf.sigmoid):
+    with slim.arg_scope(
+        [slim.conv2d],
+        normalizer_fn=None,
+        activation_fn=tf.sigmoid,
+        weights_initializer=tf.random_normal_initializer(stddev=OUTPUT_DEVIATION),
+    ):
         score = slim.conv2d(net, 1, 1, biases_initializer=_prior(SCORE_PRIOR), scope="Conv_7")
         distances = slim.conv2d(
             net, 4, 1, biases_initializer=_prior(DISTANCE_PRIOR / text_scale), scope="Conv_8"
