@@ -84,7 +84,7 @@ def test_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_boxes_of_one_image(tmp_path: Path) -> None:
     """Also a ground-truth file to correct by hand: the score stands where the transcription would."""
-    found = Detections(np.concatenate([QUAD + 0.126, QUAD]), np.array([0.98765, 0.5], np.float32))
+    found = Detections(np.concatenate([QUAD + 0.126, QUAD]), np.array([0.9877, 0.5], np.float32))
     write_boxes(tmp_path / "a.txt", found)
     text = (tmp_path / "a.txt").read_bytes()
     assert text.splitlines()[0] == b"1.13,2.13,31.13,2.13,31.13,12.13,1.13,12.13,0.9877"
