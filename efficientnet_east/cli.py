@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import difflib
+import io
 import json
 import signal
 import sys
@@ -10,7 +12,7 @@ import types
 import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from efficientnet_east import config as configuration
 from efficientnet_east.data import submissions
@@ -40,10 +42,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
       The exit code: 0, 2 for an error of the user's making, 130 after an interruption.
     """
-    arguments = parser().parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a file name may hold what the terminal cannot show
+            stream.reconfigure(errors="backslashreplace")
     try:
+        arguments = _parse(argv)
         return arguments.command(arguments)
-    except UserError as error:
+    except (UserError, OSError) as error:  # OSError: a full disk, a folder that may not be written
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USER_ERROR
     except KeyboardInterrupt:
@@ -51,9 +56,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, where argparse would list all options before it."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(self.prog, message, f"what `{self.prog} --help` lists")
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    arguments, unknown = parser().parse_known_args(argv)
+    if not unknown:
+        return arguments
+    given = unknown[0].split("=")[0]
+    known = [f"--{name.replace('_', '-')}" for _, name, _ in configuration.fields()]
+    near = [name for name in difflib.get_close_matches(given, known, n=1) if name != given]
+    raise UserError(given, "unknown argument", f"{near[0]} (did you mean that?)" if near else "what --help lists")
+
+
 def parser() -> argparse.ArgumentParser:
-    """Build the parser of all subcommands."""
-    top = argparse.ArgumentParser(prog="efficientnet_east", description="EAST text detection on EfficientNet")
+    """Build the parser of all subcommands, which raises UserError for what it cannot parse."""
+    top = _Parser(prog="efficientnet_east", description="EAST text detection on EfficientNet")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     _add_train(commands)
     _add_eval(commands)
@@ -130,7 +152,7 @@ def _add_field(group: Any, name: str, info: Any) -> None:
         "help": f"{info.description} [{default}]",
     }
     if info.annotation is bool:
-        group.add_argument(flags[0], action=argparse.BooleanOptionalAction, **options)
+        group.add_argument(*flags, action=argparse.BooleanOptionalAction, **options)
         return
     if typing.get_origin(info.annotation) is typing.Literal:
         options["metavar"] = "|".join(str(choice) for choice in typing.get_args(info.annotation))
@@ -144,7 +166,14 @@ def _add_field(group: Any, name: str, info: Any) -> None:
             else (info.annotation,)
         )
         options["metavar"] = {int: "N", float: "X"}.get(kinds[0], "VALUE")
+        if info.default is None:
+            options["type"] = _value_or_none
     group.add_argument(*flags, **options)
+
+
+def _value_or_none(text: str) -> str | None:
+    """So that an option can take back what a configuration file says."""
+    return None if text == "none" else text
 
 
 def _overrides(arguments: argparse.Namespace, *sections: str) -> dict[str, Any]:
@@ -189,6 +218,9 @@ def _score_checkpoint(arguments: argparse.Namespace) -> dict[str, float]:
     from efficientnet_east.inference.detector import Detector, config_beside
     from efficientnet_east.training import sources
 
+    for name in EVALUATED:
+        if hasattr(arguments, name) and not hasattr(arguments, "data"):
+            raise UserError(f"--{name}", "is given without --data", "the folder to choose from, beside it")
     prefix = checkpoints.find(arguments.checkpoint)
     # Without --data the run's own validation images count, so its training list and limit must not.
     chosen = {"list": None, "limit": None, "skip_bad": False} | _overrides(arguments, "data")
