@@ -70,7 +70,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     given = unknown[0].split("=")[0]
     known = [f"--{name.replace('_', '-')}" for _, name, _ in configuration.fields()]
     near = [name for name in difflib.get_close_matches(given, known, n=1) if name != given]
-    raise UserError(given, "unknown argument", f"{near[0]} (did you mean that?)" if near else "what --help lists")
+    expected = f"{near[0]} (did you mean that?)" if near else "what --help lists"
+    raise UserError(given, "unknown argument", expected)
 
 
 def parser() -> argparse.ArgumentParser:
