@@ -68,9 +68,8 @@ def _aligned(quads: np.ndarray) -> np.ndarray:
     The angle of a text near 45 degrees jumps between +45 and -45 from cell to cell, and with it the first
     corner. A mean of corners that do not match would be no rectangle of that text.
     """
-    steps = np.diff(_quarter_turns(quads), prepend=0)
-    steps[0] = 0
-    return _rolled(quads, np.cumsum(np.rint(steps).astype(np.intp)))
+    turns = _quarter_turns(quads)
+    return _rolled(quads, np.cumsum(np.rint(np.diff(turns, prepend=turns[:1])).astype(np.intp)))
 
 
 def _from_top_side(quads: np.ndarray) -> np.ndarray:

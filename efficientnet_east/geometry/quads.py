@@ -253,11 +253,11 @@ def _boxes_meet(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _is_convex(quads: np.ndarray) -> np.ndarray:
-    """Bool (n,): four turns to the same side (four corners cannot wind around twice)."""
+    """Bool (n,), of clockwise quads: no left turn (four corners cannot wind around twice)."""
     side = np.roll(quads, -1, axis=1) - quads
     following = np.roll(side, -1, axis=1)
     turns = side[..., 0] * following[..., 1] - side[..., 1] * following[..., 0]
-    return np.all(turns >= 0, axis=1) | np.all(turns <= 0, axis=1)
+    return np.all(turns >= 0, axis=1)
 
 
 def _unsigned_areas(quads: np.ndarray) -> np.ndarray:
