@@ -32,7 +32,16 @@ def install() -> None:
         venv.create(ENVIRONMENT, with_pip=True)
     run("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--editable", ".[dev]")
     # The compiled merge is built from source. Without a compiler the NumPy one finds the same boxes.
-    words = [PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--editable", ".[lanms]"]
+    words = [
+        PYTHON,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--editable",
+        ".[lanms]",
+    ]
     if subprocess.run(words, cwd=HERE, stderr=subprocess.DEVNULL).returncode:
         print("lanms could not be built here (no C++ compiler?): going on with the NumPy fallback")
 

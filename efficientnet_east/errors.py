@@ -11,9 +11,14 @@ class UserError(Exception):
     """
 
     def __init__(self, where: object, problem: str, expected: str) -> None:
-        super().__init__(f"{where}: {problem}; expected {expected}".replace("\n", " "))
+        super().__init__(_one_line(f"{where}: {problem}; expected {expected}"))
         self.where, self.problem, self.expected = str(where), problem, expected
 
     def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
         """Three arguments, so that the error survives the way out of a worker process."""
         return UserError, (self.where, self.problem, self.expected)
+
+
+def _one_line(text: str) -> str:
+    """File names may hold line breaks, control codes and broken Unicode: shown escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
