@@ -220,7 +220,7 @@ def test_quads_start_at_the_top_left_of_the_word():
     np.testing.assert_allclose(quads.reshape(-1, 8), expected, atol=1e-4)
 
 
-def test_contrast_is_the_largest_channel_difference():
+def test_contrast_is_the_largest_channel_difference_in_the_fainter_parts():
     image = np.full((40, 80, 3), 100, np.uint8)
     ink = np.zeros((40, 80), np.uint8)
     ink[15:25, 20:30] = 255
@@ -228,6 +228,8 @@ def test_contrast_is_the_largest_channel_difference():
     quad = np.array([[15, 10], [60, 10], [60, 30], [15, 30]], np.float32)
     assert synthetic.contrast(image, ink, quad) == pytest.approx(30, abs=1e-6)
     assert synthetic.contrast(image, np.zeros_like(ink), quad) == 0
+    image[:, 24:] = (110, 70, 95)  # from here on the ground has the ink's colour
+    assert synthetic.contrast(image, ink, quad) < 13
 
 
 # ---- words, fonts, surfaces ----
