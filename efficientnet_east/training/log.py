@@ -1,0 +1,139 @@
+"""What a run shows and records: the progress bar, TensorBoard events, validation figures against time."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from efficientnet_east.compat import tf
+from efficientnet_east.config import Config
+from efficientnet_east.data.loader import Batch
+from efficientnet_east.draw import contact_sheet, maps_picture
+
+VALIDATION_FILE = "validation.csv"
+PICTURES = 4  # crops of a batch that are shown
+
+
+class Log:
+    """The record of one process's share of a run; closed by `with`.
+
+    Args:
+      config: its section `train` is read.
+      done: number of steps done before.
+    """
+
+    def __init__(self, config: Config, done: int) -> None:
+        self._batch = config.train.batch_size
+        self._bar = tqdm(total=config.train.steps, initial=done, unit="step", smoothing=0.05)
+        with tf.Graph().as_default():  # the v1 writer refuses to be made in eager mode
+            self._events = tf.summary.FileWriter(config.train.workdir)
+        self._figures = Path(config.train.workdir) / VALIDATION_FILE
+        self._before, self._begun, self._waited = last_seconds(self._figures), time.monotonic(), 0.0
+
+    def __enter__(self) -> Log:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.close()
+        self._events.close()
+
+    def say(self, line: str) -> None:
+        """Print a line above the progress bar."""
+        tqdm.write(line)
+
+    def wait_for(self, stream: Iterator[Batch]) -> Batch:
+        """Take the next batch, and count the time that the device waited for it."""
+        begun = time.monotonic()
+        batch = next(stream)
+        self._waited += time.monotonic() - begun
+        return batch
+
+    def advance(self) -> None:
+        """Count one step."""
+        self._bar.update()
+
+    def scalars(self, done: int, values: dict[str, float]) -> None:
+        """Record the scalars of a step, with the speed and the share of time spent waiting for data.
+
+        Args:
+          done: number of steps done.
+          values: tag -> value, `loss/model` and `learning_rate` among them.
+        """
+        speed = self._batch * (self._bar.format_dict["rate"] or 0.0)
+        share = self._waited / max(1e-9, time.monotonic() - self._begun)
+        self._write_scalars(done, values | {"images_per_second": speed, "data_wait": share})
+        loss, rate = values["loss/model"], values["learning_rate"]
+        self._bar.set_postfix_str(f"loss {loss:.3f}, rate {rate:.1e}, {speed:.1f} images/s")
+
+    def picture(self, done: int, batch: Batch, score: np.ndarray, geometry: np.ndarray) -> None:
+        """Record crops with true and predicted maps.
+
+        Args:
+          done: number of steps done.
+          batch: the crops and the true maps.
+          score: float32 (b, h, w, 1), predicted.
+          geometry: float32 (b, h, w, 5), predicted.
+        """
+        sheet = maps_sheet(batch, score, geometry)
+        png = cv2.imencode(".png", sheet[..., ::-1])[1].tobytes()
+        shown = tf.Summary.Image(height=sheet.shape[0], width=sheet.shape[1], encoded_image_string=png)
+        value = tf.Summary.Value(tag="crops, truth, prediction", image=shown)
+        self._events.add_summary(tf.Summary(value=[value]), done)
+        self._events.flush()
+
+    def validation(self, done: int, figures: dict[str, float], best: bool) -> None:
+        """Record the figures of a validation against the run's wall time.
+
+        Args:
+          done: number of steps done.
+          figures: name -> value.
+          best: whether they are the best so far.
+        """
+        seconds = self._before + time.monotonic() - self._begun
+        self._write_scalars(done, {f"validation/{name}": value for name, value in figures.items()})
+        new = not self._figures.exists()
+        with self._figures.open("a", newline="") as file:
+            writer = csv.writer(file)
+            if new:
+                writer.writerow(["step", "seconds", *figures])
+            writer.writerow([done, f"{seconds:.0f}", *(f"{value:.6f}" for value in figures.values())])
+        shown = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
+        self.say(f"step {done}, {seconds / 60:.1f} min: {shown}{' (best so far)' if best else ''}")
+
+    def _write_scalars(self, done: int, values: dict[str, float]) -> None:
+        entries = [tf.Summary.Value(tag=tag, simple_value=float(value)) for tag, value in values.items()]
+        self._events.add_summary(tf.Summary(value=entries), done)
+
+
+def last_seconds(path: Path) -> float:
+    """The wall time of a run up to its last validation, over all its processes; 0 before the first."""
+    rows = list(csv.DictReader(path.open())) if path.exists() else []
+    return float(rows[-1]["seconds"]) if rows else 0.0
+
+
+def maps_sheet(batch: Batch, score: np.ndarray, geometry: np.ndarray) -> np.ndarray:
+    """Put crops, true maps and predicted maps side by side.
+
+    Args:
+      batch: with the true maps.
+      score: float32 (b, h, w, 1), predicted.
+      geometry: float32 (b, h, w, 5), predicted.
+
+    Returns:
+      uint8 RGB; a row for each of the first crops: the truth on the left, the prediction on the right.
+    """
+    panels = []
+    for i in range(min(PICTURES, len(batch.images))):
+        image, mask = batch.images[i], batch.mask[i, ..., 0]
+        panels.append(maps_picture(image, batch.score[i, ..., 0], batch.geometry[i, ..., 4], mask))
+        panels.append(maps_picture(image, score[i, ..., 0], geometry[i, ..., 4]))
+    return contact_sheet(panels, columns=2)
