@@ -1,0 +1,271 @@
+"""The configuration: strict keys, clear errors, the order of who wins, and the files in configs/."""
+
+import math
+import re
+import shlex
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from efficientnet_east import cli, config, scaling
+from efficientnet_east.config import Config, dump, fields, load
+from efficientnet_east.errors import UserError
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+FILES = sorted((REPOSITORY / "configs").glob("*.yaml"))
+PARSER = cli.parser()
+NAMES = [name for _, name, _ in fields()]
+
+
+def write(folder: Path, text: str) -> str:
+    path = folder / "run.yaml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def section_of(name: str) -> str:
+    return next(section for section, leaf, _ in fields() if leaf == name)
+
+
+def value_of(configuration: Config, name: str) -> Any:
+    return getattr(getattr(configuration, section_of(name)), name)
+
+
+def other_value(name: str) -> Any:
+    """A value that the field takes and that is not its default."""
+    info = next(info for _, leaf, info in fields() if leaf == name)
+    if name == "backbone":
+        return "phi=0.5"
+    if choices := get_args(info.annotation):
+        if type(None) not in choices:
+            return next(choice for choice in choices if choice != info.default)
+        return 7 if int in choices else "some/path"
+    if info.annotation is bool:
+        return not info.default
+    if info.annotation is str:
+        return "some/path"
+    candidates = [info.default + 1, info.default + 32, info.default / 2 + 0.01, info.default + 0.125]
+    for candidate in candidates:
+        if info.annotation is int and candidate != int(candidate):
+            continue
+        try:
+            load(None, {name: candidate})
+        except UserError:
+            continue
+        return info.annotation(candidate)
+    raise AssertionError(f"no other value found for {name}")
+
+
+def test_leaf_names_are_unique() -> None:
+    """A command line says `--seed`, not `--train.seed`; `threads` is asked for everywhere."""
+    assert len(NAMES) == len(set(NAMES))
+    assert not {"config", "checkpoint", "json", "gt", "submission", "output", "images"} & set(NAMES)
+
+
+def test_every_field_says_what_it_is() -> None:
+    for section, name, info in fields():
+        assert info.description, f"{section}.{name}"
+
+
+# --- files and overrides
+
+
+def test_defaults_then_file_then_overrides(tmp_path: Path) -> None:
+    path = write(tmp_path, "train:\n  steps: 5\n  seed: 6\n")
+    assert (load().train.steps, load().train.seed) == (100_000, 1)
+    assert (load(path).train.steps, load(path).train.seed) == (5, 6)
+    both = load(path, {"steps": "7"})
+    assert (both.train.steps, both.train.seed, both.train.batch_size) == (7, 6, 8)
+
+
+def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
+    assert load(write(tmp_path, "# nothing yet\n")) == load() == Config()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_field_from_file_override_and_command_line(name: str, tmp_path: Path) -> None:
+    value = other_value(name)
+    path = write(tmp_path, yaml.safe_dump({section_of(name): {name: value}}))
+    assert value_of(load(path), name) == value != value_of(load(), name)
+    for flag in {f"--{name}", f"--{name.replace('_', '-')}"}:
+        words = [flag, str(value)]
+        if isinstance(value, bool):
+            words = [flag if value else flag.replace("--", "--no-", 1)]
+        given = vars(PARSER.parse_args(["train", *words]))
+        assert given.keys() == {"command", "config", name}
+        assert value_of(load(None, {name: given[name]}), name) == value
+
+
+def test_help_lists_every_field(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["train", "--help"])
+    assert stopped.value.code == 0
+    shown = re.sub(r"\s+", " ", capsys.readouterr().out)
+    for _, name, info in fields():
+        assert f"--{name.replace('_', '-')}" in shown
+        assert re.sub(r"\s+", " ", info.description or "") in shown
+
+
+def test_round_trip() -> None:
+    """What a run writes beside its checkpoints says the same when it is read again."""
+    alone = {"scale_min", "scale_max"}  # which have to be in order
+    changed = load(None, {name: other_value(name) for name in NAMES if name not in alone})
+    for configuration in (load(), changed):
+        assert Config.model_validate(yaml.safe_load(dump(configuration))) == configuration
+
+
+@settings(deadline=None)
+@given(text=st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
+def test_round_trip_of_any_path(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    configuration = load(None, {"data": text, "workdir": text})
+    path = write(tmp_path_factory.mktemp("dump"), dump(configuration))
+    assert load(path) == configuration
+
+
+@pytest.mark.parametrize("name", [name for _, name, info in fields() if info.default is None])
+def test_an_option_takes_back_what_a_file_says(name: str, tmp_path: Path) -> None:
+    path = write(tmp_path, yaml.safe_dump({section_of(name): {name: other_value(name)}}))
+    arguments = PARSER.parse_args(["train", "--config", path, f"--{name.replace('_', '-')}", "none"])
+    assert value_of(load(path, {name: getattr(arguments, name)}), name) is None
+
+
+# --- what cannot be used
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "said"),
+    [
+        ("trian:\n  steps: 5\n", "trian", "'train'"),
+        ("train:\n  stepz: 5\n", "train.stepz", "'steps'"),
+        ("train:\n  learning-rate: 5\n", "train.learning-rate", "'learning_rate'"),
+        ("model:\n  steps: 5\n", "model.steps", "backbone"),
+        ("zzzz: 1\n", "zzzz", "model, data, train, detect"),
+        ("5: 1\n", "5", "model, data, train, detect"),
+        ("train: 5\n", "train", "'field: value' lines"),
+        ("train:\n", "train", "'field: value' lines"),
+        ("- steps\n", "", "the sections model, data, train, detect"),
+        ("steps: [\n", "", "a YAML configuration"),
+        ("a: \x00\n", "", "a YAML configuration"),
+        ("? [a]\n: b\n", "", "a YAML configuration"),
+        ("a: !!python/object/apply:os.getcwd []\n", "", "a YAML configuration"),
+        ("train:\n  steps: many\n", "train.steps", "integer"),
+        ("train:\n  steps: 0\n", "train.steps", "greater than 0"),
+        ("train:\n  steps: 1.5\n", "train.steps", "integer"),
+        ("train:\n  steps: [1]\n", "train.steps", "integer"),
+        ("train:\n  learning_rate: .nan\n", "train.learning_rate", "finite"),
+        ("train:\n  learning_rate: .inf\n", "train.learning_rate", "finite"),
+        ("train:\n  seed: 2147483648\n", "train.seed", "less than 2147483648"),
+        ("train:\n  optimizer: sgd\n", "train.optimizer", "'adam' or 'adamw'"),
+        ("model:\n  output_stride: 3\n", "model.output_stride", "2 or 4"),
+        ("model:\n  backbone: 4\n", "model.backbone", "string"),
+        ("model:\n  backbone:\n", "model.backbone", "string"),
+        ("data:\n  crop_size: 500\n", "data.crop_size", "multiple of 32"),
+        ("data:\n  colour: purple\n", "data.colour", "boolean"),
+        ("data:\n  rotation: 90\n", "data.rotation", "45"),
+        ("data:\n  scale_min: 2\n", "", "scale_min must not be larger than data.scale_max"),
+        ("detect:\n  nms_iou: 1\n", "detect.nms_iou", "less than 1"),
+    ],
+)
+def test_bad_file(text: str, where: str, said: str, tmp_path: Path) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(UserError) as error:
+        load(path)
+    assert str(error.value).startswith(path) and "\n" not in str(error.value)
+    assert where in error.value.where.removeprefix(path)
+    assert said in error.value.expected
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    for path, said in ((tmp_path / "no.yaml", "no such file"), (tmp_path, "cannot be read")):
+        with pytest.raises(UserError, match=re.escape(f"{path}: {said}")):
+            load(str(path))
+    (tmp_path / "latin.yaml").write_bytes(b"train:\n  init: caf\xe9\n")
+    with pytest.raises(UserError, match="cannot be read"):
+        load(str(tmp_path / "latin.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "where", "said"),
+    [
+        ("stepz", "5", "--stepz", "'steps'"),
+        ("steps", "many", "--steps", "integer"),
+        ("batch_size", "-1", "--batch-size", "greater than 0"),
+        ("learning_rate", "inf", "--learning-rate", "finite"),
+        ("backbone", "b8", "backbone", "b0, b1, b2, b3, b4, b5, b6, b7, b4-modified, or phi=NUMBER"),
+        ("backbone", "phi=13", "backbone", "from -3 to 12"),
+        ("backbone", "phi=nan", "backbone", "from -3 to 12"),
+        ("backbone", "phi=+1", "backbone", "from -3 to 12"),
+        ("backbone", "phi= 1", "backbone", "from -3 to 12"),
+        ("backbone", "phi=1=1", "backbone", "from -3 to 12"),
+        ("backbone", "phi=\N{ARABIC-INDIC DIGIT ONE}", "backbone", "from -3 to 12"),
+    ],
+)
+def test_bad_override(name: str, value: str, where: str, said: str) -> None:
+    with pytest.raises(UserError) as error:
+        load(None, {name: value})
+    assert error.value.where == where and said in error.value.expected
+
+
+def test_backbones_by_compound_coefficient() -> None:
+    for name, phi in (("phi=0", 0.0), ("phi=1.5", 1.5), ("phi=-3", -3.0), ("phi=12.0", 12.0)):
+        assert load(None, {"backbone": name}).model.backbone == name
+        assert scaling.get_variant(name) == scaling.compound(phi)
+
+
+names = st.sampled_from([*NAMES, "x"])
+trees = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(tree=st.dictionaries(st.sampled_from([*config.SECTIONS, "x"]), trees, max_size=3))
+def test_any_file_is_a_configuration_or_one_clear_error(
+    tmp_path_factory: pytest.TempPathFactory, tree: dict[str, Any]
+) -> None:
+    path = write(tmp_path_factory.getbasetemp(), yaml.safe_dump(tree, allow_unicode=True))
+    try:
+        configuration = load(path)
+    except UserError as error:
+        assert "\n" not in str(error) and error.expected
+    else:
+        floats = [value for part in configuration.model_dump().values() for value in part.values()]
+        assert all(math.isfinite(value) for value in floats if isinstance(value, float))
+
+
+# --- the files in configs/
+
+
+def test_there_are_files() -> None:
+    assert {path.name for path in FILES} >= {"b0_icdar15_1h.yaml", "b4_icdar15.yaml"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_files_load_and_begin_with_their_command(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    header = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
+    commands = [line.lstrip("# ") for line in header if line.lstrip("# ").startswith("python train.py")]
+    assert len(commands) == 1, "a header with the command to run"
+    words = shlex.split(commands[0])[2:]
+    arguments = PARSER.parse_args(["train", *words])
+    assert arguments.config == f"configs/{path.name}"
+    given = {name: value for name, value in vars(arguments).items() if name in NAMES}
+    loaded = load(arguments.config, given)
+    assert loaded.model.backbone == path.name.split("_")[0] or not path.name.startswith("b")
+    for listed in (loaded.data.list, loaded.data.val_list):
+        assert listed is None or Path(listed).is_file()
+
+
+def test_lists_of_the_split() -> None:
+    """img_1 to img_900 to train on, the last hundred to validate on."""
+    from efficientnet_east.data.icdar import read_list
+
+    train, validation = (read_list(REPOSITORY / f"configs/icdar15_{part}.txt") for part in ("train", "val"))
+    assert train == [f"img_{number}.jpg" for number in range(1, 901)]
+    assert validation == [f"img_{number}.jpg" for number in range(901, 1001)]
