@@ -178,6 +178,11 @@ def test_share_inside_agrees_with_counted_pixels(seed: int) -> None:
     assert abs(shares_inside(quad[None].astype(np.float32), 100)[0] - counted) < 0.05
 
 
+def test_the_crop_ends_half_a_pixel_outside_its_outer_pixels() -> None:
+    quads = np.stack([rectangle(-10.5, 10, 9.5, 20), rectangle(89.5, 10, 109.5, 20)])
+    np.testing.assert_allclose(shares_inside(quads, 100), 0.5)
+
+
 def test_share_of_nothing() -> None:
     assert shares_inside(np.zeros((0, 4, 2), np.float32), 64).shape == (0,)
 
@@ -294,6 +299,15 @@ def test_hue_and_saturation_keep_the_luma() -> None:
     turned = recolour(muted, np.random.default_rng(4), Colour(0, 0, 0.3, 30, 0, 0, 0, 0, 0, 0))
     np.testing.assert_allclose(turned @ [0.299, 0.587, 0.114], muted @ [0.299, 0.587, 0.114], atol=1.5)
     assert np.abs(turned.astype(int) - muted).max() > 3
+
+
+def test_hue_alone_keeps_the_strength_of_the_colour() -> None:
+    muted = (picture() // 4 + 96).astype(np.uint8)
+    turned = recolour(muted, np.random.default_rng(4), Colour(0, 0, 0, 30, 0, 0, 0, 0, 0, 0))
+    axes = np.array([[0.596, -0.274, -0.322], [0.211, -0.523, 0.312]]).T
+    before, after = muted @ axes, turned @ axes
+    np.testing.assert_allclose(np.linalg.norm(after, axis=2), np.linalg.norm(before, axis=2), atol=1.5)
+    assert np.abs(after - before).max() > 3
 
 
 def test_noise_has_the_deviation_asked_for_at_most() -> None:

@@ -322,10 +322,8 @@ def test_weights_must_fit_the_sources(weights: tuple[float, ...]) -> None:
         Mixture((Scenes(1), Scenes(1)), weights)
 
 
-def run_python(code: str) -> subprocess.Popen[str]:
-    path = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])
-    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                            text=True, env={**os.environ, "PYTHONPATH": path})
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])}
 
 
 def test_no_tensorflow_and_a_quiet_end() -> None:
@@ -337,10 +335,10 @@ kept = take(2), stream(), stream(workers=1)
 next(kept[1]), next(kept[2])
 print("tensorflow" in sys.modules, "jax" in sys.modules)
 """
-    process = run_python(code)
-    out, err = process.communicate(timeout=60)
-    assert out == "False False\n" and process.returncode == 0
-    assert [line for line in err.splitlines() if "jax profiler" not in line] == []
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120,
+                           env=environment())
+    assert ended.stdout == "False False\n" and ended.returncode == 0
+    assert [line for line in ended.stderr.splitlines() if "jax profiler" not in line] == []
 
 
 def test_workers_end_when_their_parent_is_killed() -> None:
@@ -352,16 +350,16 @@ next(opened)
 print(*[process.pid for process in multiprocessing.active_children()], flush=True)
 time.sleep(60)
 """
-    process = run_python(code)
-    assert process.stdout is not None
-    workers = [int(pid) for pid in process.stdout.readline().split()]
-    process.kill()
-    process.communicate()
-    assert len(workers) == 1
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True,
+                          env=environment()) as process:
+        worker = int(process.stdout.readline()) if process.stdout is not None else 0
+        process.kill()
     deadline = time.monotonic() + 10
-    while any(is_running(pid) for pid in workers):
-        assert time.monotonic() < deadline, "workers outlive their parent"
+    while is_running(worker) and time.monotonic() < deadline:
         time.sleep(0.05)
+    if is_running(worker):
+        os.kill(worker, signal.SIGKILL)
+        pytest.fail("a worker outlives its parent")
 
 
 def is_running(pid: int) -> bool:
