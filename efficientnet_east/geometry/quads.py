@@ -199,15 +199,13 @@ def intersection_matrix(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.nd
     Returns:
       Square pixels, float64: common (n, m), areas of a (n,), areas of b (m,).
     """
-    a, b = (clockwise(np.asarray(quads, np.float64).reshape(-1, 4, 2)) for quads in (a, b))
+    (a_parts, a_owners), (b_parts, b_owners) = _convex_parts(a), _convex_parts(b)
+    rows, columns = np.nonzero(_boxes_meet(a_parts, b_parts))
     common = np.zeros((len(a), len(b)))
-    rows, columns = np.nonzero(_boxes_meet(a, b))
-    crooked = ~(_is_convex(a)[rows] & _is_convex(b)[columns])
-    plain_rows, plain_columns = rows[~crooked], columns[~crooked]
-    common[plain_rows, plain_columns] = convex_intersection(a[plain_rows], b[plain_columns])
-    for row, column in zip(rows[crooked], columns[crooked], strict=True):
-        common[row, column] = _polygon(a[row]).intersection(_polygon(b[column])).area
-    return common, _unsigned_areas(a), _unsigned_areas(b)
+    shares = convex_intersection(a_parts[rows], b_parts[columns])
+    np.add.at(common, (a_owners[rows], b_owners[columns]), shares)
+    a_areas = np.bincount(a_owners, area(a_parts), minlength=len(a))
+    return common, a_areas, np.bincount(b_owners, area(b_parts), minlength=len(b))
 
 
 def convex_intersection(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -252,23 +250,33 @@ def _boxes_meet(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.all(low < high, axis=2)
 
 
-def _is_convex(quads: np.ndarray) -> np.ndarray:
-    """Bool (n,), of clockwise quads: no left turn (four corners cannot wind around twice)."""
-    side = np.roll(quads, -1, axis=1) - quads
-    following = np.roll(side, -1, axis=1)
-    turns = side[..., 0] * following[..., 1] - side[..., 1] * following[..., 0]
-    return np.all(turns >= 0, axis=1)
+def _convex_parts(quads: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Clockwise convex quads (k, 4, 2) that cover what the given ones enclose, and whose each one is (k,)."""
+    quads = clockwise(np.asarray(quads, np.float64).reshape(-1, 4, 2))
+    crooked = np.flatnonzero((_turns(quads) < 0).any(axis=1))  # four corners cannot wind around twice
+    whole = np.setdiff1d(np.arange(len(quads)), crooked)
+    parts = np.concatenate([quads[whole], *(_triangles(quad) for quad in quads[crooked])])
+    return clockwise(parts), np.concatenate([whole, np.repeat(crooked, 2)])
 
 
-def _unsigned_areas(quads: np.ndarray) -> np.ndarray:
-    areas = np.abs(area(quads))
-    for crooked in np.flatnonzero(~_is_convex(quads)):
-        areas[crooked] = _polygon(quads[crooked]).area
-    return areas
+def _turns(quads: np.ndarray) -> np.ndarray:
+    """Cross products (n, 4) of the two sides at each corner, positive for a turn to the right."""
+    after = np.roll(quads, -1, axis=1) - quads
+    before = np.roll(after, 1, axis=1)
+    return before[..., 0] * after[..., 1] - before[..., 1] * after[..., 0]
 
 
-def _polygon(quad: np.ndarray):  # type: ignore[no-untyped-def]  # shapely has no annotations
-    """A valid shapely geometry that covers what the quad encloses, lobe by lobe."""
-    import shapely  # only crooked quads need it, and detection makes none
+def _triangles(quad: np.ndarray) -> np.ndarray:
+    """The two triangles of a crooked quad, (2, 4, 2) with one corner repeated.
 
-    return shapely.make_valid(shapely.Polygon(quad))
+    The lobes where two sides cross, else the parts on either side of the diagonal from the reflex corner.
+    """
+    for p, q, r, s in (quad, np.roll(quad, -1, axis=0)):
+        sides = np.stack([q - p, r - s], axis=1)
+        if np.linalg.det(sides):
+            along = np.linalg.solve(sides, r - p)
+            if np.all((along > 0) & (along < 1)):
+                crossing = p + along[0] * (q - p)
+                return np.array([[crossing, q, r, r], [crossing, s, p, p]])
+    p, q, r, s = np.roll(quad, -int(np.argmin(_turns(quad[None])[0])), axis=0)
+    return np.array([[p, q, r, r], [p, r, s, s]])
