@@ -330,9 +330,9 @@ def test_no_tensorflow_and_a_quiet_end() -> None:
     """Batches kept and streams left open to the end of the interpreter, and nothing to be read on stderr."""
     code = """
 import sys
-from test_data_loader import stream, take
-kept = take(2), stream(), stream(workers=1)
-next(kept[1]), next(kept[2])
+from test_data_loader import stream
+streams = stream(), stream(workers=1)
+batches = [next(opened) for opened in streams]
 print("tensorflow" in sys.modules, "jax" in sys.modules)
 """
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120,
