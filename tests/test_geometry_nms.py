@@ -218,7 +218,7 @@ def test_both_merges_agree_on_random_boxes(count: int, iou: float) -> None:
 
 @needs_lanms
 def test_both_merges_agree_on_noisy_labels_of_real_texts() -> None:
-    for seed, truth in enumerate(real_truths(100).values()):
+    for seed, truth in enumerate(real_truths(50).values()):
         assert_both_merges_agree(*noisy_labels(truth, seed))
 
 

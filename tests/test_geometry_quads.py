@@ -189,7 +189,7 @@ def test_iou_of_crooked_quads_by_hand() -> None:
     assert common[0, 0] == pytest.approx(own[0])  # the hull of the arrow is larger: 50
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(a=rectangles, b=rectangles)
 def test_iou_of_rectangles_against_shapely(a: np.ndarray, b: np.ndarray) -> None:
     expected = shapely.Polygon(a).intersection(shapely.Polygon(b)).area
@@ -198,7 +198,7 @@ def test_iou_of_rectangles_against_shapely(a: np.ndarray, b: np.ndarray) -> None
     assert iou(a, b) == pytest.approx(iou(b, a), abs=1e-9)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(a=any_quads, b=any_quads)
 def test_iou_of_any_quads_against_shapely(a: np.ndarray, b: np.ndarray) -> None:
     assume(lobes(a).area > 1e-3 and lobes(b).area > 1e-3)
