@@ -42,13 +42,21 @@ def find(path: str | Path) -> str:
 
 def newest_in(workdir: Path) -> str | None:
     """The prefix of a workdir's newest checkpoint, None if it has none."""
-    state = tf.train.get_checkpoint_state(str(workdir))
-    named = [state.model_checkpoint_path, *state.all_model_checkpoint_paths[::-1]] if state else []
-    # The state file may name the folder that the workdir was moved away from: the name within it counts. It
-    # may be lost, too, and a run that took its workdir for a new one would write over its checkpoints.
-    lost = sorted(workdir.glob(f"{PREFIX}-*.index"), key=_step, reverse=True)
-    candidates = [workdir / Path(name).name for name in (*named, *(path.stem for path in lost))]
-    return next((str(prefix) for prefix in candidates if Path(f"{prefix}.index").exists()), None)
+    # The state file may be lost; a run that took its workdir for a new one would write over its checkpoints.
+    found = sorted(workdir.glob(f"{PREFIX}-*.index"), key=_step, reverse=True)
+    candidates = [*listed_in(workdir), *(str(path.with_suffix("")) for path in found)]
+    return next((prefix for prefix in candidates if Path(f"{prefix}.index").exists()), None)
+
+
+def listed_in(folder: Path) -> list[str]:
+    """The prefixes that a folder's state file lists, newest first; none if the file is lost or damaged."""
+    try:
+        state = tf.train.get_checkpoint_state(str(folder))
+    except ValueError:
+        return []
+    names = [state.model_checkpoint_path, *state.all_model_checkpoint_paths[::-1]] if state else []
+    # The file may name the folder that its own was moved away from: the name within it counts.
+    return list(dict.fromkeys(str(folder / Path(name).name) for name in names))
 
 
 def _step(index: Path) -> int:
@@ -71,10 +79,9 @@ def read(prefix: str) -> dict[str, np.ndarray]:
     try:
         reader = tf.train.load_checkpoint(prefix)
         return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
-    except (tf.errors.OpError, ValueError, RuntimeError) as error:
-        raise UserError(
-            prefix, f"cannot be read ({str(error).splitlines()[0]})", "an undamaged checkpoint"
-        ) from None
+    except Exception as error:  # on a damaged file the reader raises almost anything
+        problem = f"cannot be read ({str(error).partition(chr(10))[0]})"
+        raise UserError(prefix, problem, "an undamaged checkpoint") from None
 
 
 def averaged(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -105,11 +105,7 @@ class Checkpoints:
     def _resume(self, session: Any, newest: str) -> str:
         checkpoints.check_fit(newest, checkpoints.read(newest), self._variables)
         for saver, folder in ((self._newest, self.workdir), (self._best, self.workdir / BEST)):
-            state = tf.train.get_checkpoint_state(str(folder))
-            kept = (
-                [str(folder / Path(name).name) for name in state.all_model_checkpoint_paths] if state else []
-            )
-            saver.recover_last_checkpoints(kept)
+            saver.recover_last_checkpoints(checkpoints.listed_in(folder)[::-1])
         self._newest.restore(session, newest)
         step = session.run(tf.train.get_global_step())
         return f"resuming from step {step} ({newest})"
