@@ -30,6 +30,7 @@ setup(
         "pydantic>=2.7",
         "pyyaml>=6.0",
         "tqdm>=4.66",
+        "absl-py>=2.0",
         "matplotlib>=3.8",  # its fonts letter the synthetic scenes
     ],
     extras_require={

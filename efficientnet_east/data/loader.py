@@ -24,18 +24,13 @@ from types import TracebackType
 from typing import Any
 
 import cv2
+import grain
 import numpy as np
-from absl import logging as absl_logging
 
 from efficientnet_east.data.augment import Augmentation, augment
 from efficientnet_east.errors import UserError
 from efficientnet_east.geometry.maps import encode
 from efficientnet_east.structures import Sample, Source
-
-# Grain warns at import that JAX is absent, which is no news here.
-absl_logging.get_absl_logger().addFilter(lambda record: "jax profiler" not in record.getMessage())
-
-import grain  # noqa: E402
 
 # Crops until a stream ends: never, and still exact in the floating point with which Grain counts batches.
 _ENDLESS = 2**52

@@ -128,7 +128,8 @@ def _noisy(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
         return image
     words = rng.integers(0, 2**64, image.size // 8 + 1, np.uint64)  # eight random bytes at a time
     chance = words.astype("<u8").view(np.uint8)[: image.size].reshape(image.shape)
-    return cv2.add(image, cv2.LUT(chance, np.round(_quantiles() * strength).astype(np.int16)), dtype=cv2.CV_8U)
+    noise = np.round(_quantiles() * strength).astype(np.int16)
+    return cv2.add(image, cv2.LUT(chance, noise), dtype=cv2.CV_8U)
 
 
 @functools.cache
