@@ -14,11 +14,12 @@ from efficientnet_east.compat import slim, tf
 
 Tensor = Any
 
-MERGE_CHANNELS = (128, 64, 32, 32)  # after joining the maps at strides 16, 8, 4 and (optionally) 2
+# After joining the maps at strides 16, 8, 4 and (optionally) 2.
+MERGE_CHANNELS = (128, 64, 32, 32)
 FINAL_CHANNELS = 32
 RBOX_CHANNELS = 5  # top, right, bottom, left, angle
-# The first guesses, before anything is learned: text is rare, and boxes are about 20 pixels to every side.
-# The outputs' kernels start close to 0 (Lin et al. 2017, RetinaNet, section 4.1): with the backbone's initialiser,
+# The first guesses, before anything is learned: text is rare, and boxes are about 20 pixels to every side. The
+# outputs' kernels start close to 0 (Lin et al. 2017, RetinaNet, section 4.1): with the backbone's initialiser,
 # whose deviation is 1.4 for a single output channel, the sigmoids would start saturated.
 SCORE_PRIOR, DISTANCE_PRIOR = 0.05, 20.0
 OUTPUT_DEVIATION = 0.01

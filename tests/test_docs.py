@@ -11,7 +11,9 @@ from efficientnet_east import cli, scaling
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-COMMAND = re.compile(r"^ {4}(python (?:train\.py|eval\.py|-m efficientnet_east) .*?)(?: +#.*)?$", re.MULTILINE)
+COMMAND = re.compile(
+    r"^ {4}(python (?:train\.py|eval\.py|-m efficientnet_east) .*?)(?: +#.*)?$", re.MULTILINE
+)
 
 
 def commands() -> list[str]:
@@ -54,7 +56,11 @@ def test_readme_table_of_backbones_is_what_scaling_computes() -> None:
         network = scaling.resolve(variant)
         row = next(line for line in text.splitlines() if line.startswith(f"| {name} |"))
         channels = ", ".join(str(feature.channels) for feature in scaling.features(network))
-        for figure in (f"{scaling.parameters(network):,}", f"{scaling.parameters(network, 1000):,}", channels):
+        for figure in (
+            f"{scaling.parameters(network):,}",
+            f"{scaling.parameters(network, 1000):,}",
+            channels,
+        ):
             assert figure in row
         size = variant.resolution
         giga = scaling.multiply_adds(network, size, size, 1000) / 1e9

@@ -6,7 +6,10 @@ from efficientnet_east.errors import UserError
 
 
 def test_message_names_place_problem_and_expectation() -> None:
-    assert str(UserError("a.txt:3", "has 7 numbers", "8 numbers")) == "a.txt:3: has 7 numbers; expected 8 numbers"
+    assert (
+        str(UserError("a.txt:3", "has 7 numbers", "8 numbers"))
+        == "a.txt:3: has 7 numbers; expected 8 numbers"
+    )
 
 
 def test_message_is_one_printable_line_whatever_the_file_is_called() -> None:

@@ -113,7 +113,7 @@ def restore(
 ) -> Restored:
     """Decide which variable takes which array.
 
-    A batch norm belongs to the kernel before it: where the kernel is absent its batch norm starts afresh, too.
+    A batch norm belongs to the kernel before it: where the kernel is absent its batch norm starts afresh.
     A block with a residual whose projection is absent starts as the identity (its last gamma is 0), so that
     the trained blocks around it see what they were trained on.
 
