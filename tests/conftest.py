@@ -1,0 +1,124 @@
+"""What several test files share: a tiny network, small data sets, and one run of the real program."""
+
+import contextlib
+import dataclasses
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+from efficientnet_east import cli, scaling
+from efficientnet_east import config as configuration
+
+# B0 with a third of its channels and half of its blocks; one of them has a residual, which may be dropped.
+TINY = scaling.Variant(width=0.3, depth=0.3, resolution=64, dropout=0.2)
+# One thread adds numbers up in one order, so that runs can be compared bit by bit.
+SMALL_FIELDS = {
+    "backbone": "tiny",
+    "crop_size": 64,
+    "batch_size": 2,
+    "workers": 0,
+    "threads": 1,
+    "drop_connect": 0.9,
+}
+SMALL = [f"--{name}={value}" for name, value in SMALL_FIELDS.items()]
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes `--backbone tiny` known."""
+    monkeypatch.setitem(scaling.VARIANTS, "tiny", TINY)
+
+
+def make_data(folder: Path, numbers: range = range(1, 3), text: str = "word") -> Path:
+    """A data set in the layout images + gts: dark words on light ground, 128 x 96 pixels."""
+    for part in ("images", "gts"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    for number in numbers:
+        image = np.random.default_rng(number).integers(170, 230, (96, 128, 3), dtype=np.uint8)
+        cv2.putText(image, f"WORD{number}", (20, 52), cv2.FONT_HERSHEY_SIMPLEX, 0.9, (20, 20, 20), 2)
+        cv2.imwrite(str(folder / "images" / f"img_{number}.png"), image)
+        line = f"18,28,112,28,112,56,18,56,{text}\r\n"
+        (folder / "gts" / f"gt_img_{number}.txt").write_text(line, encoding="utf-8")
+    return folder
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Time and content of every file, to see what a run touched."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A finished run."""
+
+    workdir: Path
+    data: Path
+    code: int
+    printed: str
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """`train` with everything that falls due, on a data set that is smaller than a batch."""
+    folder = tmp_path_factory.mktemp("trained")
+    data = make_data(folder / "data", range(1, 2))
+    words = ["train", *SMALL, "--data", str(data), "--val-data", str(data), "--workdir", str(folder / "run")]
+    words += ["--steps=4", "--warmup-steps=2", "--learning-rate=0.01", "--score-threshold=0.02"]
+    words += ["--log-every=1", "--save-every=2", "--picture-every=2", "--validate-every=2"]
+    output = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(output):
+        patch.setitem(scaling.VARIANTS, "tiny", TINY)
+        code = cli.main(words)
+    return Trained(folder / "run", data, code, output.getvalue())
+
+
+_built: dict[str, Any] = {}
+# Fields of `train` that do not show in the graph.
+_OUTSIDE = {"workdir", "init", "steps", "save_every", "log_every", "validate_every", "picture_every"}
+
+
+@pytest.fixture
+def one_graph(monkeypatch: pytest.MonkeyPatch, tiny: None) -> Callable[[], Any]:
+    """All training runs of a test go over one graph: to build it is most of the work of a short run.
+
+    Sessions, and with them variables and random states, are each run's own. Gives a function that returns
+    the graph.
+    """
+    from efficientnet_east.training import loop
+
+    tf, build = loop.tf, loop.build
+
+    def build_once(config: Any) -> Any:
+        key = (config.model, config.data.crop_size, config.train.model_dump(exclude=_OUTSIDE))
+        if "parts" not in _built:
+            _built.update(key=key, parts=build(config))
+        assert key == _built["key"], "a run with another graph needs one of its own"
+        return _built["parts"]
+
+    def graph() -> Any:
+        if "graph" not in _built:
+            _built["graph"] = tf.Graph()
+            with _built["graph"].as_default():
+                config = configuration.load(None, SMALL_FIELDS)
+                tf.set_random_seed(config.train.seed)
+                build_once(config)
+        return _built["graph"]
+
+    class OneGraph:
+        Graph = staticmethod(graph)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(tf, name)
+
+    monkeypatch.setattr(loop, "tf", OneGraph())
+    monkeypatch.setattr(loop, "build", build_once)
+    return graph

@@ -1,0 +1,318 @@
+"""Training runs of the whole program on a tiny network: what they leave, how they stop and go on."""
+
+import csv
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import SMALL, Trained, make_data, snapshot
+
+from efficientnet_east import checkpoints
+from efficientnet_east.cli import main
+from efficientnet_east.compat import tf
+from efficientnet_east.config import load
+from efficientnet_east.data.loader import Batch
+from efficientnet_east.training import loop
+from efficientnet_east.training.log import last_seconds
+from efficientnet_east.training.schedule import learning_rate
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+Runner = Callable[..., tuple[int, str, str]]
+
+
+
+@pytest.fixture
+def run(tmp_path: Path, one_graph: Any, capsys: pytest.CaptureFixture[str]) -> Runner:
+    """Calls `train` in a workdir of the test; gives exit code, stdout and stderr."""
+    data = make_data(tmp_path / "data")
+
+    def train(workdir: str, *words: str) -> tuple[int, str, str]:
+        given = ["--data", str(data), "--workdir", str(tmp_path / workdir), *words]
+        code = main(["train", *SMALL, *given])
+        return code, *capsys.readouterr()
+
+    return train
+
+
+def tensors(workdir: Path) -> dict[str, np.ndarray]:
+    return checkpoints.read(checkpoints.find(workdir))
+
+
+class Patched:
+    """A stream of batches that passes each batch, with its number from 0, through a function."""
+
+    def __init__(self, stream: Any, change: Callable[[int, Batch], Batch]) -> None:
+        self.stream, self.change = stream, change
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def __enter__(self) -> "Patched":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stream.close()
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        number = self.stream.position
+        return self.change(number, next(self.stream))
+
+
+def patch_stream(monkeypatch: pytest.MonkeyPatch, change: Callable[[int, Batch], Batch]) -> None:
+    batches = loop.batches
+    monkeypatch.setattr(loop, "batches", lambda *a, **options: Patched(batches(*a, **options), change))
+
+
+# --- a whole run
+
+
+def test_a_run_leaves_checkpoints_figures_and_events(trained: Trained) -> None:
+    assert trained.code == 0
+    assert "training on 1 images, validating on 1\n" in trained.printed
+    assert "starting from random weights" in trained.printed
+    assert "(best so far)" in trained.printed
+    left = {str(path.relative_to(trained.workdir)) for path in trained.workdir.rglob("*") if path.is_file()}
+    events = {name for name in left if name.startswith("events.out.tfevents")}
+    saved = {f"model.ckpt-{step}.{part}" for step in (2, 4) for part in ("index", "data-00000-of-00001")}
+    best = {name for name in left if name.startswith("best/")}
+    assert left - events - best == saved | {"checkpoint", "config.yaml", "validation.csv"}
+    assert len(events) == 1
+    assert best >= {"best/checkpoint", "best/config.yaml", "best/hmean.json"} and len(best) == 5
+
+
+def test_its_configuration_and_figures_can_be_read(trained: Trained, tiny: None) -> None:
+    config = load(str(trained.workdir / "config.yaml"))
+    assert config.model.backbone == "tiny" and config.train.steps == 4
+    assert config == load(str(trained.workdir / "best" / "config.yaml"))
+    rows = list(csv.DictReader((trained.workdir / "validation.csv").open()))
+    assert [row["step"] for row in rows] == ["2", "4"]
+    seconds = [float(row["seconds"]) for row in rows]
+    assert seconds[0] <= seconds[1] == last_seconds(trained.workdir / "validation.csv")
+    best = json.loads((trained.workdir / "best" / "hmean.json").read_text())
+    assert best["hmean"] == pytest.approx(max(float(row["hmean"]) for row in rows), abs=1e-6)
+    assert (trained.workdir / "best" / f"model.ckpt-{best['step']}.index").exists()
+
+
+def test_its_events(trained: Trained, tiny: None) -> None:
+    (path,) = trained.workdir.glob("events*")
+    scalars: dict[str, dict[int, float]] = {}
+    pictures = []
+    for event in tf.train.summary_iterator(str(path)):
+        for value in event.summary.value:
+            if value.HasField("image"):
+                pictures.append((event.step, value.tag))
+                assert value.image.encoded_image_string.startswith(b"\x89PNG")
+            else:
+                scalars.setdefault(value.tag, {})[event.step] = value.simple_value
+    assert pictures == [(2, "crops, truth, prediction"), (4, "crops, truth, prediction")]
+    train = load(str(trained.workdir / "config.yaml")).train
+    expected = {step + 1: learning_rate(step, train) for step in range(4)}
+    assert scalars["learning_rate"] == pytest.approx(expected)
+    assert scalars.keys() >= {"loss/model", "loss/total", "gradient_norm", "images_per_second", "data_wait"}
+    assert scalars["validation/hmean"].keys() == {2, 4}
+    for step in range(1, 5):
+        assert scalars["loss/total"][step] > scalars["loss/model"][step] > 0  # the difference is L2
+
+
+# --- interruption and resumption
+
+
+def test_interrupted_twice_and_resumed_is_the_same_as_in_one_go(
+    run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights, averages, both Adam slots, batch-norm statistics, counters: bit by bit."""
+    words = ["--steps", "5", "--save-every", "100"]
+    code, out, _ = run("whole", *words)
+    assert code == 0 and "resuming" not in out
+
+    with monkeypatch.context() as patch:  # Ctrl-C within step 2, after the weights have changed
+        advance = loop._advance
+        calls = []
+
+        def interrupted(*arguments: Any) -> dict[str, float]:
+            scalars = advance(*arguments)
+            calls.append(scalars)
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+            return scalars
+
+        patch.setattr(loop, "_advance", interrupted)
+        code, out, _ = run("parts", *words)
+    assert code == 130 and "interrupted; saved at step 2. The same command goes on from there" in out
+
+    workdir = tmp_path / "parts"
+    (workdir / "notes.txt").write_text("mine")
+    (workdir / "best").mkdir()
+    (workdir / "best" / "model.ckpt-9.index").write_bytes(b"somebody's")
+    (workdir / "model.ckpt-1.index.kept").write_bytes(b"somebody's")
+    before = snapshot(workdir)
+
+    with monkeypatch.context() as patch:  # Ctrl-C while it waits for the batch of step 5
+
+        def wait(number: int, batch: Batch) -> Batch:
+            if number == 4:
+                raise KeyboardInterrupt
+            return batch
+
+        patch_stream(patch, wait)
+        code, out, _ = run("parts", *words, "--log-every", "2")
+    assert code == 130 and "interrupted; saved at step 4." in out
+    assert f"resuming from step 2 ({workdir / 'model.ckpt-2'})" in out
+    assert "changed since the last run: train.log_every: 20 -> 2" in out and out.count("changed") == 1
+
+    code, out, _ = run("parts", *words, "--log-every", "2")
+    assert code == 0 and "resuming from step 4" in out and "changed" not in out
+    whole, parts = tensors(tmp_path / "whole"), tensors(workdir)
+    assert whole.keys() == parts.keys() and whole["global_step"] == 5
+    kinds = ("Adam", "Adam_1", "ExponentialMovingAverage", "moving_variance", "weights", "beta1_power")
+    for kind in kinds:
+        assert any(name.endswith(kind) for name in whole), kind
+    for name, value in whole.items():
+        np.testing.assert_array_equal(parts[name], value, err_msg=name)
+
+    after = snapshot(workdir)
+    changed = {path for path, content in before.items() if after.get(path) != content}
+    assert {Path(path).name for path in changed} == {"checkpoint", "config.yaml"}, "only its own files change"
+
+    code, out, _ = run("parts", *words, "--log-every", "2")
+    assert code == 0 and "all 5 steps are done; raise --steps to go on" in out
+    assert snapshot(workdir) == after
+
+
+def test_another_seed_is_another_run(run: Runner, tmp_path: Path) -> None:
+    """So that the comparison above compares something: batches differ, and so do weights."""
+    names: list[tuple[str, ...]] = []
+    for workdir, seed in (("one", "1"), ("two", "2"), ("again", "1")):
+        config = load(None, {"data": str(tmp_path / "data"), "crop_size": 64, "seed": seed, "workers": 0})
+        source = loop.sources.training_source(config.data, config.train.seed, [])
+        with loop._open_stream(config, source, 0, None) as stream:  # type: ignore[arg-type]
+            names.append((workdir, str(next(stream).images.tobytes())))
+    assert names[0][1] == names[2][1] != names[1][1]
+
+
+START = """
+import sys
+from efficientnet_east import cli, scaling
+if __name__ == "__main__":
+    scaling.VARIANTS["tiny"] = scaling.Variant(0.3, 0.3, 64, 0.2)
+    sys.exit(cli.main(["train", *sys.argv[1:]]))
+"""
+
+
+def start(folder: Path, data: Path, name: str) -> subprocess.Popen[str]:
+    script = folder / "start.py"
+    script.write_text(START)
+    words = [*SMALL, "--workers", "1", "--steps", "1000000", "--save-every", "5", "--data", str(data)]
+    command = [sys.executable, str(script), *words, "--workdir", str(folder / name)]
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1"}
+    with (folder / f"{name}.err").open("w") as errors:
+        return subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True,
+            start_new_session=True,
+        )  # fmt: skip
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 500) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.1)
+
+
+def test_signals_save_and_end_with_130(tmp_path: Path) -> None:
+    """Ctrl-C reaches the whole process group, a batch system's SIGTERM the process alone."""
+    data = make_data(tmp_path / "data")
+    ends = {"interrupted": lambda pid: os.killpg(pid, signal.SIGINT),
+            "terminated": lambda pid: os.kill(pid, signal.SIGTERM)}  # fmt: skip
+    processes = {name: start(tmp_path, data, name) for name in ends}
+    try:
+        for name, process in processes.items():
+            index = tmp_path / name / "model.ckpt-5.index"
+            wait_until(lambda index=index, process=process: index.exists() or process.poll() is not None)
+            ends[name](process.pid)
+        for name, process in processes.items():
+            out, _ = process.communicate(timeout=300)
+            errors = (tmp_path / f"{name}.err").read_text()
+            assert process.returncode == 130, errors
+            assert "Traceback" not in errors and "interrupted; saved at step" in out
+            step = int(out.split("saved at step ")[1].split(".")[0])
+            assert checkpoints.find(tmp_path / name) == str(tmp_path / name / f"model.ckpt-{step}")
+            assert tensors(tmp_path / name)["global_step"] == step >= 5
+            wait_until(lambda process=process: not group_lives(process.pid), 30)
+    finally:
+        for process in processes.values():
+            if group_lives(process.pid):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def group_lives(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+# --- what stops a run
+
+
+def test_non_finite_loss_names_the_images_and_spares_the_checkpoint(
+    run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Batch] = []
+
+    def spoil(number: int, batch: Batch) -> Batch:
+        seen.append(batch)
+        return dataclasses.replace(batch, score=batch.score * np.nan) if number == 2 else batch
+
+    patch_stream(monkeypatch, spoil)
+    code, out, err = run("run", "--steps", "5", "--save-every", "2", "--no-colour")
+    assert code == 2 and "interrupted" not in out
+    (line,) = [line for line in err.splitlines() if line.startswith("error:")]
+    assert line.startswith(f"error: step 3: the loss is not finite on {', '.join(seen[-1].names)}; expected")
+    assert "Traceback" not in err
+    assert checkpoints.find(tmp_path / "run") == str(tmp_path / "run" / "model.ckpt-2")
+    assert all(np.isfinite(value).all() for value in tensors(tmp_path / "run").values())
+
+
+def test_a_foreign_checkpoint_in_the_workdir(run: Runner, tmp_path: Path) -> None:
+    """Without the configuration beside it, the variables tell."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        tf.get_variable("conv1/weights", [3])
+        session.run(tf.global_variables_initializer())
+        tf.train.Saver().save(session, str(tmp_path / "run" / "model.ckpt"), 7)
+    before = snapshot(tmp_path / "run")
+    code, _, err = run("run", "--steps", "5")
+    assert code == 2 and "model.ckpt-7: is a checkpoint of another architecture: it lacks " in err
+    assert snapshot(tmp_path / "run") == before
+
+
+# --- options that change the graph
+
+
+def test_stride_two_adamw_without_averages_trains(
+    tmp_path: Path, tiny: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = make_data(tmp_path / "data")
+    words = ["--output-stride=2", "--optimizer=adamw", "--ema-decay=0", "--freeze-batch-norm", "--steps=1"]
+    where = ["--data", str(data), "--workdir", str(tmp_path / "run")]
+    assert main(["train", *SMALL, *words, *where]) == 0, capsys.readouterr().err
+    values = tensors(tmp_path / "run")
+    assert not [name for name in values if name.endswith(checkpoints.AVERAGE_SUFFIX)]
+    assert "feature_fusion/merge_f1_3x3/weights" in values
+    for name, value in values.items():
+        if name.startswith("efficientnet") and name.endswith("moving_mean"):
+            assert not value.any(), "the backbone's statistics are frozen"
+    assert values["feature_fusion/merge_final/BatchNorm/moving_mean"].any()

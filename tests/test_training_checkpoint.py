@@ -1,0 +1,225 @@
+"""The checkpoints of a workdir: which are kept, which is the best, and where a run begins."""
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import TINY, Trained, snapshot
+
+from efficientnet_east import checkpoints, scaling
+from efficientnet_east.backbones import weights
+from efficientnet_east.cli import main
+from efficientnet_east.compat import tf
+from efficientnet_east.config import Config, dump, load
+from efficientnet_east.errors import UserError
+from efficientnet_east.training.checkpoint import Checkpoints, compare
+
+# --- which are kept
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """Opens the checkpoints of `tmp_path/run` over a graph of one variable, as a new process would."""
+
+    def open_checkpoints(**fields: Any) -> tuple[Checkpoints, Any]:
+        config = load(None, {"workdir": str(tmp_path / "run")} | fields)
+        (tmp_path / "run").mkdir(exist_ok=True)
+        graph = stack.enter_context(tf.Graph().as_default())
+        tf.train.get_or_create_global_step()
+        tf.get_variable("v", [2])
+        session = stack.enter_context(tf.Session(graph=graph))
+        return Checkpoints(tmp_path / "run", config), session
+
+    with contextlib.ExitStack() as stack:
+        yield open_checkpoints
+
+
+def save(kept: Checkpoints, session: Any, step: int) -> str:
+    session.run(tf.assign(tf.train.get_global_step(), step))
+    return kept.save(session, step)
+
+
+def steps_in(folder: Path) -> set[int]:
+    return {int(path.stem.rpartition("-")[2]) for path in folder.glob("model.ckpt-*.index")}
+
+
+def test_the_newest_and_the_best_are_kept(kept: Callable[..., Any], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    first, session = kept(keep_checkpoints=3)
+    assert first.begin(session) == "starting from random weights"
+    for step in range(1, 6):
+        assert save(first, session, step) == str(folder / f"model.ckpt-{step}")
+    assert steps_in(folder) == {3, 4, 5}
+    hmeans = {1: 0.5, 2: 0.4, 3: 0.5, 4: 0.6, 5: 0.2}
+    assert [step for step, hmean in hmeans.items() if first.save_if_best(session, step, hmean)] == [1, 4]
+    assert steps_in(folder / "best") == {4}
+    assert json.loads((folder / "best" / "hmean.json").read_text()) == {"step": 4, "hmean": 0.6}
+
+    theirs = [folder / "model.ckpt-1.index", folder / "notes.txt", folder / "best" / "model.ckpt-1.index"]
+    for path in theirs:  # put back by somebody: not the run's any more
+        path.write_bytes(b"theirs")
+    second, session = kept(keep_checkpoints=3, init="not/looked/at.npz")
+    assert second.begin(session) == f"resuming from step 5 ({folder / 'model.ckpt-5'})"
+    save(second, session, 6)
+    assert steps_in(folder) == {1, 4, 5, 6}
+    assert not second.save_if_best(session, 6, 0.6) and steps_in(folder / "best") == {1, 4}
+    assert second.save_if_best(session, 6, 0.61) and steps_in(folder / "best") == {1, 6}
+    assert all(path.read_bytes() == b"theirs" for path in theirs)
+
+
+@pytest.mark.parametrize("state", [None, b"", b"\x00\xff garbage", b'model_checkpoint_path: "gone-9"\n'])
+def test_a_lost_state_file_does_not_start_the_run_afresh(
+    state: bytes | None, kept: Callable[..., Any], tmp_path: Path
+) -> None:
+    first, session = kept()
+    first.begin(session)
+    for step in (9, 10):
+        save(first, session, step)
+    value = session.run(tf.global_variables()[1])
+    if state is None:
+        (tmp_path / "run" / "checkpoint").unlink()
+    else:
+        (tmp_path / "run" / "checkpoint").write_bytes(state)
+    second, session = kept()
+    assert second.begin(session).startswith("resuming from step 10 ")
+    np.testing.assert_array_equal(session.run(tf.global_variables()[1]), value)
+    save(second, session, 11)
+    assert steps_in(tmp_path / "run") == {9, 10, 11}
+
+
+def test_a_workdir_may_move(kept: Callable[..., Any], tmp_path: Path) -> None:
+    first, session = kept()
+    first.begin(session)
+    save(first, session, 3)
+    (tmp_path / "run").rename(tmp_path / "moved")
+    assert checkpoints.find(tmp_path / "moved") == str(tmp_path / "moved" / "model.ckpt-3")
+
+
+def test_a_damaged_checkpoint(kept: Callable[..., Any], tmp_path: Path) -> None:
+    first, session = kept()
+    first.begin(session)
+    save(first, session, 3)
+    data = tmp_path / "run" / "model.ckpt-3.data-00000-of-00001"
+    for content in (data.read_bytes()[:4], b"\xff" * data.stat().st_size):
+        data.write_bytes(content)
+        second, session = kept()
+        with pytest.raises(UserError, match=r"ckpt-3: cannot be read .*; expected an undamaged checkpoint"):
+            second.begin(session)
+
+
+def test_find(tmp_path: Path) -> None:
+    for missing in (tmp_path, tmp_path / "no", tmp_path / "model.ckpt-1"):
+        with pytest.raises(UserError, match=r"expected a workdir of train\.py, or the prefix"):
+            checkpoints.find(missing)
+    (tmp_path / "model.ckpt-1.index").write_bytes(b"")
+    for path in ("", "model.ckpt-1", "model.ckpt-1.index"):
+        assert checkpoints.find(tmp_path / path) == str(tmp_path / "model.ckpt-1")
+
+
+# --- where a run begins
+
+
+def begun(one_graph: Callable[[], Any], folder: Path, init: str) -> tuple[str, dict[str, np.ndarray]]:
+    """The report of a run that begins from `init`, and its variables before the first step."""
+    config = load(None, {"init": init, "backbone": "tiny"})
+    with one_graph().as_default() as graph, tf.Session(graph=graph) as session:
+        kept = Checkpoints(folder, config)
+        report = kept.begin(session)
+        return report, session.run({variable.op.name: variable for variable in tf.global_variables()})
+
+
+def npz_of(path: Path, values: dict[str, np.ndarray], leave_out: str) -> dict[str, np.ndarray]:
+    """Writes fake ImageNet weights under the official names; gives them under the project's."""
+    rng = np.random.default_rng(0)
+    pairs = dict(weights.official_names(scaling.resolve(TINY), "efficientnet-tiny"))
+    mine = {ours: rng.normal(size=values[ours].shape).astype(np.float32) for ours in pairs}
+    del mine[leave_out]
+    extra = {"efficientnet-tiny/head/conv2d/kernel": np.zeros((1, 1, 96, 384), np.float32)}
+    np.savez(path, **{pairs[ours]: array for ours, array in mine.items()}, **extra)  # type: ignore[arg-type]
+    return mine
+
+
+def test_begin_from_imagenet_weights(
+    one_graph: Callable[[], Any], trained: Trained, tmp_path: Path
+) -> None:
+    absent = "efficientnet-tiny/blocks_3/expand/weights"
+    mine = npz_of(tmp_path / "fake.npz", checkpoints.read(checkpoints.find(trained.workdir)), absent)
+    report, values = begun(one_graph, tmp_path / "new", str(tmp_path / "fake.npz"))
+    assert absent in report and "efficientnet-tiny/head/conv2d/kernel" in report
+    assert "trained with swish and are loaded under relu" in report
+    orphans = {f"efficientnet-tiny/blocks_3/expand/BatchNorm/{leaf}" for leaf in ("gamma", "beta")}
+    for name in mine.keys() - orphans - {name for name in mine if "blocks_3/expand" in name}:
+        np.testing.assert_array_equal(values[name], mine[name], err_msg=name)
+        np.testing.assert_array_equal(values[name + checkpoints.AVERAGE_SUFFIX], mine[name], err_msg=name)
+    assert values["global_step"] == 0
+    for name in (absent, "feature_fusion/merge_final/weights"):
+        np.testing.assert_array_equal(values[name], values[name + checkpoints.AVERAGE_SUFFIX])
+        assert values[name].std() > 0
+
+
+def test_begin_from_another_run(
+    one_graph: Callable[[], Any], trained: Trained, tmp_path: Path
+) -> None:
+    theirs = checkpoints.read(checkpoints.find(trained.workdir))
+    report, values = begun(one_graph, tmp_path / "new", str(trained.workdir))
+    assert report == f"starting from the averaged weights of {trained.workdir / 'model.ckpt-4'}"
+    for name, average in theirs.items():
+        if name.endswith(checkpoints.AVERAGE_SUFFIX):
+            plain = name.removesuffix(checkpoints.AVERAGE_SUFFIX)
+            np.testing.assert_array_equal(values[plain], average, err_msg=name)
+            np.testing.assert_array_equal(values[name], average, err_msg=name)
+        elif name.endswith(("Adam", "Adam_1")):
+            assert not values[name].any(), "the optimiser starts afresh"
+    assert values["global_step"] == 0 and theirs["global_step"] == 4
+    with pytest.raises(UserError, match="no such checkpoint"):
+        begun(one_graph, tmp_path / "new", str(tmp_path / "no"))
+    with pytest.raises(UserError, match=r"no\.npz: no such file; expected an \.npz of ImageNet weights"):
+        begun(one_graph, tmp_path / "new", str(tmp_path / "no.npz"))
+    np.savez(tmp_path / "b1.npz", **{"efficientnet-b1/stem/conv2d/kernel": np.zeros(3)})  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="weights of efficientnet-b1; expected weights of efficientnet-tiny"):
+        begun(one_graph, tmp_path / "new", str(tmp_path / "b1.npz"))
+
+
+# --- another run in the same workdir
+
+
+def checkpoint_of(workdir: Path, config: Config) -> None:
+    """What `compare` looks at: the configuration, and that there is a checkpoint."""
+    workdir.mkdir(parents=True)
+    (workdir / "config.yaml").write_text(dump(config))
+    (workdir / "model.ckpt-1.index").write_bytes(b"")
+
+
+def test_changes_since_the_last_run(tmp_path: Path) -> None:
+    before = load(None, {"steps": 10, "workdir": "elsewhere", "init": "some.npz"})
+    checkpoint_of(tmp_path / "run", before)
+    now = load(None, {"steps": 20, "seed": 3, "score_threshold": 0.5})
+    assert compare(tmp_path / "run", now) == [
+        "train.init: 'some.npz' -> None", "train.steps: 10 -> 20", "train.seed: 1 -> 3",
+        "detect.score_threshold: 0.9 -> 0.5",
+    ]  # fmt: skip
+    assert compare(tmp_path / "run", before) == [] == compare(tmp_path / "new", now)
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--backbone=b1", "was trained with backbone 'b0', not 'b1'"),
+        ("--activation=swish", "was trained with activation 'relu', not 'swish'"),
+        ("--output-stride=2", "was trained with output_stride 4, not 2"),
+        ("--text-scale=800", "was trained with text_scale 512.0, not 800.0"),
+    ],
+)
+def test_another_network_in_the_same_workdir(
+    option: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint_of(tmp_path / "run", load())
+    before = snapshot(tmp_path)
+    assert main(["train", option, "--workdir", str(tmp_path / "run")]) == 2
+    expected = f"error: {tmp_path / 'run'}: {said}; expected the same network, or another --workdir\n"
+    assert capsys.readouterr().err == expected
+    assert snapshot(tmp_path) == before
