@@ -88,9 +88,7 @@ def _merge(features: Mapping[str, Tensor], finest: int) -> Tensor:
     net = features["f5"]
     for step, level in enumerate(range(4, finest - 1, -1)):
         channels = MERGE_CHANNELS[step]
-        net = tf.concat(
-            [_unpool(net), features[f"f{level}"]], 3, name="concat" if step == 0 else f"concat_{step}"
-        )
+        net = tf.concat([_unpool(net), features[f"f{level}"]], 3, name=f"merge_f{level}_concat")
         net = slim.conv2d(net, channels, 1, scope=f"merge_f{level}_1x1")
         net = slim.conv2d(net, channels, 3, scope=f"merge_f{level}_3x3")
     return slim.conv2d(net, FINAL_CHANNELS, 3, scope="merge_final")
