@@ -1,0 +1,258 @@
+"""From an image to detections: fit, pad, map back, the written contract, and the weights that are used."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from conftest import Trained
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from efficientnet_east.config import Detect
+from efficientnet_east.errors import UserError
+from efficientnet_east.geometry.quads import area
+from efficientnet_east.inference.detector import PADDING, Detector, find_boxes, fit, pad
+from efficientnet_east.structures import Detections
+
+# In pixels of the network's input: the compiled merge adds up thousands of boxes in single precision.
+ROUNDING = 0.05
+SIZES = [(1, 1), (1, 5000), (5000, 1), (33, 65), (720, 1280), (32, 32), (2400, 64), (2401, 64)]
+
+
+def noise(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def to_input(points: np.ndarray, image: tuple[int, int], fitted: tuple[int, int]) -> np.ndarray:
+    """Where points of an image come to lie as it is scaled; a pixel reaches 0.5 around its centre."""
+    factors = np.array([fitted[1] / image[1], fitted[0] / image[0]])
+    return (points + 0.5) * factors - 0.5
+
+
+class Painter:
+    """A network that sees given boxes (x0, y0, x1, y1 in pixels of its input), and text in the padding."""
+
+    def __init__(
+        self, boxes: np.ndarray, fitted: tuple[int, int], scores: tuple[float, ...] = (0.99,)
+    ) -> None:
+        self.boxes, self.fitted, self.scores = boxes, fitted, scores
+        self.seen = np.zeros(0)
+
+    def __call__(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        assert batch.dtype == np.uint8 and batch.shape[0] == 1 and batch.shape[3] == 3
+        assert batch.shape[1] % 32 == batch.shape[2] % 32 == 0
+        self.seen = batch[0]
+        rows, columns = batch.shape[1] // 4, batch.shape[2] // 4
+        y, x = np.mgrid[:rows, :columns] * 4.0
+        score, geometry = np.zeros((1, rows, columns, 1)), np.full((1, rows, columns, 5), 9.0)
+        geometry[..., 4] = 0
+        for (x0, y0, x1, y1), value in zip(self.boxes, self.scores, strict=True):
+            inside = (x >= x0) & (x <= x1) & (y >= y0) & (y <= y1)
+            assert inside.any(), "a box must hold a cell"
+            score[0, inside, 0] = value
+            geometry[0, inside, :4] = np.stack([y - y0, x1 - x, y1 - y, x - x0], axis=-1)[inside]
+        score[0, (y >= self.fitted[0]) | (x >= self.fitted[1]), 0] = 1.0
+        return score.astype(np.float32), geometry.astype(np.float32)
+
+
+def corners(box: np.ndarray) -> np.ndarray:
+    x0, y0, x1, y1 = box
+    return np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_a_box_comes_back_in_pixels_of_the_image(size: tuple[int, int]) -> None:
+    height, width = size
+    factor = min(1, 2400 / max(size))
+    fitted = max(1, round(height * factor)), max(1, round(width * factor))
+    box = np.array([width * 0.2 - 6, height * 0.3 - 7, width * 0.4 + 8, height * 0.5 + 6])
+    painted = to_input(box.reshape(2, 2), size, fitted).ravel()
+    painter = Painter(painted[None], fitted)
+    image = noise(height, width)
+    found = Detector(painter, Detect())(image)
+    assert len(found) == 1
+    np.testing.assert_allclose(found.quads[0], corners(box), atol=ROUNDING)
+    assert found.scores[0] == np.float32(0.99)
+
+    assert painter.seen.shape[:2] == tuple(-(-side // 32) * 32 for side in fitted)
+    if fitted == size:
+        np.testing.assert_array_equal(painter.seen[:height, :width], image)
+    for beside in (painter.seen[fitted[0] :], painter.seen[:, fitted[1] :]):
+        assert (beside == PADDING).all()
+
+
+def test_best_first_and_each_score_with_its_own_box() -> None:
+    boxes = np.array([[0.0, 0, 40, 20], [60, 0, 100, 20], [0, 60, 40, 80]])
+    found = Detector(Painter(boxes, (96, 128), (0.92, 0.98, 0.95)), Detect())(noise(96, 128))
+    np.testing.assert_allclose(found.scores, [0.98, 0.95, 0.92])
+    np.testing.assert_allclose(found.quads, [corners(boxes[i]) for i in (1, 2, 0)], atol=ROUNDING)
+
+
+def test_limits() -> None:
+    boxes = np.array([[0.0, 0, 40, 20], [60, 10, 100, 15], [0, 60, 40, 80]])
+    painter = Painter(boxes, (96, 128), (0.92, 0.98, 0.6))
+
+    def count(**limits: Any) -> int:
+        return len(Detector(painter, Detect(**limits))(noise(96, 128)))
+
+    assert count() == 2  # 0.6 is below the score threshold of a cell
+    assert count(score_threshold=0.5) == 3
+    assert count(score_threshold=0.5, box_threshold=0.91) == 2
+    assert count(box_threshold=0.97) == 1
+    assert count(min_box_side=5.1) == 1 and count(min_box_side=4.9) == 2
+    assert count(score_threshold=0.985) == 0
+
+
+def test_sides_are_limited_in_pixels_of_the_input() -> None:
+    """What the network saw counts, however large the image was."""
+    painter = Painter(np.array([[0.0, 0, 30, 4]]), (60, 100))
+    assert len(Detector(painter, Detect(max_side=100, min_box_side=5))(noise(600, 1000))) == 0
+    (quad,) = Detector(painter, Detect(max_side=100, min_box_side=3))(noise(600, 1000)).quads
+    np.testing.assert_allclose(np.ptp(quad, axis=0), [300, 40], atol=10 * ROUNDING)
+
+
+def test_nothing_found() -> None:
+    found = Detector(Painter(np.zeros((0, 4)), (64, 64), ()), Detect())(noise(64, 64))
+    assert found.quads.shape == (0, 4, 2) and found.quads.dtype == np.float32
+    assert found.scores.shape == (0,) and found.scores.dtype == np.float32
+    assert len(found) == 0
+
+
+def test_stride_two() -> None:
+    def run(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        shape = batch.shape[1] // 2, batch.shape[2] // 2
+        score, geometry = np.zeros((1, *shape, 1), np.float32), np.zeros((1, *shape, 5), np.float32)
+        score[0, 10, 15], geometry[0, 10, 15] = 1.0, (5, 12, 6, 11, 0)
+        return score, geometry
+
+    (quad,) = Detector(run, Detect(), stride=2)(noise(33, 65)).quads
+    np.testing.assert_allclose(quad, corners(np.array([30 - 11, 20 - 5, 30 + 12, 20 + 6])), atol=ROUNDING)
+
+
+@pytest.mark.parametrize("center", [(300.0, 400.0), (1500.0, 700.0), (2800.0, 1800.0)])
+def test_scaling_moves_no_text(center: tuple[float, float]) -> None:
+    """The same by pixels: a soft spot is where it was after the way through the small image and back."""
+    y, x = np.mgrid[:2000, :3000]
+    spot = np.exp(-((x - center[0]) ** 2 + (y - center[1]) ** 2) / (2 * 25**2))
+    image = np.repeat((spot * 255).astype(np.uint8)[..., None], 3, axis=2)
+    small, scale = fit(image, 750)
+    assert small.shape == (500, 750, 3)
+    y, x = np.mgrid[:500, :750]
+    weight = small[..., 0].astype(np.float64)
+    seen = np.array([(weight * x).sum(), (weight * y).sum()]) / weight.sum()
+    row, column = np.rint(seen[::-1] / 4).astype(int)
+    score, geometry = np.zeros((125, 188), np.float32), np.zeros((125, 188, 5), np.float32)
+    reach = 20 - (seen - np.array([column, row]) * 4.0), 20 + (seen - np.array([column, row]) * 4.0)
+    score[row, column] = 1
+    geometry[row, column, :4] = reach[0][1], reach[1][0], reach[1][1], reach[0][0]
+    found = find_boxes(score, geometry, scale, Detect())
+    np.testing.assert_allclose(found.quads[0].mean(axis=0), center, atol=0.1)
+
+
+def test_fit_leaves_small_images_alone() -> None:
+    image = noise(100, 60)
+    same, scale = fit(image, 100)
+    assert same is image and scale.tolist() == [1, 1]
+    smaller, scale = fit(image, 99)
+    assert smaller.shape == (99, 59, 3)
+    np.testing.assert_allclose(scale, [59 / 60, 0.99])
+
+
+@pytest.mark.parametrize(
+    "view", [lambda a: a[::-1], lambda a: a[:, ::-1], lambda a: a[..., ::-1], np.asfortranarray]
+)
+def test_any_view_of_an_image(view: Callable[[np.ndarray], np.ndarray]) -> None:
+    image = view(noise(40, 50))
+    np.testing.assert_array_equal(pad(image)[:40, :50], image)
+    np.testing.assert_array_equal(fit(image, 25)[0], fit(np.ascontiguousarray(image), 25)[0])
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    height=st.integers(1, 130),
+    width=st.integers(1, 130),
+    max_side=st.sampled_from([32, 100, 2400]),
+    spread=st.sampled_from([1.0, 30.0, 1e4, np.inf]),
+)
+def test_whatever_the_network_says_the_contract_holds(
+    seed: int, height: int, width: int, max_side: int, spread: float
+) -> None:
+    rng = np.random.default_rng(seed)
+
+    def run(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        shape = 1, batch.shape[1] // 4, batch.shape[2] // 4
+        geometry = rng.exponential(1, (*shape, 5)).astype(np.float32) * np.float32(spread)
+        geometry[..., 4] = rng.uniform(-np.pi / 4, np.pi / 4, shape)
+        return rng.random((*shape, 1), np.float32), geometry
+
+    with np.errstate(invalid="ignore", over="ignore"):
+        found = Detector(run, Detect(score_threshold=0.7, max_side=max_side))(noise(height, width))
+    assert isinstance(found, Detections)
+    assert found.quads.dtype == found.scores.dtype == np.float32
+    assert found.quads.shape == (len(found), 4, 2) and np.isfinite(found.quads).all()
+    assert (np.diff(found.scores) <= 0).all() and (found.scores >= 0).all() and (found.scores <= 1).all()
+    assert (area(found.quads) > 0).all(), "clockwise on the screen"
+
+
+# --- a trained checkpoint
+
+
+Tensors = dict[str, np.ndarray]
+
+
+def copy_of(trained: Trained, folder: Path, change: Callable[[Tensors], Tensors]) -> Path:
+    """A workdir with the same configuration and changed weights."""
+    from efficientnet_east import checkpoints
+    from efficientnet_east.compat import tf
+
+    folder.mkdir()
+    shutil.copy(trained.workdir / "config.yaml", folder)
+    values = change(checkpoints.read(checkpoints.find(trained.workdir)))
+    with tf.Graph().as_default(), tf.Session() as session:
+        for name, value in values.items():
+            tf.get_variable(name, initializer=tf.constant(value))
+        session.run(tf.global_variables_initializer())
+        tf.train.Saver().save(session, str(folder / "model.ckpt"), 1)
+    return folder
+
+
+def test_the_averaged_weights_are_used(trained: Trained, tiny: None, tmp_path: Path) -> None:
+    suffix = "/ExponentialMovingAverage"
+
+    def keep_averages(values: Tensors) -> Tensors:
+        return {name.removesuffix(suffix): value for name, value in values.items() if name.endswith(suffix)}
+
+    def keep_raw(values: Tensors) -> Tensors:
+        return {name: value for name, value in values.items() if f"{name}{suffix}" in values}
+
+    image = cv2.imread(str(trained.data / "images" / "img_1.png"))[..., ::-1]
+    whole = Detector.load(trained.workdir, {"max_side": "96", "threads": 1})
+    assert whole.detect.max_side == 96  # an option
+    assert whole.detect.score_threshold == 0.02  # the run's own
+    averages, raw = (
+        Detector.load(copy_of(trained, tmp_path / name, change)).maps(image)
+        for name, change in (("averages", keep_averages), ("raw", keep_raw))
+    )
+    score, geometry, scale = Detector.load(f"{trained.workdir}/model.ckpt-4").maps(image)
+    assert score.shape == (24, 32) and geometry.shape == (24, 32, 5) and scale.tolist() == [1, 1]
+    assert score.min() > 0 and score.max() < 1 and geometry.min() < 0 < geometry.max() <= 512
+    np.testing.assert_allclose(averages[0], score, atol=1e-6)
+    np.testing.assert_allclose(averages[1], geometry, atol=1e-3)
+    assert np.abs(raw[0] - score).max() > 1e-3
+
+
+def test_the_configuration_must_be_there_and_fit(trained: Trained, tiny: None, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(trained.workdir, folder)
+    (folder / "config.yaml").unlink()
+    with pytest.raises(UserError, match=r"config\.yaml: no such file; expected the configuration"):
+        Detector.load(folder)
+    text = (trained.workdir / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(text.replace("output_stride: 4", "output_stride: 2"))
+    with pytest.raises(UserError, match=r"ckpt-4: is a checkpoint of another architecture.*merge_f1"):
+        Detector.load(folder)
