@@ -29,7 +29,6 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 Runner = Callable[..., tuple[int, str, str]]
 
 
-
 @pytest.fixture
 def run(tmp_path: Path, one_graph: Any, capsys: pytest.CaptureFixture[str]) -> Runner:
     """Calls `train` in a workdir of the test; gives exit code, stdout and stderr."""

@@ -143,9 +143,7 @@ def npz_of(path: Path, values: dict[str, np.ndarray], leave_out: str) -> dict[st
     return mine
 
 
-def test_begin_from_imagenet_weights(
-    one_graph: Callable[[], Any], trained: Trained, tmp_path: Path
-) -> None:
+def test_begin_from_imagenet_weights(one_graph: Callable[[], Any], trained: Trained, tmp_path: Path) -> None:
     absent = "efficientnet-tiny/blocks_3/expand/weights"
     mine = npz_of(tmp_path / "fake.npz", checkpoints.read(checkpoints.find(trained.workdir)), absent)
     report, values = begun(one_graph, tmp_path / "new", str(tmp_path / "fake.npz"))
@@ -161,9 +159,7 @@ def test_begin_from_imagenet_weights(
         assert values[name].std() > 0
 
 
-def test_begin_from_another_run(
-    one_graph: Callable[[], Any], trained: Trained, tmp_path: Path
-) -> None:
+def test_begin_from_another_run(one_graph: Callable[[], Any], trained: Trained, tmp_path: Path) -> None:
     theirs = checkpoints.read(checkpoints.find(trained.workdir))
     report, values = begun(one_graph, tmp_path / "new", str(trained.workdir))
     assert report == f"starting from the averaged weights of {trained.workdir / 'model.ckpt-4'}"
