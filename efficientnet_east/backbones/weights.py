@@ -7,7 +7,6 @@ both sides (kernels [height, width, in, out], depthwise [height, width, channels
 from __future__ import annotations
 
 import dataclasses
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -64,19 +63,24 @@ def read_npz(path: str | Path) -> dict[str, np.ndarray]:
       Name -> float32 array.
 
     Raises:
-      UserError: the file cannot be read, or holds NaN or infinity.
+      UserError: the file cannot be read, or holds something else than finite numbers.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name].astype(np.float32) for name in file.files}
+            arrays = {name: np.asarray(file[name]) for name in file.files}
     except FileNotFoundError:
         raise UserError(path, "no such file", "an .npz of ImageNet weights") from None
-    except (OSError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a damaged file gets a dozen kinds out of zipfile, zlib, tokenize and NumPy
         raise UserError(path, f"cannot be read ({error})", "an .npz of ImageNet weights") from None
-    for name, array in arrays.items():
-        if not np.isfinite(array).all():
-            raise UserError(f"{path}: {name}", "holds NaN or infinity", "finite numbers")
-    return arrays
+    return {name: _finite(array, f"{path}: {name}") for name, array in arrays.items()}
+
+
+def _finite(array: np.ndarray, where: str) -> np.ndarray:
+    if array.dtype.kind not in "fiu":
+        raise UserError(where, f"holds no real numbers but {array.dtype}", "an .npz of ImageNet weights")
+    if not np.isfinite(array).all():
+        raise UserError(where, "holds NaN or infinity", "finite numbers")
+    return array.astype(np.float32)
 
 
 def official_names(network: scaling.Network, scope: str) -> Iterator[tuple[str, str]]:
