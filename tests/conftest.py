@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import io
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +14,12 @@ import pytest
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from efficientnet_east import cli, scaling
-from efficientnet_east import config as configuration
 
 # B0 with a third of its channels and half of its blocks; one of them has a residual, which may be dropped.
 TINY = scaling.Variant(width=0.3, depth=0.3, resolution=64, dropout=0.2)
 # One thread adds numbers up in one order, so that runs can be compared bit by bit.
-SMALL_FIELDS = {
-    "backbone": "tiny",
-    "crop_size": 64,
-    "batch_size": 2,
-    "workers": 0,
-    "threads": 1,
-    "drop_connect": 0.9,
-}
-SMALL = [f"--{name}={value}" for name, value in SMALL_FIELDS.items()]
+SMALL = ["--backbone=tiny", "--crop-size=64", "--batch-size=2", "--workers=0", "--threads=1"]
+SMALL += ["--drop-connect=0.9"]
 
 
 @pytest.fixture
@@ -58,67 +49,71 @@ def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """A finished run."""
+    """A finished run, and the graph that it built."""
 
     workdir: Path
     data: Path
     code: int
     printed: str
+    graph: Any
+    built_for: tuple[Any, ...]
+    parts: Any
 
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """`train` with everything that falls due, on a data set that is smaller than a batch."""
+    from efficientnet_east.training import loop
+
     folder = tmp_path_factory.mktemp("trained")
     data = make_data(folder / "data", range(1, 2))
     words = ["train", *SMALL, "--data", str(data), "--val-data", str(data), "--workdir", str(folder / "run")]
     words += ["--steps=4", "--warmup-steps=2", "--learning-rate=0.01", "--score-threshold=0.02"]
     words += ["--log-every=1", "--save-every=2", "--picture-every=2", "--validate-every=2"]
-    output = io.StringIO()
+    built: list[Any] = []
+    build, output = loop.build, io.StringIO()
+
+    def build_and_tell(config: Any) -> Any:
+        parts = build(config)
+        built.extend((loop.tf.get_default_graph(), seen_in_the_graph(config), parts))
+        return parts
+
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(output):
         patch.setitem(scaling.VARIANTS, "tiny", TINY)
+        patch.setattr(loop, "build", build_and_tell)
         code = cli.main(words)
-    return Trained(folder / "run", data, code, output.getvalue())
+    return Trained(folder / "run", data, code, output.getvalue(), *built)
 
 
-_built: dict[str, Any] = {}
-# Fields of `train` that do not show in the graph.
-_OUTSIDE = {"workdir", "init", "steps", "save_every", "log_every", "validate_every", "picture_every"}
+def seen_in_the_graph(config: Any) -> tuple[Any, ...]:
+    """What of a configuration a training graph depends on; the learning rate is fed."""
+    of_the_run = {"workdir", "init", "steps", "save_every", "log_every", "validate_every", "picture_every"}
+    train = config.train.model_dump(exclude=of_the_run | {"learning_rate", "warmup_steps", "schedule"})
+    return config.model, config.data.crop_size, train
 
 
 @pytest.fixture
-def one_graph(monkeypatch: pytest.MonkeyPatch, tiny: None) -> Callable[[], Any]:
-    """All training runs of a test go over one graph: to build it is most of the work of a short run.
+def one_graph(monkeypatch: pytest.MonkeyPatch, tiny: None, trained: Trained) -> Any:
+    """All training runs of a test go over the graph of `trained`: to build it is most of a short run's work.
 
-    Sessions, and with them variables and random states, are each run's own. Gives a function that returns
-    the graph.
+    Sessions, and with them variables and random states, are each run's own. Gives the graph.
     """
     from efficientnet_east.training import loop
 
-    tf, build = loop.tf, loop.build
+    tf = loop.tf
 
-    def build_once(config: Any) -> Any:
-        key = (config.model, config.data.crop_size, config.train.model_dump(exclude=_OUTSIDE))
-        if "parts" not in _built:
-            _built.update(key=key, parts=build(config))
-        assert key == _built["key"], "a run with another graph needs one of its own"
-        return _built["parts"]
-
-    def graph() -> Any:
-        if "graph" not in _built:
-            _built["graph"] = tf.Graph()
-            with _built["graph"].as_default():
-                config = configuration.load(None, SMALL_FIELDS)
-                tf.set_random_seed(config.train.seed)
-                build_once(config)
-        return _built["graph"]
+    def build(config: Any) -> Any:
+        assert seen_in_the_graph(config) == trained.built_for, "a run with another graph needs one of its own"
+        return trained.parts
 
     class OneGraph:
-        Graph = staticmethod(graph)
+        @staticmethod
+        def Graph() -> Any:
+            return trained.graph
 
         def __getattr__(self, name: str) -> Any:
             return getattr(tf, name)
 
     monkeypatch.setattr(loop, "tf", OneGraph())
-    monkeypatch.setattr(loop, "build", build_once)
-    return graph
+    monkeypatch.setattr(loop, "build", build)
+    return trained.graph

@@ -16,7 +16,12 @@ from efficientnet_east.cli import main
 from efficientnet_east.compat import tf
 from efficientnet_east.config import Config, dump, load
 from efficientnet_east.errors import UserError
-from efficientnet_east.training.checkpoint import Checkpoints, compare
+from efficientnet_east.training.checkpoint import (
+    Checkpoints,
+    compare,
+    start_from_checkpoint,
+    start_from_imagenet,
+)
 
 # --- which are kept
 
@@ -111,6 +116,32 @@ def test_a_damaged_checkpoint(kept: Callable[..., Any], tmp_path: Path) -> None:
             second.begin(session)
 
 
+def test_a_checkpoint_of_another_architecture(kept: Callable[..., Any], tmp_path: Path) -> None:
+    """Without the configuration beside it, the variables tell."""
+    first, session = kept()
+    first.begin(session)
+    save(first, session, 3)
+    before = snapshot(tmp_path / "run")
+    for shape, said in (
+        ({"w": [2]}, "it lacks w; expected"),
+        ({"v": [3]}, r"v has shape \(2,\); expected \(3,\)"),
+    ):
+        with tf.Graph().as_default(), tf.Session() as session:
+            tf.train.get_or_create_global_step()
+            for name, size in shape.items():
+                tf.get_variable(name, size)
+            for fields in ({}, {"init": str(tmp_path / "run"), "workdir": str(tmp_path / "new")}):
+                config = load(None, {"workdir": str(tmp_path / "run")} | fields)
+                second = Checkpoints(Path(config.train.workdir), config)
+                for variable in tf.trainable_variables():
+                    tf.add_to_collection(tf.GraphKeys.MODEL_VARIABLES, variable)
+                with pytest.raises(
+                    UserError, match=f"ckpt-3: is a checkpoint of another architecture: {said}"
+                ):
+                    second.begin(session)
+    assert snapshot(tmp_path / "run") == before
+
+
 def test_find(tmp_path: Path) -> None:
     for missing in (tmp_path, tmp_path / "no", tmp_path / "model.ckpt-1"):
         with pytest.raises(UserError, match=r"expected a workdir of train\.py, or the prefix"):
@@ -123,10 +154,10 @@ def test_find(tmp_path: Path) -> None:
 # --- where a run begins
 
 
-def begun(one_graph: Callable[[], Any], folder: Path, init: str) -> tuple[str, dict[str, np.ndarray]]:
+def begun(one_graph: Any, folder: Path, init: str) -> tuple[str, dict[str, np.ndarray]]:
     """The report of a run that begins from `init`, and its variables before the first step."""
     config = load(None, {"init": init, "backbone": "tiny"})
-    with one_graph().as_default() as graph, tf.Session(graph=graph) as session:
+    with one_graph.as_default(), tf.Session(graph=one_graph) as session:
         kept = Checkpoints(folder, config)
         report = kept.begin(session)
         return report, session.run({variable.op.name: variable for variable in tf.global_variables()})
@@ -143,7 +174,7 @@ def npz_of(path: Path, values: dict[str, np.ndarray], leave_out: str) -> dict[st
     return mine
 
 
-def test_begin_from_imagenet_weights(one_graph: Callable[[], Any], trained: Trained, tmp_path: Path) -> None:
+def test_begin_from_imagenet_weights(one_graph: Any, trained: Trained, tmp_path: Path) -> None:
     absent = "efficientnet-tiny/blocks_3/expand/weights"
     mine = npz_of(tmp_path / "fake.npz", checkpoints.read(checkpoints.find(trained.workdir)), absent)
     report, values = begun(one_graph, tmp_path / "new", str(tmp_path / "fake.npz"))
@@ -159,7 +190,7 @@ def test_begin_from_imagenet_weights(one_graph: Callable[[], Any], trained: Trai
         assert values[name].std() > 0
 
 
-def test_begin_from_another_run(one_graph: Callable[[], Any], trained: Trained, tmp_path: Path) -> None:
+def test_begin_from_another_run(one_graph: Any, trained: Trained, tmp_path: Path) -> None:
     theirs = checkpoints.read(checkpoints.find(trained.workdir))
     report, values = begun(one_graph, tmp_path / "new", str(trained.workdir))
     assert report == f"starting from the averaged weights of {trained.workdir / 'model.ckpt-4'}"
@@ -171,13 +202,17 @@ def test_begin_from_another_run(one_graph: Callable[[], Any], trained: Trained, 
         elif name.endswith(("Adam", "Adam_1")):
             assert not values[name].any(), "the optimiser starts afresh"
     assert values["global_step"] == 0 and theirs["global_step"] == 4
+
+
+def test_begin_from_files_that_do_not_fit(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such checkpoint"):
-        begun(one_graph, tmp_path / "new", str(tmp_path / "no"))
+        start_from_checkpoint(None, str(tmp_path / "no"))
+    config = load(None, {"backbone": "b0"})
     with pytest.raises(UserError, match=r"no\.npz: no such file; expected an \.npz of ImageNet weights"):
-        begun(one_graph, tmp_path / "new", str(tmp_path / "no.npz"))
+        start_from_imagenet(None, str(tmp_path / "no.npz"), config, [])
     np.savez(tmp_path / "b1.npz", **{"efficientnet-b1/stem/conv2d/kernel": np.zeros(3)})  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="weights of efficientnet-b1; expected weights of efficientnet-tiny"):
-        begun(one_graph, tmp_path / "new", str(tmp_path / "b1.npz"))
+    with pytest.raises(UserError, match="weights of efficientnet-b1; expected weights of efficientnet-b0"):
+        start_from_imagenet(None, str(tmp_path / "b1.npz"), config, [])
 
 
 # --- another run in the same workdir
