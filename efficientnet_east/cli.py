@@ -197,9 +197,9 @@ def evaluate(arguments: argparse.Namespace) -> int:
     if (arguments.submission is None) == (arguments.checkpoint is None):
         raise UserError("eval", "what to score is not clear", "--checkpoint, or --submission and --gt")
     figures = _score_submission(arguments) if arguments.submission else _score_checkpoint(arguments)
-    print(json.dumps(figures, indent=2))
     if arguments.json:
         write_file(arguments.json, (json.dumps(figures, indent=2) + "\n").encode())
+    print(json.dumps(figures, indent=2))
     return 0
 
 
