@@ -31,8 +31,8 @@ def toy(images: Any, *, weight_decay: float, **options: Any) -> model.Outputs:
 class Toy:
     """Steps of the toy, from the same first weights whatever the options."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, **fields: Any) -> None:
-        monkeypatch.setattr(model, "build", toy)
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, network: Any = toy, **fields: Any) -> None:
+        monkeypatch.setattr(model, "build", network)
         self.config = load(None, {"crop_size": 64, "batch_size": 2} | fields)
         with tf.Graph().as_default() as graph:
             tf.set_random_seed(3)
@@ -123,6 +123,20 @@ def test_a_step_counts_and_sees_what_is_not_finite(monkeypatch: pytest.MonkeyPat
     assert toy_run.run()[1] and toy_run.session.run(toy_run.step.global_step) == 1
     scalars, finite = toy_run.run(spoil=np.nan)
     assert not finite and not np.isfinite(scalars["loss/total"])
+
+
+def test_dropped_blocks_are_drawn_from_seed_and_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a resumed run drops the same blocks, and no two steps do."""
+    seeds = []
+
+    def toy_and_tell(images: Any, **options: Any) -> model.Outputs:
+        seeds.append(options["seed"])
+        return toy(images, **options)
+
+    toy_run = Toy(monkeypatch, network=toy_and_tell, seed=5)
+    assert toy_run.session.run(seeds[0]).tolist() == [5, 0]
+    toy_run.run()
+    assert toy_run.session.run(seeds[0]).tolist() == [5, 1]
 
 
 def test_the_step_is_the_models(tiny: None) -> None:
