@@ -18,9 +18,9 @@ Tensor = Any
 MERGE_CHANNELS = (128, 64, 32, 32)
 FINAL_CHANNELS = 32
 RBOX_CHANNELS = 5  # top, right, bottom, left, angle
-# The first guesses, before anything is learned: text is rare, and boxes are about 20 pixels to every side. The
-# outputs' kernels start close to 0 (Lin et al. 2017, RetinaNet, section 4.1): with the backbone's initialiser,
-# whose deviation is 1.4 for a single output channel, the sigmoids would start saturated.
+# The first guesses, before anything is learned: text is rare, and boxes are about 20 pixels to every side.
+# The outputs' kernels start close to 0 (Lin et al. 2017, RetinaNet, section 4.1): with the backbone's
+# initialiser, whose deviation is 1.4 for a single output channel, the sigmoids would start saturated.
 SCORE_PRIOR, DISTANCE_PRIOR = 0.05, 20.0
 OUTPUT_DEVIATION = 0.01
 
