@@ -5,8 +5,8 @@ Importing this module puts them back, in tf-slim's view and nowhere else:
 
 * `slim.batch_norm` builds its layer from `tf_keras.legacy_tf_layers`, which today's tf-keras wheel keeps
   under `tf_keras.src` (TensorFlow 2.16 and later);
-* `tf_slim.layers.utils` reads `ops.Tensor`, gone since TensorFlow 2.15;
-* `control_flow_ops` has lost `cond`, `while_loop` and others, which layers, losses and metrics call.
+* its modules reach into `control_flow_ops`, `array_ops`, `ops` and `variable_scope` for names that these
+  have lost since (`cond`, `stack`, `IndexedSlices` and others): layers, losses, metrics, clipped gradients.
 
 An EAST fork needs one line before its own `import tf_slim as slim`:
 
@@ -46,11 +46,20 @@ def _mend_batch_norm() -> None:
 
 def _mend_slim_names() -> None:
     """Give tf-slim's modules the names they look for; TensorFlow's own modules stay untouched."""
-    moved = {"cond": tf.cond, "while_loop": tf.while_loop, "case": tf.case, "Assert": tf.Assert}
-    for name, module in list(sys.modules.items()):
-        if name.startswith("tf_slim.") and hasattr(module, "control_flow_ops"):
-            _fill(module, "control_flow_ops", moved)
-    _fill(sys.modules["tf_slim.layers.utils"], "ops", {"Tensor": tf.Tensor})
+    framework = {"IndexedSlices": tf.IndexedSlices, "Tensor": tf.Tensor}
+    moved: dict[str, dict[str, object]] = {
+        "array_ops": {"stack": tf.stack, "unstack": tf.unstack},
+        "control_flow_ops": {
+            "cond": tf.cond, "while_loop": tf.while_loop, "case": tf.case, "Assert": tf.Assert
+        },
+        "framework_ops": framework,
+        "ops": framework,
+        "variable_scope": {"variable": tf.Variable},
+    }  # fmt: skip
+    slim_modules = [module for name, module in sys.modules.items() if name.startswith("tf_slim.")]
+    for module in slim_modules:
+        for attribute in moved.keys() & vars(module).keys():
+            _fill(module, attribute, moved[attribute])
 
 
 def _fill(module: types.ModuleType, attribute: str, names: Mapping[str, object]) -> None:
