@@ -67,8 +67,9 @@ def test_find_where_the_newest_or_the_state_file_is_gone(tmp_path: Path) -> None
     saved = save(tmp_path, 8, 9, 10)
     delete(saved[-1])
     assert checkpoints.find(tmp_path) == saved[1]
-    (tmp_path / "checkpoint").write_text("not a state file {{{")
-    assert checkpoints.find(tmp_path) == saved[1]
+    for damaged in (b"not a state file {{{", b"\xff\xfe\x00", b""):
+        (tmp_path / "checkpoint").write_bytes(damaged)
+        assert checkpoints.find(tmp_path) == saved[1]
     (tmp_path / "checkpoint").unlink()
     assert checkpoints.find(tmp_path) == saved[1]
     delete(saved[0])

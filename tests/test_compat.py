@@ -1,12 +1,16 @@
 """An EAST fork in tf-slim runs behind `import efficientnet_east.compat`, and nothing else changes.
 
-Each case is a program of its own: what is tested are the effects of an import.
+Most cases are programs of their own: what is tested are the effects of an import.
 """
 
+import ast
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
+
+from efficientnet_east import compat
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -46,6 +50,8 @@ def network(images, is_training):
         net = slim.separable_conv2d(net, 16, 3, stride=2, depth_multiplier=1)
         net = slim.separable_conv2d(net, None, 3, depth_multiplier=1)
         net = tf.concat([net, slim.max_pool2d(net, 3, stride=1, padding="SAME")], 3)
+        net = slim.batch_norm(net, decay=0.9, updates_collections=None, is_training=is_training)
+        net = slim.dropout(net, 0.99, is_training=is_training)
         score = slim.conv2d(net, 1, 1, activation_fn=tf.nn.sigmoid, normalizer_fn=None)
     return score
 
@@ -62,7 +68,11 @@ def train(folder):
     assert len(penalties) == 5, penalties  # the point-wise kernel counts apart
     loss = slim.losses.get_total_loss()
     step = tf.train.get_or_create_global_step()
-    update = slim.learning.create_train_op(loss, tf.train.AdamOptimizer(0.05), global_step=step)
+    kernels = {v: 1.1 for v in tf.trainable_variables() if v.op.name.endswith("weights")}
+    update = slim.learning.create_train_op(
+        loss, tf.train.AdamOptimizer(0.05), global_step=step, clip_gradient_norm=5.0,
+        gradient_multipliers=kernels, summarize_gradients=True,
+    )
     saver = tf.train.Saver(tf.global_variables())
     rng = np.random.default_rng(0)
     feed = {images: rng.normal(size=(4, 32, 32, 3)), truth: rng.integers(0, 2, (4, 8, 8, 1))}
@@ -71,7 +81,7 @@ def train(folder):
         values = [session.run(update, feed | {is_training: True}) for _ in range(15)]
         assert values[-1] < 0.9 * values[0], values
         moved = [v for v in tf.global_variables() if v.op.name.endswith("moving_mean")]
-        assert all(np.abs(session.run(v)).max() > 0 for v in moved) and len(moved) == 3, moved
+        assert all(np.abs(session.run(v)).max() > 0 for v in moved) and len(moved) == 4, moved
         prefix = saver.save(session, folder + "/model.ckpt", global_step=step)
         expected = session.run([score, again], feed | {is_training: False})
         np.testing.assert_allclose(*expected, atol=1e-6)
@@ -139,6 +149,23 @@ assert shapes == {"block1": (1, 8, 8, 16), "block2": (1, 4, 4, 16)}, shapes
 assert state()[0] == before[0] and float(tf2.constant(2.0) * 3) == 6
 """
     run(tmp_path, SNAPSHOT, use, FORK, program)
+
+
+def test_tensorflow_has_every_name_that_slim_asks_for() -> None:
+    """All attributes of modules in tf-slim's source, whether or not anything above calls them."""
+    assert compat.slim
+    missing = []
+    for name, module in list(sys.modules.items()):
+        if name.split(".")[0] != "tf_slim" or not (module.__file__ or "").endswith(".py"):
+            continue
+        for node in ast.walk(ast.parse(Path(module.__file__).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                owner = getattr(module, node.value.id, None)
+                if isinstance(owner, types.ModuleType | types.SimpleNamespace) and not hasattr(
+                    owner, node.attr
+                ):
+                    missing.append(f"{name}: {node.value.id}.{node.attr}")
+    assert missing == []
 
 
 def test_import_may_come_second(tmp_path: Path) -> None:
