@@ -201,10 +201,12 @@ def test_another_seed_is_another_run(run: Runner, tmp_path: Path) -> None:
     assert names[0][1] == names[2][1] != names[1][1]
 
 
+# A shell that starts a test run in the background has it ignore Ctrl-C, and its children inherit that.
 START = """
-import sys
+import signal, sys
 from efficientnet_east import cli, scaling
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     scaling.VARIANTS["tiny"] = scaling.Variant(0.3, 0.3, 64, 0.2)
     sys.exit(cli.main(["train", *sys.argv[1:]]))
 """
