@@ -6,6 +6,8 @@ import argparse
 import difflib
 import io
 import json
+import logging
+import os
 import signal
 import sys
 import types
@@ -183,8 +185,15 @@ def _overrides(arguments: argparse.Namespace, *sections: str) -> dict[str, Any]:
     return {name: value for name, value in vars(arguments).items() if name in names}
 
 
+def _hush_tensorflow() -> None:
+    """Keep TensorFlow's start-up notes and warnings of deprecation from burying our own lines."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+
+
 def train(arguments: argparse.Namespace) -> int:
     """The subcommand `train`."""
+    _hush_tensorflow()
     config = configuration.load(arguments.config, _overrides(arguments, *configuration.SECTIONS))
     from efficientnet_east.training import loop
 
@@ -214,6 +223,7 @@ def _score_submission(arguments: argparse.Namespace) -> dict[str, float]:
 
 
 def _score_checkpoint(arguments: argparse.Namespace) -> dict[str, float]:
+    _hush_tensorflow()
     from efficientnet_east import checkpoints
     from efficientnet_east.evaluation.evaluate import detect_all, quads_of
     from efficientnet_east.inference.detector import Detector, config_beside
@@ -251,6 +261,7 @@ def _draw_against_truth(samples: Source, found: dict[str, Detections], folder: P
 
 def detect(arguments: argparse.Namespace) -> int:
     """The subcommand `detect`."""
+    _hush_tensorflow()
     from efficientnet_east.inference.detector import Detector
 
     paths, folder = [Path(name) for name in arguments.images], Path(arguments.output)
