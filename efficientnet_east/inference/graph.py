@@ -45,11 +45,12 @@ def session_config(threads: int) -> tf.ConfigProto:
     """A session's configuration.
 
     Args:
-      threads: for one operation; 0 takes as many as this process may use.
+      threads: for one operation, and for operations side by side; 0 takes as many as this process may use.
 
     Returns:
       The configuration; GPUs take memory as they need it.
     """
-    config = tf.ConfigProto(intra_op_parallelism_threads=threads or available_threads())
+    threads = threads or available_threads()
+    config = tf.ConfigProto(intra_op_parallelism_threads=threads, inter_op_parallelism_threads=threads)
     config.gpu_options.allow_growth = True
     return config
