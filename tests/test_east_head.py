@@ -91,7 +91,7 @@ def test_values_stay_in_their_ranges() -> None:
     distances, angle = geometry[..., :4], geometry[..., 4]
     assert 0 <= score.min() < 0.01 and 0.99 < score.max() <= 1
     assert 0 <= distances.min() < 3 and 297 < distances.max() <= 300
-    assert -math.pi / 4 <= angle.min() < -0.75 and 0.75 < angle.max() <= math.pi / 4 + 1e-6
+    assert -math.pi / 4 - 1e-6 <= angle.min() < -0.75 and 0.75 < angle.max() <= math.pi / 4 + 1e-6
 
 
 @pytest.mark.parametrize("is_training", [True, False])
