@@ -12,6 +12,7 @@ import signal
 import sys
 import types
 import typing
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -189,6 +190,7 @@ def _hush_tensorflow() -> None:
     """Keep TensorFlow's start-up notes and warnings of deprecation from burying our own lines."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message=".*layer.apply")  # tf-slim calls it
 
 
 def train(arguments: argparse.Namespace) -> int:
