@@ -26,7 +26,7 @@ setup(
         "opencv-python-headless>=4.10",
         "shapely>=2.0",
         "pillow>=10.4",
-        "grain>=0.2.12",
+        "grain>=0.2.16",
         "pydantic>=2.7",
         "pyyaml>=6.0",
         "tqdm>=4.66",

@@ -222,7 +222,7 @@ def test_the_averaged_weights_are_used(trained: Trained, tiny: None, monkeypatch
     np.testing.assert_allclose(same[1], geometry, atol=1e-3)
     monkeypatch.setattr(checkpoints, "read", lambda prefix: raw)
     other = Detector.load(trained.workdir, {"max_side": "96", "threads": 1}).maps(image)
-    assert np.abs(other[0] - score).max() > 1e-3
+    assert np.abs(other[0] - score).max() > 1e-4  # a hundred times what "the same" means above
 
 
 def test_the_configuration_must_be_there_and_fit(trained: Trained, tiny: None, tmp_path: Path) -> None:
