@@ -24,7 +24,6 @@ setup(
         "tf-slim>=1.1.0",
         "numpy>=1.26",
         "opencv-python-headless>=4.10",
-        "shapely>=2.0",
         "pillow>=10.4",
         "grain>=0.2.16",
         "pydantic>=2.7",
@@ -35,7 +34,15 @@ setup(
     ],
     extras_require={
         "lanms": ["lanms-neo>=1.0.2"],  # built from source: needs a C++ compiler
-        "dev": ["pytest>=8.0", "hypothesis>=6.100", "ruff>=0.6", "mypy>=1.11", "types-pyyaml", "types-tqdm"],
+        "dev": [
+            "pytest>=8.0",
+            "hypothesis>=6.100",
+            "shapely>=2.0",  # the second implementation of the geometry, in its tests
+            "ruff>=0.6",
+            "mypy>=1.11",
+            "types-pyyaml",
+            "types-tqdm",
+        ],
     },
     entry_points={"console_scripts": ["efficientnet-east = efficientnet_east.cli:main"]},
     classifiers=[
