@@ -243,6 +243,7 @@ def test_changes_since_the_last_run(tmp_path: Path) -> None:
         ("--activation=swish", "was trained with activation 'relu', not 'swish'"),
         ("--output-stride=2", "was trained with output_stride 4, not 2"),
         ("--text-scale=800", "was trained with text_scale 512.0, not 800.0"),
+        ("--ema-decay=0", "was trained with ema_decay 0.997, not 0.0"),
     ],
 )
 def test_another_network_in_the_same_workdir(
@@ -251,6 +252,6 @@ def test_another_network_in_the_same_workdir(
     checkpoint_of(tmp_path / "run", load())
     before = snapshot(tmp_path)
     assert main(["train", option, "--workdir", str(tmp_path / "run")]) == 2
-    expected = f"error: {tmp_path / 'run'}: {said}; expected the same network, or another --workdir\n"
+    expected = f"error: {tmp_path / 'run'}: {said}; expected the same, or another --workdir\n"
     assert capsys.readouterr().err == expected
     assert snapshot(tmp_path) == before

@@ -182,7 +182,7 @@ def compare(workdir: Path, config: Config) -> list[str]:
       A line for each field that changed; empty if there was no run.
 
     Raises:
-      UserError: the network changed.
+      UserError: the network changed, or weight averages were switched on or off.
     """
     path = workdir / CONFIG_FILE
     if not path.exists() or checkpoints.newest_in(workdir) is None:
@@ -193,8 +193,9 @@ def compare(workdir: Path, config: Config) -> list[str]:
         old, new = before[section][name], now[section][name]
         if old == new or name == "workdir":
             continue
-        if section == "model":
+        begins_or_ends = name == "ema_decay" and bool(old) != bool(new)  # averages are there from the start or not
+        if section == "model" or begins_or_ends:
             problem = f"was trained with {name} {old!r}, not {new!r}"
-            raise UserError(workdir, problem, "the same network, or another --workdir")
+            raise UserError(workdir, problem, "the same, or another --workdir")
         changes.append(f"{section}.{name}: {old!r} -> {new!r}")
     return changes
