@@ -193,8 +193,8 @@ def compare(workdir: Path, config: Config) -> list[str]:
         old, new = before[section][name], now[section][name]
         if old == new or name == "workdir":
             continue
-        begins_or_ends = name == "ema_decay" and bool(old) != bool(new)  # averages are there from the start or not
-        if section == "model" or begins_or_ends:
+        switched = name == "ema_decay" and bool(old) != bool(new)  # averages are there from the start or never
+        if section == "model" or switched:
             problem = f"was trained with {name} {old!r}, not {new!r}"
             raise UserError(workdir, problem, "the same, or another --workdir")
         changes.append(f"{section}.{name}: {old!r} -> {new!r}")
