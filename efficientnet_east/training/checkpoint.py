@@ -193,7 +193,7 @@ def compare(workdir: Path, config: Config) -> list[str]:
         old, new = before[section][name], now[section][name]
         if old == new or name == "workdir":
             continue
-        switched = name == "ema_decay" and bool(old) != bool(new)  # averages are there from the start or never
+        switched = name == "ema_decay" and bool(old) != bool(new)  # not half-way
         if section == "model" or switched:
             problem = f"was trained with {name} {old!r}, not {new!r}"
             raise UserError(workdir, problem, "the same, or another --workdir")
