@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 from efficientnet_east import config as configuration
 from efficientnet_east.data import submissions
-from efficientnet_east.data.images import read_image, write_file, write_image
+from efficientnet_east.data.images import make_folder, read_image, write_file, write_image
 from efficientnet_east.draw import draw_quads
 from efficientnet_east.errors import UserError
 from efficientnet_east.evaluation import icdar
@@ -60,7 +60,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, where argparse would list all options before it."""
+    """Takes options as whole words only, and says what is wrong in one line, without listing all options."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
         raise UserError(self.prog, message, f"what `{self.prog} --help` lists")
@@ -207,6 +210,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
     """The subcommand `eval`."""
     if (arguments.submission is None) == (arguments.checkpoint is None):
         raise UserError("eval", "what to score is not clear", "--checkpoint, or --submission and --gt")
+    if arguments.json and (Path(arguments.json).is_dir() or Path(arguments.json).suffix == ".zip"):
+        raise UserError("--json", f"{arguments.json} is a folder or a .zip", "a file name such as out.json")
     figures = _score_submission(arguments) if arguments.submission else _score_checkpoint(arguments)
     if arguments.json:
         write_file(arguments.json, (json.dumps(figures, indent=2) + "\n").encode())
@@ -226,6 +231,7 @@ def _score_submission(arguments: argparse.Namespace) -> dict[str, float]:
 
 def _score_checkpoint(arguments: argparse.Namespace) -> dict[str, float]:
     _hush_tensorflow()
+    pictures = make_folder(arguments.pictures, "--pictures") if arguments.pictures else None
     from efficientnet_east import checkpoints
     from efficientnet_east.evaluation.evaluate import detect_all, quads_of
     from efficientnet_east.inference.detector import Detector, config_beside
@@ -246,8 +252,8 @@ def _score_checkpoint(arguments: argparse.Namespace) -> dict[str, float]:
     found, truths = detect_all(Detector.load(prefix, _overrides(arguments, "detect")), samples)
     if arguments.json:
         submissions.write_submission(Path(arguments.json).with_suffix(".zip"), quads_of(found))
-    if arguments.pictures:
-        _draw_against_truth(samples, found, Path(arguments.pictures))
+    if pictures:
+        _draw_against_truth(samples, found, pictures)
     return icdar.score(quads_of(found), truths).as_dict()
 
 
@@ -266,8 +272,9 @@ def detect(arguments: argparse.Namespace) -> int:
     _hush_tensorflow()
     from efficientnet_east.inference.detector import Detector
 
-    paths, folder = [Path(name) for name in arguments.images], Path(arguments.output)
+    paths = [Path(name) for name in arguments.images]
     _expect_distinct(paths)
+    folder = Path(arguments.output)
     detector = Detector.load(arguments.checkpoint, _overrides(arguments, "detect"))
     unread = 0
     for path in paths:
@@ -279,6 +286,7 @@ def detect(arguments: argparse.Namespace) -> int:
             print(f"skipped: {error}", file=sys.stderr)
             unread += 1
             continue
+        make_folder(folder, "--output")
         found = detector(image)
         output = folder / f"{path.stem}_words"
         submissions.write_boxes(f"{output}.txt", found)

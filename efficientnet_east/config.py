@@ -181,6 +181,9 @@ def _read(path: Path) -> dict[str, Any]:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(path, "no such file", "a YAML configuration such as those in configs/") from None
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise UserError(f"{path}:{line}", f"is no YAML ({error.problem})", "a YAML configuration") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(path, f"cannot be read ({error})", "a YAML configuration") from None
     if tree is not None and not isinstance(tree, dict):

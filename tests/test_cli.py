@@ -153,6 +153,7 @@ def test_skip_bad_cannot_make_data(tmp_path: Path, capsys: pytest.CaptureFixture
         (["trian"], "argument COMMAND: invalid choice: 'trian'"),
         (["train", "--lerning-rate", "1"], "--lerning-rate: unknown argument; expected --learning-rate (did"),
         (["train", "--lerning-rate=1"], "--lerning-rate: unknown argument; expected --learning-rate (did"),
+        (["train", "--learning", "1"], "--learning: unknown argument; expected --learning-rate (did"),
         (["train", "runs/b0"], "runs/b0: unknown argument; expected what --help lists"),
         (["train", "--steps"], "argument --steps: expected one argument"),
         (["train", "--steps", "many"], "--steps: 'many' cannot be used; expected a valid integer"),
@@ -167,6 +168,8 @@ def test_skip_bad_cannot_make_data(tmp_path: Path, capsys: pytest.CaptureFixture
         (["eval", "--submission", "a.zip", "--checkpoint", "b"], "eval: what to score is not clear"),
         (["eval", "--submission", "a.zip"], "--gt: is missing; expected the zip of the ground truth"),
         (["eval", "--submission", "no.zip", "--gt", "gt.zip"], "no.zip: cannot be read"),
+        (["eval", "--checkpoint", "no", "--json", "o.zip"], "--json: o.zip is a folder or a .zip; expected"),
+        (["eval", "--checkpoint", "no", "--json", "."], "--json: . is a folder or a .zip; expected"),
         (["eval", "--checkpoint", "no"], "no: no such checkpoint; expected a workdir of train.py"),
         (["eval", "--checkpoint", "no", "--limit", "3"], "--limit: is given without --data; expected"),
         (["detect", "a.jpg"], "the following arguments are required: --checkpoint, --output; expected"),
@@ -202,8 +205,16 @@ def test_a_workdir_that_is_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[
     (tmp_path / "run").write_text("mine")
     assert main(["train", "--data", str(data), "--workdir", str(tmp_path / "run")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: ") and str(tmp_path / "run") in line
+    problem = f"--workdir: {tmp_path / 'run'} cannot be made (File exists)"
+    assert line == f"error: {problem}; expected a folder that can be written"
     assert (tmp_path / "run").read_text() == "mine"
+
+
+def test_pictures_that_are_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine").write_text("mine")
+    line = error_of(capsys, ["eval", "--checkpoint", "no", "--pictures", str(tmp_path / "mine")])
+    assert line.startswith(f"--pictures: {tmp_path / 'mine'} cannot be made")
+    assert (tmp_path / "mine").read_text() == "mine"
 
 
 def test_scripts_and_module(tmp_path: Path) -> None:

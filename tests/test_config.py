@@ -269,3 +269,9 @@ def test_lists_of_the_split() -> None:
     train, validation = (read_list(REPOSITORY / f"configs/icdar15_{part}.txt") for part in ("train", "val"))
     assert train == [f"img_{number}.jpg" for number in range(1, 901)]
     assert validation == [f"img_{number}.jpg" for number in range(901, 1001)]
+
+
+def test_what_is_no_yaml_is_named_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("model:\n  backbone: [b0\n")
+    with pytest.raises(UserError, match=r"a\.yaml:3: is no YAML \(.*\); expected a YAML configuration$"):
+        load(str(tmp_path / "a.yaml"))

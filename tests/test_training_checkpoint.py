@@ -68,7 +68,9 @@ def test_the_newest_and_the_best_are_kept(kept: Callable[..., Any], tmp_path: Pa
     for path in theirs:  # put back by somebody: not the run's any more
         path.write_bytes(b"theirs")
     second, session = kept(keep_checkpoints=3, init="not/looked/at.npz")
-    assert second.begin(session) == f"resuming from step 5 ({folder / 'model.ckpt-5'})"
+    assert second.begin(session) == (
+        f"resuming from step 5 ({folder / 'model.ckpt-5'}); --init is not used"
+    )
     save(second, session, 6)
     assert steps_in(folder) == {1, 4, 5, 6}
     assert not second.save_if_best(session, 6, 0.6) and steps_in(folder / "best") == {1, 4}

@@ -7,6 +7,7 @@ both sides (kernels [height, width, in, out], depthwise [height, width, channels
 from __future__ import annotations
 
 import dataclasses
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -65,6 +66,8 @@ def read_npz(path: str | Path) -> dict[str, np.ndarray]:
     Raises:
       UserError: the file cannot be read, or holds something else than finite numbers.
     """
+    if Path(path).is_file() and not zipfile.is_zipfile(path):
+        raise UserError(path, "cannot be read (it is no zip archive)", "an .npz of ImageNet weights")
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: np.asarray(file[name]) for name in file.files}

@@ -86,6 +86,27 @@ def write_image(path: str | os.PathLike[str], rgb: np.ndarray) -> None:
     write_file(path, buffer.getvalue())
 
 
+def make_folder(path: str | os.PathLike[str], where: str) -> Path:
+    """Makes a folder for results, before any work is done for them.
+
+    Args:
+      path: the folder, which may be there already.
+      where: the option that named it, for the error.
+
+    Returns:
+      The path.
+
+    Raises:
+      UserError: it is a file, or cannot be made.
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        problem = f"{path} cannot be made ({error.strerror})"
+        raise UserError(where, problem, "a folder that can be written") from None
+    return Path(path)
+
+
 def write_file(path: str | os.PathLike[str], data: bytes) -> None:
     """Puts `data` in place of `path` in one move, so that a crash leaves the old file.
 

@@ -108,7 +108,8 @@ class Checkpoints:
             saver.recover_last_checkpoints(checkpoints.listed_in(folder)[::-1])
         self._newest.restore(session, newest)
         step = session.run(tf.train.get_global_step())
-        return f"resuming from step {step} ({newest})"
+        unused = "; --init is not used" if self.config.train.init else ""
+        return f"resuming from step {step} ({newest}){unused}"
 
     def _write_config(self, folder: Path) -> None:
         (folder / CONFIG_FILE).write_text(configuration.dump(self.config), encoding="utf-8")

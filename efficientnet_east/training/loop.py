@@ -8,6 +8,7 @@ from typing import Any
 
 from efficientnet_east.compat import tf
 from efficientnet_east.config import Config
+from efficientnet_east.data.images import make_folder
 from efficientnet_east.data.loader import Batch, Batches, batches
 from efficientnet_east.errors import UserError
 from efficientnet_east.evaluation import icdar
@@ -39,7 +40,7 @@ def train(config: Config, say: Callable[[str], None] = print) -> bool:
     for change in compare(workdir, config):
         say(f"changed since the last run: {change}")
     source, validation = _open_data(config, say)
-    workdir.mkdir(parents=True, exist_ok=True)
+    make_folder(workdir, "--workdir")
     with tf.Graph().as_default() as graph:
         tf.set_random_seed(config.train.seed)
         feeds, step = build(config)
