@@ -72,6 +72,7 @@ def _fill(module: types.ModuleType, attribute: str, names: Mapping[str, object])
 
 _mend_batch_norm()
 import tf_slim as slim  # noqa: E402  (must see the mended layer)
+import tf_slim.nets.resnet_v1  # noqa: E402, F401  (as `slim.nets`; before its names are mended, too)
 
 _mend_slim_names()
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import pydantic
 import yaml
 
-from efficientnet_east import scaling
+from efficientnet_east import catalogue
 from efficientnet_east.errors import UserError
 
 
@@ -29,9 +29,17 @@ def _field(default: Any, help: str, **bounds: Any) -> Any:
 class Model(_Section):
     """What the network is; a checkpoint fits one such section only."""
 
-    backbone: str = _field("b0", "b0 ... b7, b4-modified, or phi=NUMBER")
-    activation: Literal["relu", "swish"] = _field(
+    backbone: str = _field(
+        "b0", "b0 ... b8, l2, lite0 ... lite4, b4-modified, mnasnet-a1, resnet50, or phi=NUMBER"
+    )
+    activation: Literal["relu", "relu6", "swish", "hard-swish"] = _field(
         "relu", "of the backbone; the ImageNet weights were trained with swish"
+    )
+    normalisation: Literal["auto", "imagenet", "lite", "advprop", "vgg"] = _field(
+        "auto", "of the pixels; auto: as the backbone's published weights were trained"
+    )
+    pre_stride: Literal["block", "expand"] = _field(
+        "block", "maps that are merged: block outputs, or the expansions right before each stride"
     )
     output_stride: Literal[2, 4] = _field(4, "pixels of the image per cell of the maps")
     text_scale: float = _field(512.0, "largest distance that the geometry can express, in pixels", gt=0)
@@ -89,7 +97,18 @@ class Train(_Section):
     clip_norm: float = _field(5.0, "global norm that gradients are clipped to; 0 for no clipping", ge=0)
     ema_decay: float = _field(0.997, "of the weight averages that evaluation uses", ge=0, lt=1)
     drop_connect: float = _field(0.2, "stochastic depth of the last block", ge=0, lt=1)
-    freeze_batch_norm: bool = _field(False, "keep the backbone's batch-norm statistics as loaded")
+    batch_norm: Literal["train", "frozen", "sync"] = _field(
+        "train", "frozen: keep the backbone's statistics as loaded; sync: over all replicas"
+    )
+    frozen: str | None = _field(
+        None, "do not train the backbone up to this part: stem, stage1 ... stage7, or blocks_0 ..."
+    )
+    recompute: bool = _field(
+        False, "compute the backbone's blocks again in the backward pass: less memory, more time"
+    )
+    recalibrate: int = _field(
+        0, "before the first step, estimate batch-norm statistics anew from so many batches", ge=0
+    )
     score_loss: Literal["dice", "balanced_cross_entropy"] = _field("dice", "loss of the score map")
     score_weight: float = _field(1.0, "of the score loss", ge=0)
     iou_weight: float = _field(1.0, "of the -log IoU loss", ge=0)
@@ -167,7 +186,9 @@ def load(path: str | None = None, overrides: Mapping[str, Any] | None = None) ->
         _expect_known(f"--{name}", name, where)
         tree.setdefault(where[name], {})[name] = value
     config = _validate(tree, origin, overrides or {})
-    scaling.get_variant(config.model.backbone)
+    catalogue.get_backbone(config.model.backbone, pre_stride=config.model.pre_stride)
+    if config.train.frozen is not None:
+        catalogue.frozen_blocks(config.model.backbone, config.train.frozen)
     return config
 
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from efficientnet_east.backbones.batch_norm import batch_norm_options
 from efficientnet_east.backbones.efficientnet import conv_initializer
 from efficientnet_east.compat import slim, tf
 
@@ -33,6 +34,7 @@ def east_head(
     text_scale: float = 512.0,
     weight_decay: float = 1e-5,
     bn_decay: float = 0.99,
+    batch_norm: str = "train",
     reuse: bool | None = None,
     scope: str = "feature_fusion",
 ) -> tuple[Tensor, Tensor]:
@@ -49,6 +51,7 @@ def east_head(
       text_scale: the largest distance that the geometry can express, in pixels.
       weight_decay: L2 factor for the kernels.
       bn_decay: of the moving statistics.
+      batch_norm: `train`, `frozen` or `sync`, see `backbones.batch_norm`.
       reuse: as in `tf.variable_scope`.
       scope: the variable scope.
 
@@ -62,7 +65,7 @@ def east_head(
     """
     if output_stride not in (2, 4):
         raise ValueError(f"output_stride must be 2 or 4, received {output_stride}")
-    batch_norm = {"is_training": is_training, "decay": bn_decay, "epsilon": 1e-3, "scale": True}
+    normalised = batch_norm_options(batch_norm, is_training=is_training, decay=bn_decay)
     with (
         tf.variable_scope(scope, reuse=reuse),
         slim.arg_scope(
@@ -72,13 +75,7 @@ def east_head(
             padding="SAME",
         ),
     ):
-        with slim.arg_scope(
-            [slim.conv2d],
-            normalizer_fn=slim.batch_norm,
-            normalizer_params=batch_norm,
-            biases_initializer=None,
-            activation_fn=tf.nn.relu,
-        ):
+        with slim.arg_scope([slim.conv2d], activation_fn=tf.nn.relu, **normalised):
             merged = _merge(features, finest=int(math.log2(output_stride)))
         return _outputs(merged, text_scale)
 

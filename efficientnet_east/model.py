@@ -7,13 +7,20 @@ from typing import Any, NamedTuple
 from efficientnet_east import backbones
 from efficientnet_east.compat import slim, tf
 from efficientnet_east.east_head import east_head
+from efficientnet_east.errors import UserError
 
 Tensor = Any
 
 SIZE_DIVISOR = 32  # the coarsest map has stride 32
-# ImageNet statistics of RGB pixels in [0, 255], with which the EfficientNet weights were trained.
-MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
-DEVIATION = (0.229 * 255, 0.224 * 255, 0.225 * 255)
+# Mean and deviation of RGB pixels in [0, 255] that published weights were trained with, by their family:
+# `imagenet` the EfficientNets and MnasNet, `lite` the lite variants, `advprop` weights of adversarial
+# training (Xie et al. 2020), `vgg` slim's ResNet, which takes off the mean colour only.
+NORMALISATIONS = {
+    "imagenet": ((0.485 * 255, 0.456 * 255, 0.406 * 255), (0.229 * 255, 0.224 * 255, 0.225 * 255)),
+    "lite": ((127.0, 127.0, 127.0), (128.0, 128.0, 128.0)),
+    "advprop": ((127.5, 127.5, 127.5), (127.5, 127.5, 127.5)),
+    "vgg": ((123.68, 116.78, 103.94), (1.0, 1.0, 1.0)),
+}
 
 
 class Outputs(NamedTuple):
@@ -23,17 +30,24 @@ class Outputs(NamedTuple):
     geometry: Tensor
 
 
-def normalise(images: Tensor) -> Tensor:
-    """Bring RGB pixels in [0, 255] to zero mean and unit deviation over ImageNet.
+def normalise(images: Tensor, kind: str = "imagenet") -> Tensor:
+    """Bring RGB pixels in [0, 255] to what a backbone's published weights expect.
 
     Args:
       images: float32 or uint8 (batch, height, width, 3), RGB.
+      kind: a key of `NORMALISATIONS`.
 
     Returns:
       float32 of the same shape.
+
+    Raises:
+      UserError: another kind.
     """
-    scale = tf.constant([1.0 / d for d in DEVIATION], tf.float32)
-    return (tf.cast(images, tf.float32) - tf.constant(MEAN, tf.float32)) * scale
+    if kind not in NORMALISATIONS:
+        raise UserError("normalisation", f"unknown {kind!r}", f"one of {', '.join(NORMALISATIONS)}")
+    mean, deviation = NORMALISATIONS[kind]
+    scale = tf.constant([1.0 / d for d in deviation], tf.float32)
+    return (tf.cast(images, tf.float32) - tf.constant(mean, tf.float32)) * scale
 
 
 def build(
@@ -41,11 +55,15 @@ def build(
     *,
     backbone: str = "b0",
     activation: str = "relu",
+    normalisation: str = "auto",
+    pre_stride: str = "block",
     is_training: bool | Tensor = False,
     output_stride: int = 4,
     text_scale: float = 512.0,
     drop_connect: float = 0.0,
-    freeze_batch_norm: bool = False,
+    batch_norm: str = "train",
+    frozen: str | None = None,
+    recompute: bool = False,
     weight_decay: float = 0.0,
     seed: Tensor | None = None,
     reuse: bool | None = None,
@@ -54,13 +72,18 @@ def build(
 
     Args:
       images: uint8 or float32 (batch, height, width, 3), RGB in [0, 255], sides multiples of 32.
-      backbone: see `scaling.get_variant`.
+      backbone: see `catalogue.get_backbone`.
       activation: of the backbone; the head uses ReLU.
+      normalisation: a key of `NORMALISATIONS`; `auto` takes that of the backbone's published weights.
+      pre_stride: which of the backbone's maps are merged, see `scaling.features`.
       is_training: batch statistics and stochastic depth on or off.
       output_stride: 4 or 2.
       text_scale: the largest distance in the geometry map, in pixels.
       drop_connect: stochastic depth of the backbone's last block.
-      freeze_batch_norm: keep the backbone's moving statistics as they are.
+      batch_norm: `train`; `frozen` keeps the backbone's moving statistics as they are; `sync`, in backbone
+        and head, see `backbones.batch_norm`.
+      frozen: the backbone is not trained up to and including this part, see `scaling.frozen_blocks`.
+      recompute: compute the backbone's blocks again in the backward pass, to save memory.
       weight_decay: L2 factor for all kernels.
       seed: int32 (2,) tensor for stochastic depth, or None.
       reuse: as in `tf.variable_scope`.
@@ -69,16 +92,21 @@ def build(
       The score and geometry maps.
 
     Raises:
-      UserError: an unknown backbone or activation.
+      UserError: an unknown name, or images that do not fit.
     """
+    check_sides(images)
+    kind = backbones.get_backbone(backbone).normalisation if normalisation == "auto" else normalisation
     with slim.arg_scope(backbones.efficientnet_arg_scope(weight_decay)):
         _, end_points = backbones.build(
-            normalise(images),
+            normalise(images, kind),
             name=backbone,
             activation=activation,
+            pre_stride=pre_stride,
             is_training=is_training,
             drop_connect=drop_connect,
-            freeze_batch_norm=freeze_batch_norm,
+            batch_norm=batch_norm,
+            frozen=frozen,
+            recompute=recompute,
             seed=seed,
             reuse=reuse,
         )
@@ -89,6 +117,25 @@ def build(
             output_stride=output_stride,
             text_scale=text_scale,
             weight_decay=weight_decay,
+            batch_norm="sync" if batch_norm == "sync" else "train",
             reuse=reuse,
         )
     )
+
+
+def check_sides(images: Tensor, divisor: int = SIZE_DIVISOR) -> None:
+    """Refuse images whose maps would not meet when they are merged; sizes unknown so far are let through.
+
+    Args:
+      images: (batch, height, width, 3).
+      divisor: the stride of the coarsest map.
+
+    Raises:
+      UserError: a side is known and no multiple of the divisor.
+    """
+    if images.shape.rank not in (4, None):
+        raise UserError("images", f"have the shape {images.shape}", "(batch, height, width, 3), RGB")
+    sides = images.shape.as_list()[1:3] if images.shape.rank else []
+    if any(side is not None and side % divisor for side in sides):
+        problem = f"are {sides[0]} x {sides[1]} pixels"
+        raise UserError("images", problem, f"sides that are multiples of {divisor}: pad them")

@@ -8,21 +8,29 @@ sizes itself from `features` before any graph exists.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import re
+from collections.abc import Iterator
 
+from efficientnet_east.costs import Layer
 from efficientnet_east.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """One row of the paper's Table 1: `repeats` MBConv blocks, of which the first takes the stride."""
+    """One row of the paper's Table 1: `repeats` MBConv blocks, of which the first takes the stride.
+
+    `squeeze_excite` is the share of a block's input channels, before the expansion, that squeeze-and-excite
+    squeezes to; 0 is a block without it.
+    """
 
     expand: int
     kernel: int
     stride: int
     channels: int
     repeats: int
+    squeeze_excite: float = 0.25
 
 
 # Table 1 of the paper, stages 2 to 8. Stage 1 is the stem (3x3, stride 2, 32 channels), stage 9 the head.
@@ -36,33 +44,50 @@ B0_STAGES = (
     Stage(6, 5, 2, 192, 4),
     Stage(6, 3, 1, 320, 1),
 )
+# EfficientNet-lite: the same rows without squeeze-and-excite (Google's TPU repository, 2020).
+LITE_STAGES = tuple(dataclasses.replace(stage, squeeze_excite=0) for stage in B0_STAGES)
+# MnasNet-A1, B0's ancestor (Tan et al., "MnasNet", CVPR 2019, figure 7a); its SepConv is an MBConv1.
+MNASNET_A1_STAGES = (
+    #     expand kernel stride channels repeats squeeze_excite
+    Stage(1, 3, 1, 16, 1, 0),
+    Stage(6, 3, 2, 24, 2, 0),
+    Stage(3, 5, 2, 40, 3),
+    Stage(6, 3, 2, 80, 4, 0),
+    Stage(6, 3, 1, 112, 2),
+    Stage(6, 5, 2, 160, 3),
+    Stage(6, 3, 1, 320, 1, 0),
+)
 B0_STEM, B0_HEAD, B0_RESOLUTION = 32, 1280, 224
-SE_RATIO = 0.25  # of a block's input channels, before the expansion
 CHANNEL_DIVISOR = 8
-ALPHA, BETA, GAMMA = (
-    1.2,
-    1.1,
-    1.15,
-)  # depth, width, resolution per unit of phi; ALPHA * BETA**2 * GAMMA**2 ~ 2
+# Depth, width and resolution per unit of phi; ALPHA * BETA**2 * GAMMA**2 ~ 2.
+ALPHA, BETA, GAMMA = 1.2, 1.1, 1.15
 
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """How far B0 is scaled.
+    """A table of stages, and how far it is scaled.
 
     Attributes:
       width: factor on every number of channels.
       depth: factor on every stage's repeats.
       resolution: side of the ImageNet crop that it was made for, in pixels.
       dropout: rate before the classifier.
+      phi: the compound coefficient; what is scaled along with the backbone (a BiFPN) sizes itself by it.
       activation: what the variant was trained or proposed with.
+      normalisation: of the pixels that its published weights expect, see `model.NORMALISATIONS`.
+      stages: the rows before scaling.
+      fixed_ends: stem and head keep their channels, first and last stage their repeats, as in lite.
     """
 
     width: float
     depth: float
     resolution: int
     dropout: float
+    phi: float = 0
     activation: str = "swish"
+    normalisation: str = "imagenet"
+    stages: tuple[Stage, ...] = B0_STAGES
+    fixed_ends: bool = False
 
 
 def compound(phi: float, activation: str = "swish") -> Variant:
@@ -76,21 +101,34 @@ def compound(phi: float, activation: str = "swish") -> Variant:
       The variant. Dropout grows from .2 by .05 per unit of phi up to .5, as the published ones do.
     """
     dropout = min(0.5, 0.2 + 0.05 * phi)
-    return Variant(BETA**phi, ALPHA**phi, round(B0_RESOLUTION * GAMMA**phi), dropout, activation)
+    return Variant(BETA**phi, ALPHA**phi, round(B0_RESOLUTION * GAMMA**phi), dropout, phi, activation)
 
 
-# B0 to B7 are published with rounded coefficients of their own, not with the powers that `compound` gives.
+_lite = functools.partial(
+    Variant, activation="relu6", normalisation="lite", stages=LITE_STAGES, fixed_ends=True
+)
+
+# The published ones have rounded coefficients of their own, not the powers that `compound` gives. L2 (Xie et
+# al. 2020) lies off the compound scale: its phi is the one that its width would have.
 VARIANTS = {
-    #                width depth resolution dropout
-    "b0": Variant(1.0, 1.0, 224, 0.2),
-    "b1": Variant(1.0, 1.1, 240, 0.2),
-    "b2": Variant(1.1, 1.2, 260, 0.3),
-    "b3": Variant(1.2, 1.4, 300, 0.3),
-    "b4": Variant(1.4, 1.8, 380, 0.4),
-    "b5": Variant(1.6, 2.2, 456, 0.4),
-    "b6": Variant(1.8, 2.6, 528, 0.5),
-    "b7": Variant(2.0, 3.1, 600, 0.5),
+    #                width depth resolution dropout phi
+    "b0": Variant(1.0, 1.0, 224, 0.2, 0),
+    "b1": Variant(1.0, 1.1, 240, 0.2, 1),
+    "b2": Variant(1.1, 1.2, 260, 0.3, 2),
+    "b3": Variant(1.2, 1.4, 300, 0.3, 3),
+    "b4": Variant(1.4, 1.8, 380, 0.4, 4),
+    "b5": Variant(1.6, 2.2, 456, 0.4, 5),
+    "b6": Variant(1.8, 2.6, 528, 0.5, 6),
+    "b7": Variant(2.0, 3.1, 600, 0.5, 7),
+    "b8": Variant(2.2, 3.6, 672, 0.5, 8),
+    "l2": Variant(4.3, 5.3, 800, 0.5, 15),
     "b4-modified": compound(4, activation="relu"),
+    "lite0": _lite(1.0, 1.0, 224, 0.2, 0),
+    "lite1": _lite(1.0, 1.1, 240, 0.2, 1),
+    "lite2": _lite(1.1, 1.2, 260, 0.3, 2),
+    "lite3": _lite(1.2, 1.4, 280, 0.3, 3),
+    "lite4": _lite(1.4, 1.8, 300, 0.3, 4),
+    "mnasnet-a1": Variant(1.0, 1.0, 224, 0.2, 0, activation="relu", stages=MNASNET_A1_STAGES),
 }
 
 
@@ -108,11 +146,11 @@ def get_variant(name: str) -> Variant:
     """
     if name in VARIANTS:
         return VARIANTS[name]
-    known = f"one of {', '.join(VARIANTS)}, or phi=NUMBER from -3 to 12"
     # Plain decimals only: the name becomes a variable scope, in which TensorFlow takes no other characters.
     match = re.fullmatch(r"phi=(-?[0-9]+(?:\.[0-9]+)?)", name)
     if match and -3 <= float(match[1]) <= 12:
         return compound(float(match[1]))
+    known = f"one of {', '.join(VARIANTS)}, or phi=NUMBER from -3 to 12"
     raise UserError("backbone", f"unknown variant {name!r}", known)
 
 
@@ -134,15 +172,19 @@ class Block:
 
     Attributes:
       name: `blocks_0`, `blocks_1`, ...: the scope, the same as in the official checkpoints.
+      stage: 1 for the first stage after the stem, as the Keras and PyTorch ports count.
+      repeat: 0 for the first block of its stage.
       expand: factor of the 1x1 expansion; 1 means that there is none.
       kernel: side of the depthwise kernel.
       stride: of the depthwise convolution.
       inputs: channels in.
       outputs: channels out.
-      squeeze: channels between the two squeeze-and-excite convolutions.
+      squeeze: channels between the two squeeze-and-excite convolutions; 0 means that there are none.
     """
 
     name: str
+    stage: int
+    repeat: int
     expand: int
     kernel: int
     stride: int
@@ -163,10 +205,17 @@ class Block:
 
 @dataclasses.dataclass(frozen=True)
 class Feature:
-    """A feature map that the backbone offers: the last layer before the next down-sampling."""
+    """A feature map that a backbone offers: the last layer before the next down-sampling.
+
+    Attributes:
+      name: `f1`, `f2`, ...
+      end_point: the end point that it is, such as `blocks_2` or `blocks_3/expand`.
+      stride: pixels of the image per cell.
+      channels: of the map.
+    """
 
     name: str
-    block: str
+    end_point: str
     stride: int
     channels: int
 
@@ -190,87 +239,120 @@ def resolve(variant: Variant) -> Network:
     Returns:
       The network, blocks in order.
     """
-    stem = inputs = round_channels(B0_STEM, variant.width)
+    ends_width = 1.0 if variant.fixed_ends else variant.width
+    stem = inputs = round_channels(B0_STEM, ends_width)
     blocks: list[Block] = []
-    for stage in B0_STAGES:
+    for number, stage in enumerate(variant.stages, start=1):
         outputs = round_channels(stage.channels, variant.width)
-        for repeat in range(round_repeats(stage.repeats, variant.depth)):
-            stride = stage.stride if repeat == 0 else 1
-            squeeze = max(1, int(inputs * SE_RATIO))
-            blocks.append(
-                Block(f"blocks_{len(blocks)}", stage.expand, stage.kernel, stride, inputs, outputs, squeeze)
-            )
+        at_an_end = number in (1, len(variant.stages))
+        depth = 1.0 if variant.fixed_ends and at_an_end else variant.depth
+        for repeat in range(round_repeats(stage.repeats, depth)):
+            blocks.append(_block(stage, number, repeat, len(blocks), inputs, outputs))
             inputs = outputs
-    return Network(stem, tuple(blocks), round_channels(B0_HEAD, variant.width), variant)
+    return Network(stem, tuple(blocks), round_channels(B0_HEAD, ends_width), variant)
 
 
-def features(network: Network) -> tuple[Feature, ...]:
+def _block(stage: Stage, number: int, repeat: int, index: int, inputs: int, outputs: int) -> Block:
+    stride = stage.stride if repeat == 0 else 1
+    squeeze = max(1, int(inputs * stage.squeeze_excite)) if stage.squeeze_excite else 0
+    return Block(
+        f"blocks_{index}", number, repeat, stage.expand, stage.kernel, stride, inputs, outputs, squeeze
+    )
+
+
+PRE_STRIDES = ("block", "expand")
+
+
+def features(network: Network, pre_stride: str = "block") -> tuple[Feature, ...]:
     """List the pre-stride feature maps f1 to f5, finest first.
 
-    A map is the output of a block that the next block halves, or of the last block: strides 2, 4, 8, 16, 32.
+    "The last layer before the next down-sampling" can be read in two ways. In an MBConv block the stride sits
+    in the depthwise convolution, behind the expansion:
+
+    * `block`: the output of the block before (16, 24, 40, 112, 320 channels for B0), as in the official
+      code; narrow and linear;
+    * `expand`: the activated expansion, right before the strided depthwise convolution, and the activated
+      head convolution at the end (96, 144, 240, 672, 1280 channels).
 
     Args:
       network: from `resolve`.
+      pre_stride: `block` or `expand`.
 
     Returns:
-      Five features with the block they leave, their stride and their channels.
+      Five features at strides 2, 4, 8, 16, 32.
     """
     found: list[Feature] = []
     stride = 2  # the stem's
-    followers = (*network.blocks[1:], None)
+    followers: tuple[Block | None, ...] = (*network.blocks[1:], None)
     for block, follower in zip(network.blocks, followers, strict=True):
         stride *= block.stride
         if follower is None or follower.stride > 1:
-            found.append(Feature(f"f{len(found) + 1}", block.name, stride, block.outputs))
+            if pre_stride == "block":
+                end_point, channels = block.name, block.outputs
+            elif follower is None:
+                end_point, channels = "head", network.head
+            else:
+                end_point, channels = f"{follower.name}/expand", follower.expanded
+            found.append(Feature(f"f{len(found) + 1}", end_point, stride, channels))
     return tuple(found)
 
 
-def parameters(network: Network, classes: int | None = None) -> int:
-    """Count trainable parameters (batch-norm gamma and beta included, moving statistics not).
+def layers(network: Network, *, head: bool = False, classes: int | None = None) -> tuple[Layer, ...]:
+    """List every layer with parameters, in the order of the graph, for `costs`.
 
     Args:
       network: from `resolve`.
-      classes: None counts the trunk alone, which ends with the last block and is what EAST uses;
-        a number adds the head convolution and a classifier of so many classes.
+      head: also the head convolution; without it the list is the trunk, which ends with the last block and is
+        what EAST uses.
+      classes: None, or also head and classifier of so many classes.
 
     Returns:
-      The count. B0: 3,595,388 for the trunk, 5,288,548 with 1000 classes.
+      The layers. B0: 3,595,388 parameters for the trunk, 5,288,548 with 1000 classes.
     """
-    total = 9 * 3 * network.stem + 2 * network.stem + sum(map(_block_parameters, network.blocks))
-    if classes is None:
-        return total
-    last = network.blocks[-1].outputs
-    return total + last * network.head + 2 * network.head + network.head * classes + classes
-
-
-def _block_parameters(block: Block) -> int:
-    wide, squeeze = block.expanded, block.squeeze
-    expansion = block.inputs * wide + 2 * wide if block.expand != 1 else 0
-    depthwise = block.kernel**2 * wide + 2 * wide
-    squeeze_excite = wide * squeeze + squeeze + squeeze * wide + wide
-    return expansion + depthwise + squeeze_excite + wide * block.outputs + 2 * block.outputs
-
-
-def multiply_adds(network: Network, height: int, width: int, classes: int | None = None) -> int:
-    """Count the multiply-adds of one image's convolutions and dense layers (`SAME` padding).
-
-    Args:
-      network: from `resolve`.
-      height: of the input, in pixels.
-      width: of the input, in pixels.
-      classes: as in `parameters`.
-
-    Returns:
-      The count; B0 at 224x224 with 1000 classes: 0.386e9 (the paper rounds to 0.39e9).
-    """
-    rows, columns = math.ceil(height / 2), math.ceil(width / 2)
-    total = rows * columns * 9 * 3 * network.stem
+    found = [Layer("stem", 3, 3, network.stem, stride=2)]
+    stride = 2
     for block in network.blocks:
-        wide = block.expanded
-        expansion = rows * columns * block.inputs * wide if block.expand != 1 else 0
-        rows, columns = math.ceil(rows / block.stride), math.ceil(columns / block.stride)
-        per_cell = block.kernel**2 * wide + wide * block.outputs
-        total += expansion + rows * columns * per_cell + 2 * wide * block.squeeze
-    if classes is None:
-        return total
-    return total + rows * columns * network.blocks[-1].outputs * network.head + network.head * classes
+        found.extend(_block_layers(block, stride))
+        stride *= block.stride
+    if head or classes is not None:
+        found.append(Layer("head", 1, network.blocks[-1].outputs, network.head, stride))
+    if classes is not None:
+        found.append(Layer("logits", 1, network.head, classes, None, batch_norm=False, activated=False))
+    return tuple(found)
+
+
+def _block_layers(block: Block, stride: int) -> Iterator[Layer]:
+    """The layers of a block that gets its input at a stride."""
+    name, wide = block.name, block.expanded
+    if block.expand != 1:
+        yield Layer(f"{name}/expand", 1, block.inputs, wide, stride)
+    stride *= block.stride
+    gated = bool(block.squeeze)
+    yield Layer(f"{name}/depthwise", block.kernel, wide, wide, stride, depthwise=True, products=gated)
+    if gated:
+        yield Layer(f"{name}/se/reduce", 1, wide, block.squeeze, None, batch_norm=False)
+        yield Layer(f"{name}/se/expand", 1, block.squeeze, wide, None, batch_norm=False)
+    yield Layer(f"{name}/project", 1, wide, block.outputs, stride, activated=False, products=block.residual)
+
+
+def frozen_blocks(network: Network, frozen: str) -> int:
+    """How many blocks "frozen up to and including NAME" means.
+
+    Args:
+      network: from `resolve`.
+      frozen: `stem`; `stage1` to `stage7`, the stages after the stem; or a block such as `blocks_5`.
+
+    Returns:
+      The number of blocks, 0 for the stem alone.
+
+    Raises:
+      UserError: the name is unknown; the message lists the known ones.
+    """
+    last: dict[str, int] = {"stem": 0}
+    for index, block in enumerate(network.blocks, start=1):
+        last[f"stage{block.stage}"] = last[block.name] = index
+    if frozen not in last:
+        stages = ", ".join(f"stage{number}" for number in sorted({b.stage for b in network.blocks}))
+        known = f"one of stem, {stages}, blocks_0 to {network.blocks[-1].name}"
+        raise UserError("frozen", f"unknown part {frozen!r}", known)
+    return last[frozen]

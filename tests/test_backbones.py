@@ -15,8 +15,8 @@ import pytest
 from graphs import classifier
 from tf_slim.nets import resnet_utils
 
-from efficientnet_east import backbones, scaling
-from efficientnet_east.backbones.efficientnet import dense_initializer, drop_connect_branch
+from efficientnet_east import backbones, costs, scaling
+from efficientnet_east.backbones.efficientnet import dense_initializer, drop_factors
 from efficientnet_east.compat import slim, tf
 from efficientnet_east.errors import UserError
 
@@ -25,9 +25,9 @@ def narrow_network(*rows: tuple[int, int, int, int]) -> scaling.Network:
     """Blocks of (expand, kernel, stride, outputs) behind a stem of 8 channels."""
     blocks: list[scaling.Block] = []
     inputs = 8
-    for expand, kernel, stride, outputs in rows:
-        name = f"blocks_{len(blocks)}"
-        blocks.append(scaling.Block(name, expand, kernel, stride, inputs, outputs, inputs // 4))
+    for index, (expand, kernel, stride, outputs) in enumerate(rows):
+        name = f"blocks_{index}"
+        blocks.append(scaling.Block(name, 1, index, expand, kernel, stride, inputs, outputs, inputs // 4))
         inputs = outputs
     return scaling.Network(8, tuple(blocks), 32, scaling.VARIANTS["b0"])
 
@@ -101,7 +101,7 @@ def test_parameters_of_the_trunk(name: str) -> None:
     total += sum(
         len(blocks) * count(tf.trainable_variables(f"e/{blocks[0].name}/")) for blocks in rows.values()
     )
-    assert total == scaling.parameters(network)
+    assert total == costs.parameters(scaling.layers(network))
 
 
 def test_end_points_at_224() -> None:
@@ -121,7 +121,10 @@ def test_end_points_round_up(size: tuple[int, int]) -> None:
         assert end_points[f"f{level}"].shape.as_list() == expected
         assert end_points[f"pool{level}"] is end_points[f"f{level}"]
     blocks = {f"blocks_{i}" for i in range(len(TINY.blocks))}
-    assert end_points.keys() == blocks | {"stem"} | {f"{k}{i}" for k in ("f", "pool") for i in range(1, 6)}
+    inside = {f"{block}/depthwise" for block in blocks}
+    inside |= {f"{block.name}/expand" for block in TINY.blocks if block.expand != 1}
+    maps = {f"{k}{i}" for k in ("f", "pool") for i in range(1, 6)}
+    assert end_points.keys() == blocks | inside | maps | {"stem"}
 
 
 def test_calling_convention_inside_a_resnet_arg_scope(graph: Any) -> None:
@@ -149,7 +152,7 @@ def foreign_arg_scope() -> dict:
 
 def assert_drop_rates(graph: Any, network: scaling.Network) -> None:
     floors = [op for op in graph.get_operations() if op.type == "Floor"]
-    kept = {op.name.split("/")[1]: float(tf.get_static_value(op.inputs[0].op.inputs[1])) for op in floors}
+    kept = {gated_block(op): float(tf.get_static_value(op.inputs[0].op.inputs[1])) for op in floors}
     expected = {
         block.name: 1 - 0.2 * index / len(network.blocks)
         for index, block in enumerate(network.blocks)
@@ -159,20 +162,33 @@ def assert_drop_rates(graph: Any, network: scaling.Network) -> None:
     assert [kept[name] for name in kept] == pytest.approx([expected[name] for name in kept])
 
 
+def gated_block(floor: Any) -> str:
+    """The block whose branch a drawn factor multiplies."""
+    (factor,) = floor.outputs[0].consumers()
+    (product,) = factor.outputs[0].consumers()
+    return product.name.split("/")[1]
+
+
 def test_drop_rate_of_the_last_block(monkeypatch: pytest.MonkeyPatch) -> None:
     """Over the scaled number of blocks: B0's 16 end at .1875, B4's 32 at .19375. (No graph is built here.)"""
     for name, last in (("b0", 0.1875), ("b4", 0.19375)):
         rates: list[float] = []
 
-        def block(inputs: Any, row: Any, activation: Any, drop: Any, rates: list[float] = rates) -> Any:
-            rates.append(drop.keywords["rate"])
-            return inputs
+        def block(inputs: Any, row: Any, *_: Any) -> Any:
+            return {row.name: inputs}
 
-        monkeypatch.setattr(sys.modules[backbones.efficientnet.__module__], "mbconv", block)
+        def factors(net: Any, rate: float, *_: Any, rates: list[float] = rates) -> None:
+            rates.append(rate)
+
+        module = sys.modules[backbones.efficientnet.__module__]
+        monkeypatch.setattr(module, "mbconv", block)
+        monkeypatch.setattr(module, "_drop_factors", factors)
         network = scaling.resolve(scaling.VARIANTS[name])
         backbones.efficientnet(tf.zeros([1, 32, 32, 3]), network, is_training=True, scope=name)
-        assert rates[0] == 0 and rates[-1] == pytest.approx(last)
-        assert np.allclose(np.diff(rates), 0.2 / len(network.blocks))
+        count = len(network.blocks)
+        expected = [0.2 * i / count if block.residual else 0 for i, block in enumerate(network.blocks)]
+        assert rates == pytest.approx(expected) and 0.2 * (count - 1) / count == pytest.approx(last)
+        assert rates[-1] == (0 if name == "b0" else pytest.approx(last))  # B0's last block has no residual
 
 
 def test_batch_norm_constants_hold_under_a_foreign_arg_scope() -> None:
@@ -217,7 +233,7 @@ def test_b0_activations() -> None:
 
 def test_unknown_names() -> None:
     images = tf.zeros([1, 32, 32, 3])
-    with pytest.raises(UserError, match="unknown 'gelu'; expected one of relu, swish"):
+    with pytest.raises(UserError, match="unknown 'gelu'; expected one of relu, relu6, swish"):
         backbones.efficientnet_b0(images, activation="gelu")
     with pytest.raises(UserError, match="unknown variant 'b9'; expected one of b0"):
         backbones.build(images, "b9")
@@ -226,12 +242,14 @@ def test_unknown_names() -> None:
 def test_named_builders_and_scopes(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     monkeypatch.setattr(backbones, "efficientnet", lambda _, network, **given: calls.append((network, given)))
-    for name in scaling.VARIANTS:
-        getattr(backbones, f"efficientnet_{name.replace('-', '_')}")(None, is_training=False)
+    for name in ("b0", "b1", "b2", "b3", "b4", "b5", "b6", "b7", "b4-modified"):
+        getattr(backbones, f"efficientnet_{name.replace('-', '_')}")(
+            tf.zeros([1, 32, 32, 3]), is_training=False
+        )
         assert calls.pop() == (
             scaling.resolve(scaling.VARIANTS[name]), {"scope": f"efficientnet-{name}", "is_training": False}
         )  # fmt: skip
-    backbones.build(None, "phi=1.5", scope="mine")
+    backbones.build(tf.zeros([1, 32, 32, 3]), "phi=1.5", scope="mine")
     assert calls.pop()[1] == {"scope": "mine"} and backbones.scope_of("phi=1.5") == "efficientnet-phi1.5"
 
 
@@ -243,8 +261,8 @@ def test_modes_share_variables() -> None:
     names = [v.op.name for v in tf.global_variables()]
     with pytest.raises(ValueError, match="already exists"):
         tiny(images, is_training=False)
-    frozen, _ = tiny(images, is_training=True, freeze_batch_norm=True, drop_connect=0.0, reuse=True)
-    dropped, _ = tiny(images, is_training=True, freeze_batch_norm=True, reuse=True, **options)
+    frozen, _ = tiny(images, is_training=True, batch_norm="frozen", drop_connect=0.0, reuse=True)
+    dropped, _ = tiny(images, is_training=True, batch_norm="frozen", reuse=True, **options)
     assert tf.get_collection(tf.GraphKeys.UPDATE_OPS) == []
     moving, _ = tiny(images, is_training=True, reuse=True, **options)
     switched, _ = tiny(images, is_training=switch, reuse=True, **options)
@@ -265,7 +283,7 @@ def test_blocks_are_dropped_whole_and_repeatably() -> None:
     seed = tf.placeholder(tf.int32, [2])
     values = RNG.uniform(1, 2, (4000, 2, 3, 4)).astype(np.float32)
     for rate in (0.1875, 0.6):
-        out = drop_connect_branch(branch, rate, seed)
+        out = branch * drop_factors(tf.shape(branch)[0], rate, seed)
         with tf.Session() as session:
             step1, again, step2 = (session.run(out, {branch: values, seed: [5, s]}) for s in (1, 1, 2))
         kept = step1 != 0
@@ -292,7 +310,7 @@ def test_each_block_draws_for_itself() -> None:
 
 
 def test_no_seed_draws_anew() -> None:
-    out = drop_connect_branch(tf.ones([256, 1, 1, 1]), 0.5)
+    out = drop_factors(tf.constant(256), 0.5)
     with tf.Session() as session:
         assert (session.run(out) != session.run(out)).any()
 

@@ -40,6 +40,8 @@ def other_value(name: str) -> Any:
     info = next(info for _, leaf, info in fields() if leaf == name)
     if name == "backbone":
         return "phi=0.5"
+    if name == "frozen":
+        return "stage2"
     if choices := get_args(info.annotation):
         if type(None) not in choices:
             return next(choice for choice in choices if choice != info.default)
@@ -195,7 +197,7 @@ def test_no_such_file(tmp_path: Path) -> None:
         ("steps", "many", "--steps", "integer"),
         ("batch_size", "-1", "--batch-size", "greater than 0"),
         ("learning_rate", "inf", "--learning-rate", "finite"),
-        ("backbone", "b8", "backbone", "b0, b1, b2, b3, b4, b5, b6, b7, b4-modified, or phi=NUMBER"),
+        ("backbone", "b9", "backbone", "b0, b1, b2, b3, b4, b5, b6, b7, b8, l2, b4-modified, lite0"),
         ("backbone", "phi=13", "backbone", "from -3 to 12"),
         ("backbone", "phi=nan", "backbone", "from -3 to 12"),
         ("backbone", "phi=+1", "backbone", "from -3 to 12"),

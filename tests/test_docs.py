@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from efficientnet_east import cli, scaling
+from efficientnet_east import catalogue, cli
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -50,18 +50,13 @@ def test_python_snippets_parse(path: Path) -> None:
         assert ast.parse(snippet).body
 
 
-def test_readme_table_of_backbones_is_what_scaling_computes() -> None:
+def test_readme_table_of_backbones_is_what_the_catalogue_computes() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    for name, variant in scaling.VARIANTS.items():
-        network = scaling.resolve(variant)
+    for name in catalogue.names():
         row = next(line for line in text.splitlines() if line.startswith(f"| {name} |"))
-        channels = ", ".join(str(feature.channels) for feature in scaling.features(network))
-        for figure in (
-            f"{scaling.parameters(network):,}",
-            f"{scaling.parameters(network, 1000):,}",
-            channels,
-        ):
-            assert figure in row
-        size = variant.resolution
-        giga = scaling.multiply_adds(network, size, size, 1000) / 1e9
-        assert f"{giga:.3f} G @{size}" in row or f"{giga:.2f} G @{size}" in row
+        trunk, whole = catalogue.get_backbone(name), catalogue.get_backbone(name, classes=1000)
+        giga = whole.multiply_adds(whole.resolution, whole.resolution) / 1e9
+        assert row == (
+            f"| {name} | {trunk.parameters:,} | {whole.parameters:,} | {giga:.4g} G @{whole.resolution} "
+            f"| {', '.join(map(str, trunk.channels))} |"
+        )

@@ -52,7 +52,7 @@ def test_options_arrive(graph: Any) -> None:
     out = model.build(
         tf.placeholder(tf.uint8, [None, None, None, 3]),
         backbone="tiny", activation="swish", is_training=True, output_stride=2, text_scale=800.0,
-        drop_connect=0.5, freeze_batch_norm=True, weight_decay=1e-3, seed=tf.constant([1, 2]),
+        drop_connect=0.5, batch_norm="frozen", weight_decay=1e-3, seed=tf.constant([1, 2]),
     )  # fmt: skip
     ops = graph.get_operations()
     modes = {True: [], False: []}

@@ -6,13 +6,14 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from efficientnet_east import scaling
 from efficientnet_east.backbones.efficientnet import (
     ACTIVATIONS,
     conv_initializer,
     efficientnet,
     efficientnet_arg_scope,
 )
+from efficientnet_east.backbones.resnet import resnet50
+from efficientnet_east.catalogue import get_backbone, scope_of
 from efficientnet_east.errors import UserError
 
 __all__ = [
@@ -30,13 +31,10 @@ __all__ = [
     "efficientnet_b5",
     "efficientnet_b6",
     "efficientnet_b7",
+    "get_backbone",
+    "resnet50",
     "scope_of",
 ]
-
-
-def scope_of(name: str) -> str:
-    """The variable scope of a backbone: `efficientnet-b0` for `b0`, `efficientnet-phi1.5` for `phi=1.5`."""
-    return "efficientnet-" + name.replace("=", "")
 
 
 def build(images: Any, name: str, **options: Any) -> tuple[Any, dict[str, Any]]:
@@ -44,20 +42,28 @@ def build(images: Any, name: str, **options: Any) -> tuple[Any, dict[str, Any]]:
 
     Args:
       images: float32 (batch, height, width, 3), RGB, normalised.
-      name: a key of `scaling.VARIANTS`, or `phi=NUMBER`.
+      name: what `get_backbone` knows, such as `b0`, `lite2`, `mnasnet-a1`, `phi=1.5` or `resnet50`.
       **options: of `efficientnet`; `scope` is by default `scope_of(name)`.
 
     Returns:
       `net` and `end_points`, see `efficientnet`.
 
     Raises:
-      UserError: the name or the activation is unknown.
+      UserError: the name or the value of an option is unknown, or the images have no three channels.
     """
-    activation = options.get("activation", "relu")
-    if activation not in ACTIVATIONS:
-        raise UserError("activation", f"unknown {activation!r}", f"one of {', '.join(ACTIVATIONS)}")
-    network = scaling.resolve(scaling.get_variant(name))
-    return efficientnet(images, network, **{"scope": scope_of(name)} | options)
+    features = {key: options[key] for key in ("pre_stride", "levels") if key in options}
+    backbone = get_backbone(name, **features)
+    _check_images(images)
+    options = {"scope": backbone.scope} | options
+    if backbone.network is None:
+        return resnet50(images, **options)
+    return efficientnet(images, backbone.network, **options)
+
+
+def _check_images(images: Any) -> None:
+    shape = images.shape
+    if shape.rank is not None and (shape.rank != 4 or shape.as_list()[3] not in (3, None)):
+        raise UserError("images", f"have the shape {shape}", "(batch, height, width, 3), RGB")
 
 
 def _named(name: str) -> Callable[..., tuple[Any, dict[str, Any]]]:

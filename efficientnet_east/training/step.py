@@ -55,7 +55,9 @@ def build(
         **config.model.model_dump(),
         is_training=True,
         drop_connect=train.drop_connect,
-        freeze_batch_norm=train.freeze_batch_norm,
+        batch_norm=train.batch_norm,
+        frozen=train.frozen,
+        recompute=train.recompute,
         weight_decay=0.0 if decoupled else train.weight_decay,
         seed=tf.stack([train.seed, tf.cast(global_step, tf.int32)]),
     )

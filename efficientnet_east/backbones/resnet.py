@@ -1,0 +1,123 @@
+"""ResNet-50 v1 of `tf_slim.nets`, behind the interface of the EfficientNets: the baseline to compare with.
+
+He et al., "Deep Residual Learning for Image Recognition", CVPR 2016. Names and padding are those of slim, so
+that its `resnet_v1_50.ckpt` fits.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from efficientnet_east import catalogue
+from efficientnet_east.backbones.batch_norm import batch_norm_options
+from efficientnet_east.backbones.efficientnet import feature_maps
+from efficientnet_east.backbones.recompute import recomputed
+from efficientnet_east.compat import slim, tf
+from efficientnet_east.errors import UserError
+
+Tensor = Any
+
+BN_DECAY, BN_EPSILON = 0.997, 1e-5  # slim's, with which its weights were trained
+
+
+def resnet50(
+    images: Tensor,
+    *,
+    is_training: bool | Tensor = True,
+    activation: str = "relu",
+    num_classes: int | None = None,
+    pre_stride: str = "block",
+    levels: int = 5,
+    drop_connect: float = 0.0,
+    batch_norm: str = "train",
+    bn_decay: float = BN_DECAY,
+    frozen: str | None = None,
+    recompute: bool = False,
+    seed: Tensor | None = None,
+    reuse: bool | None = None,
+    scope: str = "resnet_v1_50",
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Build ResNet-50 v1.
+
+    Args:
+      images: float32 (batch, height, width, 3), RGB minus the mean colour (normalisation `vgg`).
+      is_training: whether batch norm uses the batch's statistics.
+      activation: `relu` only.
+      num_classes: None ends with the last map; a number adds pooling and a classifier.
+      pre_stride: `block` only.
+      levels: 5, or 6 or 7 to pool `f6` and `f7` from `f5`.
+      drop_connect: unused; this network was made without.
+      batch_norm: `train`, `frozen` or `sync`, see `batch_norm.batch_norm_options`.
+      bn_decay: of the moving statistics.
+      frozen: everything up to and including this part is not trained: `conv1`, or `block1` to `block4`.
+      recompute: let the backward pass compute each unit again instead of keeping what is inside of it.
+      seed: unused.
+      reuse: as in `tf.variable_scope`.
+      scope: the variable scope.
+
+    Returns:
+      `net`, the last map (or the logits), and `end_points`: the maps that the well-known ResNet-50 EAST
+      merges under `f1` (`conv1`), `f2` (`pool1`), `f3` (`block1`), `f4` (`block2`) and `f5` (`block4`), the
+      same under `pool1` ... `pool5`, and every unit, such as `block1/unit_1`.
+
+    Raises:
+      UserError: an option that this network does not have.
+    """
+    del drop_connect, seed
+    if activation != "relu":
+        raise UserError("activation", f"{activation!r} with {catalogue.RESNET50}", "relu")
+    still = -1 if frozen is None else catalogue.frozen_blocks(catalogue.RESNET50, frozen)
+    options: dict[str, Any] = {"is_training": is_training, "batch_norm": batch_norm, "bn_decay": bn_decay}
+    found = catalogue.get_backbone(catalogue.RESNET50, pre_stride=pre_stride).features
+    with tf.variable_scope(scope, reuse=reuse):
+        with _arg_scope(**options, trainable=still < 0):
+            net = slim.nets.resnet_utils.conv2d_same(
+                images, catalogue.RESNET50_STEM, 7, stride=2, scope="conv1"
+            )
+        end_points = {"conv1": net}
+        net = end_points["pool1"] = slim.max_pool2d(net, 3, stride=2, padding="SAME", scope="pool1")
+        for number, row in enumerate(catalogue.RESNET50_BLOCKS, start=1):
+            part = {**options, "trainable": number > still}
+            again = recompute and part["trainable"] and is_training is not False
+            for unit in range(1, row.units + 1):
+                build: Callable[..., list[Tensor]] = functools.partial(_unit, row=row, unit=unit, **part)
+                net = recomputed(build, net)[0] if again else build(net)[0]
+                end_points[f"{row.name}/unit_{unit}"] = net
+            end_points[row.name] = net
+        end_points |= feature_maps(end_points, found, levels)
+        if num_classes is None:
+            return net, end_points
+        logits = slim.fully_connected(
+            tf.reduce_mean(net, [1, 2]), num_classes, activation_fn=None, scope="logits"
+        )
+        return logits, end_points | {"logits": logits}
+
+
+def _unit(
+    net: Tensor, *, row: catalogue.ResnetBlock, unit: int, again: bool = False, **options: Any
+) -> list[Tensor]:
+    """One bottleneck unit, of which the last of a block takes the stride."""
+    stride = row.stride if unit == row.units else 1
+    with tf.variable_scope(row.name), tf.variable_scope(f"unit_{unit}"), _arg_scope(**options, again=again):
+        return [slim.nets.resnet_v1.bottleneck(net, row.outputs, row.channels, stride)]
+
+
+def _arg_scope(
+    *, is_training: bool | Tensor, batch_norm: str, bn_decay: float, trainable: bool, again: bool = False
+) -> Any:
+    """What `resnet_utils.resnet_arg_scope` sets, but for the weight decay, which is the caller's."""
+    normalised = batch_norm_options(
+        batch_norm, is_training=is_training, decay=bn_decay, epsilon=BN_EPSILON, trainable=trainable
+    )
+    if again:
+        normalised["normalizer_params"]["updates_collections"] = "recomputed_updates"
+    return slim.arg_scope(
+        [slim.conv2d],
+        weights_initializer=slim.variance_scaling_initializer(),
+        activation_fn=tf.nn.relu,
+        padding="SAME",
+        trainable=trainable,
+        **normalised,
+    )

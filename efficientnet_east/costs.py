@@ -1,0 +1,99 @@
+"""What a network costs, counted from its list of layers: parameters, multiply-adds, bytes of activations."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable
+
+# Maps that the backward pass reads of a layer with batch norm, each of the layer's output size: batch norm
+# needs the convolution's output; ReLU its own output; swish (x * sigmoid(x)) and hard-swish both factors and,
+# for the next layer, the product.
+KEPT_MAPS = {"relu": 2, "relu6": 2, "swish": 4, "hard-swish": 4}
+_LINEAR_MAPS = 2  # the convolution's output and the normalised one
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """A convolution or dense layer and what follows it.
+
+    Attributes:
+      name: its scope below the network's.
+      kernel: side of the square kernel.
+      inputs: channels in.
+      outputs: channels out.
+      stride: pixels of the image per cell of the output (`SAME` padding all the way); None for one cell,
+        as after a global mean.
+      depthwise: one kernel for each channel; `inputs` equals `outputs`.
+      batch_norm: followed by batch norm; if not, the layer has biases.
+      activated: followed by the activation.
+      products: whether a squeeze-and-excite product or a residual sum of the same size follows.
+    """
+
+    name: str
+    kernel: int
+    inputs: int
+    outputs: int
+    stride: int | None = 1
+    depthwise: bool = False
+    batch_norm: bool = True
+    activated: bool = True
+    products: bool = False
+
+    @property
+    def weights(self) -> int:
+        """Numbers in the kernel, which is also the multiply-adds of one output cell."""
+        return self.kernel**2 * self.inputs * (1 if self.depthwise else self.outputs)
+
+    @property
+    def parameters(self) -> int:
+        """Trainable numbers: kernel, and gamma and beta or biases."""
+        return self.weights + self.outputs * (2 if self.batch_norm else 1)
+
+    def cells(self, height: int, width: int) -> int:
+        """Cells of the output for an image of so many pixels."""
+        return 1 if self.stride is None else math.ceil(height / self.stride) * math.ceil(width / self.stride)
+
+
+def parameters(layers: Iterable[Layer]) -> int:
+    """Count trainable parameters (batch-norm gamma and beta included, moving statistics not)."""
+    return sum(layer.parameters for layer in layers)
+
+
+def multiply_adds(layers: Iterable[Layer], height: int, width: int) -> int:
+    """Count the multiply-adds of one image's convolutions and dense layers.
+
+    Args:
+      layers: of the network.
+      height: of the image, in pixels.
+      width: of the image, in pixels.
+
+    Returns:
+      The count; B0 with 1000 classes at 224x224: 0.386e9 (the paper rounds to 0.39e9).
+    """
+    return sum(layer.weights * layer.cells(height, width) for layer in layers)
+
+
+def activation_bytes(
+    layers: Iterable[Layer], height: int, width: int, activation: str, batch: int = 1
+) -> int:
+    """Estimate the bytes of float32 activations that a training step keeps for its backward pass.
+
+    Counted are the maps that the gradients of convolution, batch norm, activation, squeeze-and-excite and
+    residual sum read. The allocator's overhead and the weights with their slots come on top.
+
+    Args:
+      layers: of the network.
+      height: of the images, in pixels.
+      width: of the images, in pixels.
+      activation: a key of `KEPT_MAPS`.
+      batch: number of images.
+
+    Returns:
+      The bytes.
+    """
+    kept = 0
+    for layer in layers:
+        maps = KEPT_MAPS[activation] if layer.activated else _LINEAR_MAPS
+        kept += (maps + layer.products) * layer.outputs * layer.cells(height, width)
+    return 4 * batch * kept
