@@ -62,6 +62,7 @@ def build(
     text_scale: float = 512.0,
     drop_connect: float = 0.0,
     batch_norm: str = "train",
+    bn_decay: float | None = None,
     frozen: str | None = None,
     recompute: bool = False,
     weight_decay: float = 0.0,
@@ -82,6 +83,7 @@ def build(
       drop_connect: stochastic depth of the backbone's last block.
       batch_norm: `train`; `frozen` keeps the backbone's moving statistics as they are; `sync`, in backbone
         and head, see `backbones.batch_norm`.
+      bn_decay: of the moving statistics; None takes those that backbone and head are made with.
       frozen: the backbone is not trained up to and including this part, see `scaling.frozen_blocks`.
       recompute: compute the backbone's blocks again in the backward pass, to save memory.
       weight_decay: L2 factor for all kernels.
@@ -96,6 +98,7 @@ def build(
     """
     check_sides(images)
     kind = backbones.get_backbone(backbone).normalisation if normalisation == "auto" else normalisation
+    decay: dict[str, Any] = {} if bn_decay is None else {"bn_decay": bn_decay}
     with slim.arg_scope(backbones.efficientnet_arg_scope(weight_decay)):
         _, end_points = backbones.build(
             normalise(images, kind),
@@ -109,6 +112,7 @@ def build(
             recompute=recompute,
             seed=seed,
             reuse=reuse,
+            **decay,
         )
     return Outputs(
         *east_head(
@@ -119,6 +123,7 @@ def build(
             weight_decay=weight_decay,
             batch_norm="sync" if batch_norm == "sync" else "train",
             reuse=reuse,
+            **decay,
         )
     )
 

@@ -87,7 +87,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 def seen_in_the_graph(config: Any) -> tuple[Any, ...]:
     """What of a configuration a training graph depends on; the learning rate is fed."""
-    of_the_run = {"workdir", "init", "steps", "save_every", "log_every", "validate_every", "picture_every"}
+    of_the_run = {"workdir", "init", "recalibrate", "steps"}
+    of_the_run |= {"save_every", "log_every", "validate_every", "picture_every"}
     train = config.train.model_dump(exclude=of_the_run | {"learning_rate", "warmup_steps", "schedule"})
     return config.model, config.data.crop_size, train
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from efficientnet_east import backbones
+from efficientnet_east import backbones, scaling
 from efficientnet_east.compat import tf
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -18,6 +18,23 @@ def shared(name: str) -> Path:
     if not (SHARED / name).exists():
         pytest.skip(f"needs {name} in {SHARED}")
     return SHARED / name
+
+
+def narrow_network(*rows: tuple[int, int, int, int]) -> scaling.Network:
+    """Blocks of (expand, kernel, stride, outputs) behind a stem of 8 channels."""
+    blocks: list[scaling.Block] = []
+    inputs = 8
+    for index, (expand, kernel, stride, outputs) in enumerate(rows):
+        name = f"blocks_{index}"
+        blocks.append(scaling.Block(name, 1, index, expand, kernel, stride, inputs, outputs, inputs // 4))
+        inputs = outputs
+    return scaling.Network(8, tuple(blocks), 32, scaling.VARIANTS["b0"])
+
+
+# Every kind of block: with and without expansion, both kernels, both strides, with and without residual.
+TINY = narrow_network(
+    (1, 3, 1, 8), (1, 3, 1, 8), (6, 3, 2, 16), (6, 5, 2, 16), (6, 3, 2, 16), (6, 5, 2, 24), (6, 5, 1, 24)
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,3 +62,10 @@ def classifier(name: str) -> Classifier:
             images, name, is_training=False, activation="swish", num_classes=1000
         )
     return Classifier(graph, images, net, end_points)
+
+
+def gated_block(floor: Any) -> str:
+    """The block whose branch a drawn factor multiplies."""
+    (factor,) = floor.outputs[0].consumers()
+    (product,) = factor.outputs[0].consumers()
+    return product.name.split("/")[1]

@@ -305,3 +305,30 @@ def test_stride_two_adamw_without_averages_trains(
         if name.startswith("efficientnet") and name.endswith("moving_mean"):
             assert not value.any(), "the backbone's statistics are frozen"
     assert values["feature_fusion/merge_final/BatchNorm/moving_mean"].any()
+
+
+def test_statistics_are_estimated_before_the_first_step(
+    run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first checkpoint holds the estimate; a run that goes on does not estimate again."""
+    seen: list[dict[str, np.ndarray]] = []
+    estimate = loop.recalibrated
+
+    def remember(*arguments: Any) -> dict[str, np.ndarray]:
+        seen.append(estimate(*arguments))
+        return seen[-1]
+
+    monkeypatch.setattr(loop, "recalibrated", remember)
+    words = ["--recalibrate=3", "--learning-rate=1e-9"]
+    code, printed, _ = run("run", "--steps=1", *words)
+    assert code == 0 and f"estimated {len(seen[0])} batch-norm statistics anew from 3 batches" in printed
+    saved = tensors(tmp_path / "run")
+    names = {name for name in saved if name.endswith(("/moving_mean", "/moving_variance"))}
+    assert names == seen[0].keys()
+    for name, value in seen[0].items():
+        # One step with decay .99, and with blocks dropped, has moved the variable since.
+        np.testing.assert_allclose(saved[name], value, atol=0.05 * (np.abs(value).max() + 1))
+    variance = next(name for name in names if name.endswith("stem/BatchNorm/moving_variance"))
+    assert np.abs(seen[0][variance] - 1).max() > 0.1
+    run("run", "--steps=2", *words)
+    assert len(seen) == 1

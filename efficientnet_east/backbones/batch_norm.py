@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from efficientnet_east.compat import slim, tf
 from efficientnet_east.errors import UserError
@@ -93,8 +96,8 @@ def sync_batch_norm(
     if not (center and scale and activation_fn is None and isinstance(is_training, bool)):
         raise ValueError("sync_batch_norm needs center, scale, no activation_fn, and is_training as a bool")
     with tf.variable_scope(scope, "BatchNorm", [inputs], reuse=reuse):
-        beta = _variable("beta", inputs, 0.0, trainable)
         gamma = _variable("gamma", inputs, 1.0, trainable)
+        beta = _variable("beta", inputs, 0.0, trainable)
         moving_mean = _variable("moving_mean", inputs, 0.0, None)
         moving_variance = _variable("moving_variance", inputs, 1.0, None)
         if not is_training:
@@ -135,4 +138,74 @@ def _moments(inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _mean_over(replicas: Any, value: Tensor) -> Tensor:
-    return replicas.all_reduce(tf.distribute.ReduceOp.MEAN, value)
+    """The mean of a value over the replicas; so is its gradient, since every replica's loss depends on it.
+
+    `replicas.all_reduce` knows this gradient, too, but walks the graph for variables that the value depends
+    on, and through the other replicas finds some that are none of its own.
+    """
+    if replicas.num_replicas_in_sync == 1:
+        return value
+    mean = _merged_mean(replicas, value)
+    with tf.get_default_graph().gradient_override_map({"IdentityN": _MEAN_GRADIENT}):
+        return tf.identity_n([mean, value])[0]
+
+
+_MEAN_GRADIENT = "EfficientnetEastMeanOverReplicas"
+
+
+@tf.RegisterGradient(_MEAN_GRADIENT)
+def _mean_over_gradient(op: Any, delta: Tensor, unused: Tensor) -> tuple[None, Tensor]:
+    del op, unused
+    return None, _merged_mean(tf.distribute.get_replica_context(), delta)
+
+
+def _merged_mean(replicas: Any, value: Tensor) -> Tensor:
+    def reduce(strategy: Any, value: Any) -> Any:
+        return strategy.extended.reduce_to(tf.distribute.ReduceOp.MEAN, value, destinations=value)
+
+    return replicas.merge_call(reduce, args=(value,))
+
+
+STATISTICS = ("moving_mean", "moving_variance")
+
+
+def is_statistic(name: str) -> bool:
+    """Whether a variable of this name is a moving mean or variance."""
+    return name.endswith(tuple(f"/{leaf}" for leaf in STATISTICS))
+
+
+def reestimate(
+    session: Any, updates: Sequence[Any], statistics: Sequence[Any], feeds: Iterable[Mapping[Any, Any]]
+) -> dict[str, np.ndarray]:
+    """Estimate the statistics of every batch norm over many batches, all weights standing still.
+
+    Moving averages follow weights that move. After a change that leaves the weights as they are, such as
+    another activation, plain means over some batches are exact ("precise batch norm", Wu and Johnson 2021).
+
+    Args:
+      session: of the graph; the statistics' variables are overwritten.
+      updates: the update operations of a graph that was built with `is_training=True`, `bn_decay=0` and
+        `drop_connect=0`, so that each run sets the variables to the statistics of its batch.
+      statistics: the variables, moving means and variances.
+      feeds: a feed dictionary for each batch.
+
+    Returns:
+      Variable name -> estimate, float32: for means the mean over the batches; for variances that of all their
+      cells together, which is the mean of the variances and the variance of the means.
+
+    Raises:
+      ValueError: there is no batch.
+    """
+    values: dict[str, list[np.ndarray]] = {variable.op.name: [] for variable in statistics}
+    for feed in feeds:
+        session.run(updates, feed)
+        for name, value in zip(values, session.run(list(statistics)), strict=True):
+            values[name].append(value.astype(np.float64))
+    if not values or not all(values.values()):
+        raise ValueError("reestimate needs statistics and at least one batch")
+    found = {}
+    for name, batches in values.items():
+        found[name] = np.mean(batches, axis=0)
+        if name.endswith("/moving_variance"):
+            found[name] = found[name] + np.var(values[name.replace("variance", "mean")], axis=0)
+    return {name: value.astype(np.float32) for name, value in found.items()}

@@ -30,12 +30,12 @@ def recomputed(build: Callable[..., Sequence[Tensor]], *inputs: Tensor) -> list[
 
     @tf.custom_gradient
     def run(*inputs: Tensor) -> tuple[list[Tensor], Callable[..., Any]]:
-        with tf.variable_scope(scope, use_resource=True):
+        with tf.variable_scope(scope, use_resource=True, auxiliary_name_scope=False):
             outputs = build(*inputs, again=False)
 
         def gradient(*deltas: Tensor, variables: Sequence[Any] = ()) -> tuple[list[Tensor], list[Tensor]]:
             late = [_after(deltas[0], tensor) for tensor in inputs]
-            with tf.variable_scope(scope, reuse=True, use_resource=True):
+            with tf.variable_scope(scope, reuse=True, use_resource=True, auxiliary_name_scope=False):
                 copies = build(*late, again=True)
             found = tf.gradients(copies, [*late, *variables], deltas, unconnected_gradients="zero")
             return found[: len(late)], found[len(late) :]

@@ -11,6 +11,7 @@ A run begins from, in this order:
 from __future__ import annotations
 
 import json
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -133,12 +134,12 @@ def start_from_imagenet(session: Any, path: str, config: Config, variables: list
     shapes = {variable.op.name: tuple(variable.shape.as_list()) for variable in variables}
     backbone = config.model.backbone
     restored = weights.restore(weights.read_npz(path), shapes, backbone, backbones.scope_of(backbone), path)
-    checkpoints.assign(session, _with_averages(restored.values, shapes), variables)
+    checkpoints.assign(session, with_averages(restored.values, shapes), variables)
     report = restored.report()
-    if config.model.activation != "swish":
+    if config.model.activation != "swish" and not config.train.recalibrate:
         report += (
             f"\nnote: these weights were trained with swish and are loaded under {config.model.activation}; "
-            "the batch-norm statistics will have to adapt, so do not freeze them"
+            "--recalibrate 50 would estimate their batch-norm statistics anew, as --batch-norm frozen needs"
         )
     return report
 
@@ -162,14 +163,22 @@ def start_from_checkpoint(session: Any, path: str) -> str:
     checkpoints.check_fit(prefix, values, model_variables)
     mine = {variable.op.name: values[variable.op.name] for variable in model_variables}
     shapes = {variable.op.name: tuple(variable.shape.as_list()) for variable in tf.global_variables()}
-    checkpoints.assign(session, _with_averages(mine, shapes), tf.global_variables())
+    checkpoints.assign(session, with_averages(mine, shapes), tf.global_variables())
     return f"starting from the averaged weights of {prefix}"
 
 
-def _with_averages(values: dict[str, Any], shapes: dict[str, Any]) -> dict[str, Any]:
-    """The same values for the moving averages, which were initialised before."""
+def with_averages(values: Mapping[str, Any], known: Container[str]) -> dict[str, Any]:
+    """Add the same values for the moving averages, which were initialised before.
+
+    Args:
+      values: variable name -> array.
+      known: the names of the graph's variables.
+
+    Returns:
+      The values, and those of the averages that the graph has.
+    """
     averages = {name + checkpoints.AVERAGE_SUFFIX: value for name, value in values.items()}
-    return values | {name: value for name, value in averages.items() if name in shapes}
+    return {**values, **{name: value for name, value in averages.items() if name in known}}
 
 
 def compare(workdir: Path, config: Config) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from efficientnet_east import checkpoints
 from efficientnet_east.compat import tf
 from efficientnet_east.config import Config
 from efficientnet_east.data.images import make_folder
@@ -18,8 +19,9 @@ from efficientnet_east.inference.graph import session_config
 from efficientnet_east.structures import Source
 from efficientnet_east.training import sources
 from efficientnet_east.training import step as training_step
-from efficientnet_east.training.checkpoint import Checkpoints, compare
+from efficientnet_east.training.checkpoint import Checkpoints, compare, with_averages
 from efficientnet_east.training.log import Log
+from efficientnet_east.training.recalibrate import recalibrated
 from efficientnet_east.training.schedule import is_due, learning_rate
 
 
@@ -51,7 +53,9 @@ def train(config: Config, say: Callable[[str], None] = print) -> bool:
             if done >= config.train.steps:
                 say(f"all {config.train.steps} steps are done; raise --steps to go on")
                 return True
-            with Log(config, done) as log, _open_stream(config, source, done, log) as stream:
+            if done == 0 and config.train.recalibrate:
+                say(_recalibrate(session, config, source))
+            with Log(config, done) as log, _open_stream(config, source, done, log.say) as stream:
                 return _loop(config, session, feeds, step, kept, stream, validation, log)
 
 
@@ -86,9 +90,22 @@ def _open_data(config: Config, say: Callable[[str], None]) -> tuple[Source, Sour
     return source, validation
 
 
-def _open_stream(config: Config, source: Source, done: int, log: Log) -> Batches:
+def _recalibrate(session: Any, config: Config, source: Source) -> str:
+    """Replace the batch-norm statistics of a run that has not begun yet."""
+    count, variables = config.train.recalibrate, tf.global_variables()
+    model_variables = tf.model_variables()
+    names = [variable.op.name for variable in model_variables]
+    weights = dict(zip(names, session.run(model_variables), strict=True))
+    with _open_stream(config, source, 0, lambda line: None) as stream:
+        statistics = recalibrated(weights, config, stream, count)
+    known = {variable.op.name for variable in variables}
+    checkpoints.assign(session, with_averages(statistics, known), variables)
+    return f"estimated {len(statistics)} batch-norm statistics anew from {count} batches"
+
+
+def _open_stream(config: Config, source: Source, done: int, say: Callable[[str], None]) -> Batches:
     def report(error: UserError) -> None:
-        log.say(f"skipped: {error}")
+        say(f"skipped: {error}")
 
     return batches(
         source,
