@@ -8,7 +8,9 @@ import pytest
 
 from efficientnet_east import checkpoints, model, scaling
 from efficientnet_east.compat import tf
+from efficientnet_east.east_head import MERGES
 from efficientnet_east.errors import UserError
+from efficientnet_east.inference.graph import freeze
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (2, 64, 96, 3), dtype=np.uint8)
@@ -48,10 +50,11 @@ def test_bytes_and_floats_give_the_same(graph: Any) -> None:
     assert np.abs(a.geometry[0] - a.geometry[1]).max() > 0
 
 
-def test_options_arrive(graph: Any) -> None:
+@pytest.mark.parametrize("merge", MERGES)
+def test_options_arrive(graph: Any, merge: str) -> None:
     out = model.build(
         tf.placeholder(tf.uint8, [None, None, None, 3]),
-        backbone="tiny", activation="swish", is_training=True, output_stride=2, text_scale=800.0,
+        backbone="tiny", activation="swish", is_training=True, output_stride=2, text_scale=800.0, merge=merge,
         drop_connect=0.5, batch_norm="frozen", weight_decay=1e-3, seed=tf.constant([1, 2]),
     )  # fmt: skip
     ops = graph.get_operations()
@@ -110,18 +113,25 @@ def as_if_trained(variables: list[Any]) -> dict[str, np.ndarray]:
         leaf = name.rsplit("/", 1)[1]
         if "/BatchNorm/" in name:
             values[name] = (leaf in ("gamma", "moving_variance")) + RNG.uniform(-0.2, 0.2, shape)
+        elif leaf == "fusion":
+            values[name] = RNG.uniform(-0.5, 2, shape)
         elif name.startswith("feature_fusion/Conv_") and leaf == "weights":
             values[name] = RNG.normal(0, 0.3, shape)
     return values
 
 
-def test_frozen_graph_in_opencv(graph: Any, tmp_path: Any) -> None:
-    """B0 by the names that OpenCV's EAST users ask for; its importer and TensorFlow agree."""
+@pytest.mark.parametrize(
+    "options",
+    [{"backbone": "b0"}, {"backbone": "tiny", "merge": "bifpn", "fpn_width": 16, "fpn_repeats": 2}],
+    ids=["u", "bifpn"],
+)
+def test_frozen_graph_in_opencv(options: dict[str, Any], graph: Any, tmp_path: Any) -> None:
+    """B0, and the other merge, by the names that OpenCV's EAST users ask for; it and TensorFlow agree."""
     cv2 = pytest.importorskip("cv2")
     if not hasattr(cv2.dnn, "readNetFromTensorflow"):
         pytest.skip("this OpenCV reads no TensorFlow graphs")
     images = tf.placeholder(tf.float32, [None, None, None, 3], "input_images")
-    outputs = model.build(images, backbone="b0")
+    outputs = model.build(images, **options)
     names = ["feature_fusion/Conv_7/Sigmoid", "feature_fusion/concat_3"]
     assert [tensor.op.name for tensor in outputs] == names
     pixels = IMAGES[:1].astype(np.float32)
@@ -129,7 +139,7 @@ def test_frozen_graph_in_opencv(graph: Any, tmp_path: Any) -> None:
         session.run(tf.global_variables_initializer())
         checkpoints.assign(session, as_if_trained(tf.global_variables()), tf.global_variables())
         expected = session.run(outputs, {images: pixels})
-        frozen = tf.graph_util.convert_variables_to_constants(session, graph.as_graph_def(), names)
+        frozen = freeze(session, names)
     path = tmp_path / "frozen.pb"
     path.write_bytes(frozen.SerializeToString())
     net = cv2.dnn.readNetFromTensorflow(str(path))
