@@ -134,6 +134,20 @@ def test_stride_two() -> None:
     np.testing.assert_allclose(quad, corners(np.array([30 - 11, 20 - 5, 30 + 12, 20 + 6])), atol=ROUNDING)
 
 
+@pytest.mark.parametrize("divisor", [64, 128])
+def test_inputs_fit_the_coarsest_map(divisor: int) -> None:
+    seen = []
+
+    def run(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        seen.append(batch.shape)
+        shape = 1, batch.shape[1] // 4, batch.shape[2] // 4
+        return np.zeros((*shape, 1), np.float32), np.zeros((*shape, 5), np.float32)
+
+    score, geometry, _ = Detector(run, Detect(), divisor=divisor).maps(noise(129, 90))
+    assert seen == [(1, 192, 128, 3) if divisor == 64 else (1, 256, 128, 3)]
+    assert score.shape == (33, 23) and geometry.shape == (33, 23, 5)
+
+
 @pytest.mark.parametrize("center", [(300.0, 400.0), (1500.0, 700.0), (2800.0, 1800.0)])
 def test_scaling_moves_no_text(center: tuple[float, float]) -> None:
     """The same by pixels: a soft spot is where it was after the way through the small image and back."""

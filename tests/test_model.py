@@ -120,6 +120,27 @@ def as_if_trained(variables: list[Any]) -> dict[str, np.ndarray]:
     return values
 
 
+def test_freezing_computes_what_follows_from_variables_alone(graph: Any) -> None:
+    with tf.variable_scope("a"):
+        weights = tf.get_variable("weights", [3], initializer=tf.constant_initializer([1.0, 2.0, 5.0]))
+        shares = tf.identity(weights / tf.reduce_sum(weights), "shares")
+    noise = tf.random_uniform([3])
+    images = tf.placeholder(tf.float32, [None, 3], "input_images")
+    out = tf.add(images * shares + shares[1], 0.0 * noise, "out")
+    tf.add(images, 1.0, "unused")
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        frozen = freeze(session, ["out"])
+    found = {node.name: node.op for node in frozen.node}
+    assert found["a/shares"] == "Const" and found["out"] == out.op.type
+    assert "RandomUniform" in found.values(), "a draw is none"
+    assert not {"a/weights", "a/Sum", "a/truediv", "unused"} & found.keys()
+    with tf.Graph().as_default(), tf.Session() as session:
+        tf.import_graph_def(frozen, name="")
+        result = session.run("out:0", {"input_images:0": [[8.0, 8.0, 8.0]]})
+    np.testing.assert_allclose(result, [[1.25, 2.25, 5.25]])
+
+
 @pytest.mark.parametrize(
     "options",
     [{"backbone": "b0"}, {"backbone": "tiny", "merge": "bifpn", "fpn_width": 16, "fpn_repeats": 2}],

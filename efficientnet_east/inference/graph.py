@@ -92,7 +92,8 @@ def _computed_constants(graph: Any) -> dict[str, Any]:
     read: dict[str, Any] = {}
     for op in graph.get_operations():  # an operation comes after those that it reads
         sources = [tensor.op for tensor in op.inputs]
-        if op.type == "Const" or (sources and constant.issuperset(sources) and len(op.outputs) == 1):
+        computed = sources and constant.issuperset(sources) and len(op.outputs) == 1
+        if op.type == "Const" or (computed and not op.op_def.is_stateful):  # a random draw is stateful
             constant.add(op)
         else:
             read |= {source.name: source.outputs[0] for source in sources if source in constant}
