@@ -134,20 +134,6 @@ def test_stride_two() -> None:
     np.testing.assert_allclose(quad, corners(np.array([30 - 11, 20 - 5, 30 + 12, 20 + 6])), atol=ROUNDING)
 
 
-@pytest.mark.parametrize("divisor", [64, 128])
-def test_inputs_fit_the_coarsest_map(divisor: int) -> None:
-    seen = []
-
-    def run(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        seen.append(batch.shape)
-        shape = 1, batch.shape[1] // 4, batch.shape[2] // 4
-        return np.zeros((*shape, 1), np.float32), np.zeros((*shape, 5), np.float32)
-
-    score, geometry, _ = Detector(run, Detect(), divisor=divisor).maps(noise(129, 90))
-    assert seen == [(1, 192, 128, 3) if divisor == 64 else (1, 256, 128, 3)]
-    assert score.shape == (33, 23) and geometry.shape == (33, 23, 5)
-
-
 @pytest.mark.parametrize("center", [(300.0, 400.0), (1500.0, 700.0), (2800.0, 1800.0)])
 def test_scaling_moves_no_text(center: tuple[float, float]) -> None:
     """The same by pixels: a soft spot is where it was after the way through the small image and back."""
@@ -215,6 +201,25 @@ def test_whatever_the_network_says_the_contract_holds(
 
 
 # --- a trained checkpoint
+
+
+@pytest.mark.parametrize(("levels", "height"), [(5, 160), (6, 192), (7, 256)])
+def test_inputs_fit_the_configured_levels(
+    levels: int, height: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def run(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        seen.append(batch.shape[1:3])
+        return np.zeros((1, height // 2, 64, 1)), np.zeros((1, height // 2, 64, 5))
+
+    (tmp_path / "config.yaml").write_text(
+        f"model:\n  merge: bifpn\n  levels: {levels}\n  output_stride: 2\n"
+    )
+    monkeypatch.setattr(checkpoints, "find", lambda workdir: f"{workdir}/model.ckpt-1")
+    monkeypatch.setattr("efficientnet_east.inference.graph.load_graph", lambda prefix, config: run)
+    assert Detector.load(tmp_path).maps(noise(130, 128))[0].shape == (65, 64)
+    assert seen == [(height, 128)]
 
 
 def test_the_averaged_weights_are_used(trained: Trained, tiny: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -298,7 +298,7 @@ def test_bifpn_trains_detects_and_keeps_to_its_merge(
     data = make_data(tmp_path / "data")
     words = ["--merge=bifpn", "--fpn-width=8", "--fpn-repeats=2", "--learning-rate=0.01", "--warmup-steps=0"]
     where = ["--data", str(data), "--workdir", str(tmp_path / "run")]
-    assert main(["train", *SMALL, *words, "--steps=4", *where]) == 0, capsys.readouterr().err
+    assert main(["train", *SMALL, *words, "--steps=3", *where]) == 0, capsys.readouterr().err
     values = tensors(tmp_path / "run")
     assert all(np.isfinite(value).all() for value in values.values())
     fusions = [name for name in values if name.endswith("/fusion")]
