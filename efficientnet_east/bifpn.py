@@ -2,15 +2,14 @@
 
 Tan, Pang and Le, "EfficientDet: Scalable and Efficient Object Detection", CVPR 2020, section 3.
 
-A cell takes a map per level and gives a map per level. A row of names is a level, time runs to the right:
+A cell takes a map of each level and gives one of each, first from coarse to fine and then back:
 
-    f5_in ---------------------+--------------> f5_out     f5_out = [f5_in, down(f4_out)]
-             f4_td = [f4_in, up(f5_in)]         f4_out     f4_out = [f4_in, f4_td, down(f3_out)]
-             f3_td = [f3_in, up(f4_td)]         f3_out     f3_out = [f3_in, f3_td, down(f2_out)]
-    f2_in ---------------------+--------------> f2_out     f2_out = [f2_in, up(f3_td)]
+    f4_td  = [f4_in, up(f5_in)]        f3_out = [f3_in, f3_td, down(f2_out)]
+    f3_td  = [f3_in, up(f4_td)]        f4_out = [f4_in, f4_td, down(f3_out)]
+    f2_out = [f2_in, up(f3_td)]        f5_out = [f5_in, down(f4_out)]
 
-Brackets are a weighted mean, then a separable convolution. The last cell stops at the finest level's node:
-nothing would read the others, so they would be weights that never learn.
+where brackets are a weighted mean and then a separable convolution. The last cell ends with the finest
+level's node: nothing would read the others, and so they would never learn.
 """
 
 from __future__ import annotations

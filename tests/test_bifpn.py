@@ -115,14 +115,14 @@ def max_pool(net: np.ndarray) -> np.ndarray:
 
 
 def as_if_trained(variables: list[Any]) -> dict[str, np.ndarray]:
-    """Fusion weights of both signs, the first positive, and batch norms that do something."""
+    """Fusion weights of both signs, the first positive, and batch norms that let most values pass."""
     values = {}
     for variable in variables:
         name, shape = variable.op.name, variable.shape.as_list()
         if name.endswith("/fusion"):
-            values[name] = np.array([RNG.uniform(0.2, 2), *RNG.uniform(-1, 2, shape[0] - 1)])
+            values[name] = np.array([RNG.uniform(0.2, 2), *RNG.uniform(-0.5, 2, shape[0] - 1)])
         elif "/BatchNorm/" in name:
-            centre = 1.0 if name.endswith(("gamma", "moving_variance")) else 0.0
+            centre = {"gamma": 1.0, "moving_variance": 1.0, "beta": 0.4}.get(name.rpartition("/")[2], 0.0)
             values[name] = centre + RNG.uniform(-0.3, 0.3, shape)
         else:
             values[name] = RNG.normal(0, np.sqrt(2 / np.prod(shape[:3])), shape)

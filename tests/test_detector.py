@@ -213,9 +213,7 @@ def test_inputs_fit_the_configured_levels(
         seen.append(batch.shape[1:3])
         return np.zeros((1, height // 2, 64, 1)), np.zeros((1, height // 2, 64, 5))
 
-    (tmp_path / "config.yaml").write_text(
-        f"model:\n  merge: bifpn\n  levels: {levels}\n  output_stride: 2\n"
-    )
+    (tmp_path / "config.yaml").write_text(f"model:\n  merge: bifpn\n  levels: {levels}\n  output_stride: 2\n")
     monkeypatch.setattr(checkpoints, "find", lambda workdir: f"{workdir}/model.ckpt-1")
     monkeypatch.setattr("efficientnet_east.inference.graph.load_graph", lambda prefix, config: run)
     assert Detector.load(tmp_path).maps(noise(130, 128))[0].shape == (65, 64)

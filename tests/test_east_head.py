@@ -151,6 +151,14 @@ def test_twice_in_one_graph_shares_weights_and_decays_kernels(merge: str, kernel
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("merge", MERGES)
+def test_the_mode_of_batch_norm_reaches_all_of_the_head(merge: str, graph: Any) -> None:
+    east_head(features(), merge=merge, repeats=2, is_training=True, batch_norm="frozen")
+    modes = [op.get_attr("is_training") for op in graph.get_operations() if op.type == "FusedBatchNormV3"]
+    assert len(modes) >= 7 and not any(modes)
+    assert not tf.get_collection(tf.GraphKeys.UPDATE_OPS)
+
+
 def test_batch_norm_constants_hold_under_a_foreign_arg_scope(graph: Any) -> None:
     foreign = {"batch_norm_decay": 0.5, "batch_norm_epsilon": 1e-5, "batch_norm_scale": False}
     with slim.arg_scope(resnet_utils.resnet_arg_scope(**foreign)):
