@@ -43,6 +43,15 @@ class Model(_Section):
     )
     output_stride: Literal[2, 4] = _field(4, "pixels of the image per cell of the maps")
     text_scale: float = _field(512.0, "largest distance that the geometry can express, in pixels", gt=0)
+    merge: Literal["u", "bifpn"] = _field("u", "EAST's U-shaped merge of the maps, or EfficientDet's BiFPN")
+    levels: Literal[5, 6, 7] = _field(5, "the coarsest map has stride 2**levels; from 6 on for bifpn only")
+    fpn_width: int = _field(0, "channels of BiFPN's maps; 0: EfficientDet's for the backbone", ge=0)
+    fpn_repeats: int = _field(0, "number of BiFPN's cells; 0: EfficientDet's for the backbone", ge=0)
+
+    @property
+    def size_divisor(self) -> int:
+        """What the sides of the network's input are multiples of: the coarsest map's stride."""
+        return int(2**self.levels)
 
 
 class Data(_Section):
@@ -58,7 +67,7 @@ class Data(_Section):
     synthetic_scenes: int = _field(100_000, "number of different synthetic scenes", gt=0)
     synthetic_size: int = _field(640, "side of a synthetic scene, in pixels", ge=128)
     crop_size: int = _field(
-        512, "side of a training crop, in pixels, a multiple of 32", ge=64, multiple_of=32
+        512, "side of a training crop, in pixels, a multiple of 32 (of 2**levels)", ge=64, multiple_of=32
     )
     scale_min: float = _field(0.6, "text is scaled by at least this before the crop", gt=0)
     scale_max: float = _field(1.4, "text is scaled by at most this before the crop", gt=0)
@@ -146,6 +155,11 @@ class Config(_Section):
     def _across_fields(self) -> Config:
         if self.data.scale_min > self.data.scale_max:
             raise ValueError("data.scale_min must not be larger than data.scale_max")
+        network, divisor = self.model, self.model.size_divisor
+        if network.merge != "bifpn" and (network.levels > 5 or network.fpn_width or network.fpn_repeats):
+            raise ValueError("model.levels above 5, fpn_width and fpn_repeats need model.merge bifpn")
+        if self.data.crop_size % divisor:
+            raise ValueError(f"data.crop_size must be a multiple of {divisor} with levels {network.levels}")
         return self
 
 

@@ -1,4 +1,4 @@
-"""EAST's U-shaped merge and its two outputs, the score map and the RBOX geometry map.
+"""EAST's U-shaped merge, or another one, and its two outputs: the score map and the RBOX geometry map.
 
 Zhou et al., "EAST: An Efficient and Accurate Scene Text Detector", CVPR 2017, sections 3.2 and 3.3.
 """
@@ -6,11 +6,10 @@ Zhou et al., "EAST: An Efficient and Accurate Scene Text Detector", CVPR 2017, s
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from efficientnet_east.backbones.batch_norm import batch_norm_options
-from efficientnet_east.backbones.efficientnet import conv_initializer
+from efficientnet_east.bifpn import bifpn, merge_arg_scope
 from efficientnet_east.compat import slim, tf
 
 Tensor = Any
@@ -29,6 +28,9 @@ OUTPUT_DEVIATION = 0.01
 def east_head(
     features: Mapping[str, Tensor],
     *,
+    merge: str = "u",
+    width: int = 64,
+    repeats: int = 3,
     is_training: bool | Tensor = True,
     output_stride: int = 4,
     text_scale: float = 512.0,
@@ -44,8 +46,12 @@ def east_head(
     `feature_fusion/Conv_7/Sigmoid` and `feature_fusion/concat_3`, as in the well-known frozen EAST graph.
 
     Args:
-      features: the backbone's end points; `f5`, `f4`, `f3`, `f2` are read, and `f1` for output stride 2.
-        Heights and widths double from each to the next, so the image's sides are multiples of 32.
+      features: the backbone's end points; `f5`, `f4`, `f3`, `f2` are read, and `f1` for output stride 2;
+        by BiFPN also `f6` and `f7`, if they are there. Heights and widths double from each to the next, so
+        the image's sides are multiples of 32, or of the coarsest map's stride.
+      merge: a key of `MERGES`.
+      width: channels of BiFPN's maps.
+      repeats: number of BiFPN's cells.
       is_training: whether batch norm uses the batch's statistics.
       output_stride: 4, or 2 for twice the resolution at about twice the cost of the head.
       text_scale: the largest distance that the geometry can express, in pixels.
@@ -61,34 +67,36 @@ def east_head(
       radians in (-pi/4, pi/4), counter-clockwise on the screen.
 
     Raises:
-      ValueError: another output stride.
+      ValueError: another output stride, an unknown merge, or BiFPN's `repeats` or `features` too few.
     """
+    if merge not in MERGES:
+        raise ValueError(f"merge must be one of {', '.join(MERGES)}, received {merge}")
     if output_stride not in (2, 4):
         raise ValueError(f"output_stride must be 2 or 4, received {output_stride}")
-    normalised = batch_norm_options(batch_norm, is_training=is_training, decay=bn_decay)
-    with (
-        tf.variable_scope(scope, reuse=reuse),
-        slim.arg_scope(
-            [slim.conv2d],
-            weights_initializer=conv_initializer,
-            weights_regularizer=slim.l2_regularizer(weight_decay) if weight_decay else None,
-            padding="SAME",
-        ),
-    ):
-        with slim.arg_scope([slim.conv2d], activation_fn=tf.nn.relu, **normalised):
-            merged = _merge(features, finest=int(math.log2(output_stride)))
-        return _outputs(merged, text_scale)
+    layers: Any = {"is_training": is_training, "bn_decay": bn_decay, "batch_norm": batch_norm}
+    layers["weight_decay"] = weight_decay
+    with tf.variable_scope(scope, reuse=reuse), merge_arg_scope(**layers):
+        finest = int(math.log2(output_stride))
+        net = MERGES[merge](features, finest=finest, width=width, repeats=repeats, **layers)
+        net = slim.conv2d(net, FINAL_CHANNELS, 3, scope="merge_final")
+        return _outputs(net, text_scale)
 
 
-def _merge(features: Mapping[str, Tensor], finest: int) -> Tensor:
-    """Walk from f5 down to f<finest>: double the resolution, join the finer map, mix."""
+def _u_merge(features: Mapping[str, Tensor], *, finest: int, **_: Any) -> Tensor:
+    """Walk from f5 down to f<finest>: double the resolution, join the finer map, mix.
+
+    Channels are `MERGE_CHANNELS` and the arg scope is the head's, so what BiFPN has to be told is not read.
+    """
     net = features["f5"]
     for step, level in enumerate(range(4, finest - 1, -1)):
         channels = MERGE_CHANNELS[step]
         net = tf.concat([_unpool(net), features[f"f{level}"]], 3, name=f"merge_f{level}_concat")
         net = slim.conv2d(net, channels, 1, scope=f"merge_f{level}_1x1")
         net = slim.conv2d(net, channels, 3, scope=f"merge_f{level}_3x3")
-    return slim.conv2d(net, FINAL_CHANNELS, 3, scope="merge_final")
+    return net
+
+
+MERGES: dict[str, Callable[..., Tensor]] = {"u": _u_merge, "bifpn": bifpn}
 
 
 def _unpool(net: Tensor) -> Tensor:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from efficientnet_east import backbones
+from efficientnet_east import backbones, scaling
 from efficientnet_east.compat import slim, tf
 from efficientnet_east.east_head import east_head
 from efficientnet_east.errors import UserError
 
 Tensor = Any
 
-SIZE_DIVISOR = 32  # the coarsest map has stride 32
 # Mean and deviation of RGB pixels in [0, 255] that published weights were trained with, by their family:
 # `imagenet` the EfficientNets and MnasNet, `lite` the lite variants, `advprop` weights of adversarial
 # training (Xie et al. 2020), `vgg` slim's ResNet, which takes off the mean colour only.
@@ -60,6 +59,10 @@ def build(
     is_training: bool | Tensor = False,
     output_stride: int = 4,
     text_scale: float = 512.0,
+    merge: str = "u",
+    levels: int = 5,
+    fpn_width: int = 0,
+    fpn_repeats: int = 0,
     drop_connect: float = 0.0,
     batch_norm: str = "train",
     bn_decay: float | None = None,
@@ -72,7 +75,8 @@ def build(
     """Build the detector's graph.
 
     Args:
-      images: uint8 or float32 (batch, height, width, 3), RGB in [0, 255], sides multiples of 32.
+      images: uint8 or float32 (batch, height, width, 3), RGB in [0, 255], sides multiples of
+        2**levels.
       backbone: see `catalogue.get_backbone`.
       activation: of the backbone; the head uses ReLU.
       normalisation: a key of `NORMALISATIONS`; `auto` takes that of the backbone's published weights.
@@ -80,6 +84,10 @@ def build(
       is_training: batch statistics and stochastic depth on or off.
       output_stride: 4 or 2.
       text_scale: the largest distance in the geometry map, in pixels.
+      merge: how the maps are merged, a key of `east_head.MERGES`.
+      levels: the coarsest map is f<levels>, of stride 2**levels; more than 5 are of use to BiFPN only.
+      fpn_width: channels of BiFPN's maps; 0 takes what EfficientDet has for the backbone's size.
+      fpn_repeats: number of BiFPN's cells; 0 as before.
       drop_connect: stochastic depth of the backbone's last block.
       batch_norm: `train`; `frozen` keeps the backbone's moving statistics as they are; `sync`, in backbone
         and head, see `backbones.batch_norm`.
@@ -96,8 +104,10 @@ def build(
     Raises:
       UserError: an unknown name, or images that do not fit.
     """
-    check_sides(images)
-    kind = backbones.get_backbone(backbone).normalisation if normalisation == "auto" else normalisation
+    check_sides(images, 2**levels)
+    described = backbones.get_backbone(backbone)
+    kind = described.normalisation if normalisation == "auto" else normalisation
+    width, repeats = scaling.bifpn_size(described.phi)
     decay: dict[str, Any] = {} if bn_decay is None else {"bn_decay": bn_decay}
     with slim.arg_scope(backbones.efficientnet_arg_scope(weight_decay)):
         _, end_points = backbones.build(
@@ -105,6 +115,7 @@ def build(
             name=backbone,
             activation=activation,
             pre_stride=pre_stride,
+            levels=levels,
             is_training=is_training,
             drop_connect=drop_connect,
             batch_norm=batch_norm,
@@ -117,6 +128,9 @@ def build(
     return Outputs(
         *east_head(
             end_points,
+            merge=merge,
+            width=fpn_width or width,
+            repeats=fpn_repeats or repeats,
             is_training=is_training,
             output_stride=output_stride,
             text_scale=text_scale,
@@ -128,7 +142,7 @@ def build(
     )
 
 
-def check_sides(images: Tensor, divisor: int = SIZE_DIVISOR) -> None:
+def check_sides(images: Tensor, divisor: int = 32) -> None:
     """Refuse images whose maps would not meet when they are merged; sizes unknown so far are let through.
 
     Args:

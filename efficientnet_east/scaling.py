@@ -356,3 +356,26 @@ def frozen_blocks(network: Network, frozen: str) -> int:
         known = f"one of stem, {stages}, blocks_0 to {network.blocks[-1].name}"
         raise UserError("frozen", f"unknown part {frozen!r}", known)
     return last[frozen]
+
+
+# BiFPN's channels and repeats in EfficientDet-D0 to D7 (Tan, Pang and Le, CVPR 2020, table 1), which are not
+# in every row what `bifpn_size`'s rule gives.
+BIFPN_SIZES = ((64, 3), (88, 4), (112, 5), (160, 6), (224, 7), (288, 7), (384, 8), (384, 8))
+
+
+def bifpn_size(phi: float) -> tuple[int, int]:
+    """Look up how wide a BiFPN is, and how many cells it has, beside a backbone of this size.
+
+    Args:
+      phi: the compound coefficient; 0 for B0.
+
+    Returns:
+      Channels and repeats: for 0, 1, ... 7 the published ones. Between and below them the paper's equation
+      (1), 64 * 1.35**phi to the nearest multiple of 8, and 3 + phi to the nearest number from 1; never more
+      than D7 has, where the published ones stop growing.
+    """
+    if phi in range(len(BIFPN_SIZES)):
+        return BIFPN_SIZES[int(phi)]
+    width = round(64 * 1.35**phi / CHANNEL_DIVISOR) * CHANNEL_DIVISOR
+    most_channels, most_repeats = BIFPN_SIZES[-1]
+    return min(width, most_channels), min(max(1, round(3 + phi)), most_repeats)

@@ -21,6 +21,10 @@ PARSER = cli.parser()
 NAMES = [name for _, name, _ in fields()]
 
 
+# What a field needs beside it to be something else than its default.
+BESIDE = {name: {"merge": "bifpn"} for name in ("levels", "fpn_width", "fpn_repeats")}
+
+
 def write(folder: Path, text: str) -> str:
     path = folder / "run.yaml"
     path.write_text(text, encoding="utf-8")
@@ -55,7 +59,7 @@ def other_value(name: str) -> Any:
         if info.annotation is int and candidate != int(candidate):
             continue
         try:
-            load(None, {name: candidate})
+            load(None, {name: candidate} | BESIDE.get(name, {}))
         except UserError:
             continue
         return info.annotation(candidate)
@@ -90,8 +94,8 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_field_from_file_override_and_command_line(name: str, tmp_path: Path) -> None:
-    value = other_value(name)
-    path = write(tmp_path, yaml.safe_dump({section_of(name): {name: value}}))
+    value, beside = other_value(name), BESIDE.get(name, {})
+    path = write(tmp_path, yaml.safe_dump({section_of(name): {name: value} | beside}))
     assert value_of(load(path), name) == value != value_of(load(), name)
     for flag in {f"--{name}", f"--{name.replace('_', '-')}"}:
         words = [flag, str(value)]
@@ -99,7 +103,7 @@ def test_every_field_from_file_override_and_command_line(name: str, tmp_path: Pa
             words = [flag if value else flag.replace("--", "--no-", 1)]
         given = vars(PARSER.parse_args(["train", *words]))
         assert given.keys() == {"command", "config", name}
-        assert value_of(load(None, {name: given[name]}), name) == value
+        assert value_of(load(None, {name: given[name]} | beside), name) == value
 
 
 def test_help_lists_every_field(capsys: pytest.CaptureFixture[str]) -> None:
@@ -114,7 +118,7 @@ def test_help_lists_every_field(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_round_trip() -> None:
     """What a run writes beside its checkpoints says the same when it is read again."""
-    alone = {"scale_min", "scale_max"}  # which have to be in order
+    alone = {"scale_min", "scale_max", "crop_size"}  # which have to fit others
     changed = load(None, {name: other_value(name) for name in NAMES if name not in alone})
     for configuration in (load(), changed):
         assert Config.model_validate(yaml.safe_load(dump(configuration))) == configuration
@@ -168,6 +172,16 @@ def test_an_option_takes_back_what_a_file_says(name: str, tmp_path: Path) -> Non
         ("data:\n  crop_size: 500\n", "data.crop_size", "multiple of 32"),
         ("data:\n  colour: purple\n", "data.colour", "boolean"),
         ("data:\n  rotation: 90\n", "data.rotation", "45"),
+        ("model:\n  merge: fpn\n", "model.merge", "'u' or 'bifpn'"),
+        ("model:\n  levels: 8\n", "model.levels", "5, 6 or 7"),
+        ("model:\n  levels: 6\n", "", "levels above 5, fpn_width and fpn_repeats need"),
+        ("model:\n  fpn_width: 64\n", "", "need model.merge bifpn"),
+        ("model:\n  fpn_repeats: 3\n", "", "need model.merge bifpn"),
+        ("model:\n  fpn_repeats: -1\n", "model.fpn_repeats", "greater than or equal to 0"),
+        (
+            "model:\n  merge: bifpn\n  levels: 7\ndata:\n  crop_size: 448\n", "",
+            "data.crop_size must be a multiple of 128 with levels 7",
+        ),
         ("data:\n  scale_min: 2\n", "", "scale_min must not be larger than data.scale_max"),
         ("detect:\n  nms_iou: 1\n", "detect.nms_iou", "less than 1"),
     ],
@@ -210,6 +224,15 @@ def test_bad_override(name: str, value: str, where: str, said: str) -> None:
     with pytest.raises(UserError) as error:
         load(None, {name: value})
     assert error.value.where == where and said in error.value.expected
+
+
+@pytest.mark.parametrize(("levels", "crop_sizes"), [(5, (96, 512)), (6, (64, 448)), (7, (128, 512))])
+def test_crops_fit_the_coarsest_map(levels: int, crop_sizes: tuple[int, ...]) -> None:
+    for crop_size in crop_sizes:
+        given = {"merge": "bifpn", "levels": levels, "crop_size": crop_size}
+        assert load(None, given).model.size_divisor == {5: 32, 6: 64, 7: 128}[levels]
+        with pytest.raises(UserError, match=f"multiple of {2**levels} with levels {levels}|multiple of 32"):
+            load(None, given | {"crop_size": crop_size + 2 ** (levels - 1)})
 
 
 def test_backbones_by_compound_coefficient() -> None:

@@ -203,6 +203,23 @@ def test_whatever_the_network_says_the_contract_holds(
 # --- a trained checkpoint
 
 
+@pytest.mark.parametrize(("levels", "height"), [(5, 160), (6, 192), (7, 256)])
+def test_inputs_fit_the_configured_levels(
+    levels: int, height: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def run(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        seen.append(batch.shape[1:3])
+        return np.zeros((1, height // 2, 64, 1)), np.zeros((1, height // 2, 64, 5))
+
+    (tmp_path / "config.yaml").write_text(f"model:\n  merge: bifpn\n  levels: {levels}\n  output_stride: 2\n")
+    monkeypatch.setattr(checkpoints, "find", lambda workdir: f"{workdir}/model.ckpt-1")
+    monkeypatch.setattr("efficientnet_east.inference.graph.load_graph", lambda prefix, config: run)
+    assert Detector.load(tmp_path).maps(noise(130, 128))[0].shape == (65, 64)
+    assert seen == [(height, 128)]
+
+
 def test_the_averaged_weights_are_used(trained: Trained, tiny: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same maps without the raw weights in the checkpoint, others without the averages."""
     image = cv2.imread(str(trained.data / "images" / "img_1.png"))[..., ::-1]

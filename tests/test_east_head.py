@@ -9,7 +9,7 @@ import pytest
 from tf_slim.nets import resnet_utils
 
 from efficientnet_east.compat import slim, tf
-from efficientnet_east.east_head import east_head
+from efficientnet_east.east_head import MERGES, east_head
 
 CHANNELS = {"f1": 16, "f2": 24, "f3": 40, "f4": 112, "f5": 320}  # of B0
 HEIGHT, WIDTH = 64, 96
@@ -27,7 +27,8 @@ def features(height: int = HEIGHT, width: int = WIDTH, batch: int = 2) -> dict[s
     sizes = {
         name: (batch, height >> i, width >> i, CHANNELS[name]) for i, name in enumerate(CHANNELS, start=1)
     }
-    return {name: tf.constant(RNG.normal(size=size), tf.float32) for name, size in sizes.items()}
+    rng = np.random.default_rng(0)
+    return {name: tf.constant(rng.normal(size=size), tf.float32) for name, size in sizes.items()}
 
 
 def evaluate(fetches: Any, **assigned: Any) -> Any:
@@ -94,12 +95,13 @@ def test_values_stay_in_their_ranges() -> None:
     assert -math.pi / 4 - 1e-6 <= angle.min() < -0.75 and 0.75 < angle.max() <= math.pi / 4 + 1e-6
 
 
+@pytest.mark.parametrize("merge", MERGES)
 @pytest.mark.parametrize("is_training", [True, False])
-def test_first_guesses_are_the_priors(is_training: bool) -> None:
+def test_first_guesses_are_the_priors(is_training: bool, merge: str) -> None:
     """Everywhere, not only on average: a saturated output has no gradient to learn from."""
-    score, geometry = evaluate(list(east_head(features(), is_training=is_training)))
-    assert score.min() > 0.03 and score.max() < 0.08
-    assert geometry[..., :4].min() > 12 and geometry[..., :4].max() < 32
+    score, geometry = evaluate(list(east_head(features(), is_training=is_training, merge=merge)))
+    assert score.min() > 0.025 and score.max() < 0.1
+    assert geometry[..., :4].min() > 10 and geometry[..., :4].max() < 40
     assert np.abs(geometry[..., 4]).max() < math.radians(8)
 
 
@@ -114,14 +116,15 @@ def test_gradients_reach_the_maps_that_are_read(stride: int, read: set[str]) -> 
     assert all(np.abs(gradient).max() > 0 for gradient in evaluate(reached).values())
 
 
-def test_cells_lie_where_their_features_lie() -> None:
+@pytest.mark.parametrize("merge", MERGES)
+def test_cells_lie_where_their_features_lie(merge: str) -> None:
     """A spot in one corner of any input map changes that corner of the output, and not the opposite one."""
     maps = {
         name: np.zeros((1, 256 >> i, 256 >> i, c), np.float32)
         for i, (name, c) in enumerate(CHANNELS.items(), 1)
     }
     feeds = {name: tf.placeholder(tf.float32, value.shape) for name, value in maps.items()}
-    score, _ = east_head(feeds, is_training=False)
+    score, _ = east_head(feeds, is_training=False, merge=merge, repeats=1)
     with tf.Session() as session:
         session.run(tf.global_variables_initializer())
         base = session.run(score, {feeds[name]: maps[name] for name in maps})[0, ..., 0]
@@ -134,17 +137,26 @@ def test_cells_lie_where_their_features_lie() -> None:
             assert changed[32:, :32].max() == 0
 
 
-def test_twice_in_one_graph_shares_weights_and_decays_kernels() -> None:
+@pytest.mark.parametrize(("merge", "kernels"), [("u", 10), ("bifpn", 6 + 2 * 15 + 4)])
+def test_twice_in_one_graph_shares_weights_and_decays_kernels(merge: str, kernels: int) -> None:
     maps = features()
-    first = east_head(maps, is_training=False, weight_decay=1e-2)
+    first = east_head(maps, merge=merge, is_training=False, weight_decay=1e-2)
     names = [v.op.name for v in tf.global_variables()]
     penalties = tf.get_collection(tf.GraphKeys.REGULARIZATION_LOSSES)
-    assert len(penalties) == sum(name.endswith("weights") for name in names) == 10
-    second = east_head(maps, is_training=False, weight_decay=0.0, reuse=True)
+    assert len(penalties) == sum(name.endswith("weights") for name in names) == kernels
+    second = east_head(maps, merge=merge, is_training=False, weight_decay=0.0, reuse=True)
     assert [v.op.name for v in tf.global_variables()] == names
-    assert len(tf.get_collection(tf.GraphKeys.REGULARIZATION_LOSSES)) == 10
+    assert len(tf.get_collection(tf.GraphKeys.REGULARIZATION_LOSSES)) == kernels
     for a, b in zip(*evaluate([list(first), list(second)]), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("merge", MERGES)
+def test_the_mode_of_batch_norm_reaches_all_of_the_head(merge: str, graph: Any) -> None:
+    east_head(features(), merge=merge, repeats=2, is_training=True, batch_norm="frozen")
+    modes = [op.get_attr("is_training") for op in graph.get_operations() if op.type == "FusedBatchNormV3"]
+    assert len(modes) >= 7 and not any(modes)
+    assert not tf.get_collection(tf.GraphKeys.UPDATE_OPS)
 
 
 def test_batch_norm_constants_hold_under_a_foreign_arg_scope(graph: Any) -> None:

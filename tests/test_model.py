@@ -8,7 +8,9 @@ import pytest
 
 from efficientnet_east import checkpoints, model, scaling
 from efficientnet_east.compat import tf
+from efficientnet_east.east_head import MERGES
 from efficientnet_east.errors import UserError
+from efficientnet_east.inference.graph import freeze
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (2, 64, 96, 3), dtype=np.uint8)
@@ -48,10 +50,11 @@ def test_bytes_and_floats_give_the_same(graph: Any) -> None:
     assert np.abs(a.geometry[0] - a.geometry[1]).max() > 0
 
 
-def test_options_arrive(graph: Any) -> None:
+@pytest.mark.parametrize("merge", MERGES)
+def test_options_arrive(graph: Any, merge: str) -> None:
     out = model.build(
         tf.placeholder(tf.uint8, [None, None, None, 3]),
-        backbone="tiny", activation="swish", is_training=True, output_stride=2, text_scale=800.0,
+        backbone="tiny", activation="swish", is_training=True, output_stride=2, text_scale=800.0, merge=merge,
         drop_connect=0.5, batch_norm="frozen", weight_decay=1e-3, seed=tf.constant([1, 2]),
     )  # fmt: skip
     ops = graph.get_operations()
@@ -75,6 +78,26 @@ def test_options_arrive(graph: Any) -> None:
         result = session.run(out, {ops[0].outputs[0]: IMAGES})
     assert result.score.shape == (2, 32, 48, 1)
     np.testing.assert_allclose(result.geometry[..., :4], 800)
+
+
+@pytest.mark.parametrize(("backbone", "width", "repeats"), [("b4", 224, 7), ("phi=1.25", 96, 4)])
+def test_bifpn_is_sized_by_the_backbone(
+    backbone: str, width: int, repeats: int, graph: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(model.backbones, "build", lambda *_, **options: (None, asked.append(options)))
+    monkeypatch.setattr(model, "east_head", lambda *_, **options: asked.append(options) or (1, 2))
+    images = tf.placeholder(tf.uint8, [None, 128, None, 3])
+    model.build(images, backbone=backbone, merge="bifpn", levels=7)
+    model.build(images, backbone=backbone, merge="bifpn", levels=6, fpn_width=24, fpn_repeats=5)
+    found = [(o.get("levels"), o.get("merge"), o.get("width"), o.get("repeats")) for o in asked]
+    assert found[0::2] == [(7, None, None, None), (6, None, None, None)]
+    assert found[1::2] == [(None, "bifpn", width, repeats), (None, "bifpn", 24, 5)]
+
+
+def test_images_fit_the_coarsest_map(graph: Any) -> None:
+    with pytest.raises(UserError, match="are 64 x 96 pixels; expected sides that are multiples of 64"):
+        model.build(tf.constant(IMAGES), backbone="tiny", merge="bifpn", levels=6)
 
 
 def test_unknown_options_name_themselves(graph: Any) -> None:
@@ -103,33 +126,67 @@ def test_under_wrap_function() -> None:
 
 
 def as_if_trained(variables: list[Any]) -> dict[str, np.ndarray]:
-    """Batch norms that do something, and outputs far from their priors."""
+    """Batch norms that do something and let most values pass, and outputs far from their priors."""
     values = {}
     for variable in variables:
         name, shape = variable.op.name, variable.shape.as_list()
         leaf = name.rsplit("/", 1)[1]
         if "/BatchNorm/" in name:
-            values[name] = (leaf in ("gamma", "moving_variance")) + RNG.uniform(-0.2, 0.2, shape)
+            centre = {"gamma": 1.0, "moving_variance": 1.0, "beta": 0.3}.get(leaf, 0.0)
+            values[name] = centre + RNG.uniform(-0.2, 0.2, shape)
+        elif leaf == "fusion":
+            values[name] = RNG.uniform(-0.5, 2, shape)
         elif name.startswith("feature_fusion/Conv_") and leaf == "weights":
             values[name] = RNG.normal(0, 0.3, shape)
     return values
 
 
-def test_frozen_graph_in_opencv(graph: Any, tmp_path: Any) -> None:
-    """B0 by the names that OpenCV's EAST users ask for; its importer and TensorFlow agree."""
+def test_freezing_computes_what_follows_from_variables_alone(graph: Any) -> None:
+    with tf.variable_scope("a"):
+        weights = tf.get_variable("weights", [3], initializer=tf.constant_initializer([1.0, 2.0, 5.0]))
+        shares = tf.identity(weights / tf.reduce_sum(weights), "shares")
+    noise = tf.random_uniform([3])
+    images = tf.placeholder(tf.float32, [None, 3], "input_images")
+    out = tf.add(images * shares + shares[1], 0.0 * noise, "out")
+    tf.add(images, 1.0, "unused")
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        frozen = freeze(session, ["out"])
+    found = {node.name: node.op for node in frozen.node}
+    assert found["a/shares"] == "Const" and found["out"] == out.op.type
+    assert "RandomUniform" in found.values(), "a draw is none"
+    assert not {"a/weights", "a/Sum", "a/truediv", "unused"} & found.keys()
+    with tf.Graph().as_default(), tf.Session() as session:
+        tf.import_graph_def(frozen, name="")
+        result = session.run("out:0", {"input_images:0": [[8.0, 8.0, 8.0]]})
+    np.testing.assert_allclose(result, [[1.25, 2.25, 5.25]])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"backbone": "b0"},
+        {"backbone": "tiny", "merge": "bifpn", "fpn_width": 8, "fpn_repeats": 2},
+        {"backbone": "tiny", "merge": "bifpn", "fpn_width": 8, "fpn_repeats": 2, "levels": 7},
+    ],
+    ids=["u", "bifpn", "bifpn-7-levels"],
+)
+def test_frozen_graph_in_opencv(options: dict[str, Any], graph: Any, tmp_path: Any) -> None:
+    """B0, and the other merge, by the names that OpenCV's EAST users ask for; it and TensorFlow agree."""
     cv2 = pytest.importorskip("cv2")
     if not hasattr(cv2.dnn, "readNetFromTensorflow"):
         pytest.skip("this OpenCV reads no TensorFlow graphs")
     images = tf.placeholder(tf.float32, [None, None, None, 3], "input_images")
-    outputs = model.build(images, backbone="b0")
+    outputs = model.build(images, **options)
+    size = 2 ** options.get("levels", 5) * np.array([2, 3])
     names = ["feature_fusion/Conv_7/Sigmoid", "feature_fusion/concat_3"]
     assert [tensor.op.name for tensor in outputs] == names
-    pixels = IMAGES[:1].astype(np.float32)
+    pixels = RNG.integers(0, 256, (1, *size, 3)).astype(np.float32)
     with tf.Session() as session:
         session.run(tf.global_variables_initializer())
         checkpoints.assign(session, as_if_trained(tf.global_variables()), tf.global_variables())
         expected = session.run(outputs, {images: pixels})
-        frozen = tf.graph_util.convert_variables_to_constants(session, graph.as_graph_def(), names)
+        frozen = freeze(session, names)
     path = tmp_path / "frozen.pb"
     path.write_bytes(frozen.SerializeToString())
     net = cv2.dnn.readNetFromTensorflow(str(path))
@@ -137,4 +194,4 @@ def test_frozen_graph_in_opencv(graph: Any, tmp_path: Any) -> None:
     for theirs, ours, atol in zip(net.forward(names), expected, (1e-5, 1e-2), strict=True):
         assert theirs.shape == ours.transpose(0, 3, 1, 2).shape
         np.testing.assert_allclose(theirs.transpose(0, 2, 3, 1), ours, atol=atol)
-        assert ours.std() > 1000 * atol
+        assert ours.std() > 300 * atol

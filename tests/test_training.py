@@ -21,6 +21,7 @@ from efficientnet_east.cli import main
 from efficientnet_east.compat import tf
 from efficientnet_east.config import load
 from efficientnet_east.data.loader import Batch
+from efficientnet_east.inference.detector import Detector
 from efficientnet_east.training import loop
 from efficientnet_east.training.log import last_seconds
 from efficientnet_east.training.schedule import learning_rate
@@ -289,6 +290,27 @@ def test_non_finite_loss_names_the_images_and_spares_the_checkpoint(
 
 
 # --- options that change the graph
+
+
+def test_bifpn_trains_detects_and_keeps_to_its_merge(
+    tmp_path: Path, tiny: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = make_data(tmp_path / "data")
+    words = ["--merge=bifpn", "--fpn-width=8", "--fpn-repeats=2", "--learning-rate=0.01", "--warmup-steps=0"]
+    where = ["--data", str(data), "--workdir", str(tmp_path / "run")]
+    assert main(["train", *SMALL, *words, "--steps=3", *where]) == 0, capsys.readouterr().err
+    values = tensors(tmp_path / "run")
+    assert all(np.isfinite(value).all() for value in values.values())
+    fusions = [name for name in values if name.endswith("/fusion")]
+    assert len(fusions) == 6 + 3
+    for name in fusions:
+        assert (values[name] != 1).all(), f"{name} does not learn"
+        assert (values[name + checkpoints.AVERAGE_SUFFIX] != 1).all(), f"{name} has no average"
+    score, _, _ = Detector.load(tmp_path / "run", {"threads": 1}).maps(np.full((50, 70, 3), 99, np.uint8))
+    assert score.shape == (13, 18) and np.isfinite(score).all()
+    capsys.readouterr()
+    assert main(["train", *SMALL, *where]) == 2
+    assert "was trained with merge 'bifpn', not 'u'" in capsys.readouterr().err
 
 
 def test_stride_two_adamw_without_averages_trains(

@@ -245,6 +245,7 @@ def test_changes_since_the_last_run(tmp_path: Path) -> None:
         ("--activation=swish", "was trained with activation 'relu', not 'swish'"),
         ("--output-stride=2", "was trained with output_stride 4, not 2"),
         ("--text-scale=800", "was trained with text_scale 512.0, not 800.0"),
+        ("--merge=bifpn", "was trained with merge 'u', not 'bifpn'"),
         ("--ema-decay=0", "was trained with ema_decay 0.997, not 0.0"),
     ],
 )

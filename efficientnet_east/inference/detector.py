@@ -17,7 +17,6 @@ from efficientnet_east.geometry.maps import decode
 from efficientnet_east.geometry.nms import locality_aware
 from efficientnet_east.structures import Detections
 
-SIZE_DIVISOR = 32
 PADDING = (124, 116, 104)  # ImageNet's mean colour: zero to the network
 CONFIG_FILE = "config.yaml"
 
@@ -29,14 +28,15 @@ class Detector:
     """Finds words in images.
 
     Args:
-      run: the network: uint8 (1, height, width, 3), RGB, sides multiples of 32, to the score map
+      run: the network: uint8 (1, height, width, 3), RGB, sides multiples of `divisor`, to the score map
         (1, h, w, 1) and the geometry map (1, h, w, 5).
       detect: thresholds and limits.
       stride: pixels per cell of the maps.
+      divisor: what the sides of the network's input must be multiples of.
     """
 
-    def __init__(self, run: Run, detect: Detect, stride: int = 4) -> None:
-        self.run, self.detect, self.stride = run, detect, stride
+    def __init__(self, run: Run, detect: Detect, stride: int = 4, divisor: int = 32) -> None:
+        self.run, self.detect, self.stride, self.divisor = run, detect, stride, divisor
 
     @classmethod
     def load(cls, checkpoint: str | Path, overrides: dict[str, Any] | None = None) -> Detector:
@@ -58,7 +58,8 @@ class Detector:
 
         prefix = checkpoints.find(checkpoint)
         config = configuration.load(str(config_beside(prefix)), overrides)
-        return cls(load_graph(prefix, config), config.detect, config.model.output_stride)
+        network = config.model
+        return cls(load_graph(prefix, config), config.detect, network.output_stride, network.size_divisor)
 
     def __call__(self, image: np.ndarray) -> Detections:
         """Find the words of one image.
@@ -84,7 +85,7 @@ class Detector:
         """
         fitted, scale = fit(image, self.detect.max_side)
         height, width = (-(-side // self.stride) for side in fitted.shape[:2])
-        score, geometry = self.run(pad(fitted)[None])
+        score, geometry = self.run(pad(fitted, self.divisor)[None])
         return score[0, :height, :width, 0], geometry[0, :height, :width], scale
 
 
@@ -106,16 +107,17 @@ def fit(image: np.ndarray, max_side: int) -> tuple[np.ndarray, np.ndarray]:
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.array(size) / (width, height)
 
 
-def pad(image: np.ndarray) -> np.ndarray:
-    """Extend an image to the right and downwards to multiples of 32, so that no pixel moves or is stretched.
+def pad(image: np.ndarray, divisor: int = 32) -> np.ndarray:
+    """Extend an image to the right and downwards, so that no pixel moves or is stretched.
 
     Args:
       image: uint8 (height, width, 3), RGB.
+      divisor: what height and width become multiples of.
 
     Returns:
       uint8, filled up with the mean colour.
     """
-    below, right = (-side % SIZE_DIVISOR for side in image.shape[:2])
+    below, right = (-side % divisor for side in image.shape[:2])
     return cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_CONSTANT, value=PADDING)
 
 

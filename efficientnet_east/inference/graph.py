@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from efficientnet_east import checkpoints, model
@@ -54,3 +57,44 @@ def session_config(threads: int) -> tf.ConfigProto:
     config = tf.ConfigProto(intra_op_parallelism_threads=threads, inter_op_parallelism_threads=threads)
     config.gpu_options.allow_growth = True
     return config
+
+
+def freeze(session: Any, outputs: Sequence[str]) -> tf.GraphDef:
+    """Turn a session's graph into one without variables, for runtimes that know constants only.
+
+    What follows from variables alone, such as the shares of BiFPN's fusions, is computed here and becomes a
+    constant, too: OpenCV's importer does not compute, and takes constant factors only.
+
+    Args:
+      session: of the graph, its variables loaded.
+      outputs: names of the operations to keep; what they do not need is left out.
+
+    Returns:
+      The graph; operations keep their names.
+    """
+    frozen = tf.graph_util.convert_variables_to_constants(
+        session, session.graph.as_graph_def(), list(outputs)
+    )
+    with tf.Graph().as_default() as graph, tf.Session(graph=graph) as own:
+        tf.import_graph_def(frozen, name="")
+        values = own.run(_computed_constants(graph))
+    for node in frozen.node:
+        if node.name in values:
+            node.CopyFrom(tf.NodeDef(name=node.name, op="Const"))
+            node.attr["dtype"].type = tf.as_dtype(values[node.name].dtype).as_datatype_enum
+            node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(values[node.name]))
+    return tf.graph_util.extract_sub_graph(frozen, list(outputs))
+
+
+def _computed_constants(graph: Any) -> dict[str, Any]:
+    """Name -> tensor, for operations that read constants only and are read by others."""
+    constant: set[Any] = set()
+    read: dict[str, Any] = {}
+    for op in graph.get_operations():  # an operation comes after those that it reads
+        sources = [tensor.op for tensor in op.inputs]
+        computed = sources and constant.issuperset(sources) and len(op.outputs) == 1
+        if op.type == "Const" or (computed and not op.op_def.is_stateful):  # a random draw is stateful
+            constant.add(op)
+        else:
+            read |= {source.name: source.outputs[0] for source in sources if source in constant}
+    return {name: tensor for name, tensor in read.items() if tensor.op.type != "Const"}
