@@ -17,7 +17,7 @@ DEVIATION = (0.229 * 255, 0.224 * 255, 0.225 * 255)
 
 
 class Outputs(NamedTuple):
-    """score (batch, h, w, 1) and geometry (batch, h, w, 5), see `east_head.east_head`."""
+    """score (batch, h, w, 1) and geometry (batch, h, w, 5 or 8), see `east_head.east_head`."""
 
     score: Tensor
     geometry: Tensor
@@ -43,6 +43,7 @@ def build(
     activation: str = "relu",
     is_training: bool | Tensor = False,
     output_stride: int = 4,
+    geometry: str = "rbox",
     text_scale: float = 512.0,
     drop_connect: float = 0.0,
     freeze_batch_norm: bool = False,
@@ -58,7 +59,8 @@ def build(
       activation: of the backbone; the head uses ReLU.
       is_training: batch statistics and stochastic depth on or off.
       output_stride: 4 or 2.
-      text_scale: the largest distance in the geometry map, in pixels.
+      geometry: "rbox" or "quad".
+      text_scale: see `east_head.east_head`.
       drop_connect: stochastic depth of the backbone's last block.
       freeze_batch_norm: keep the backbone's moving statistics as they are.
       weight_decay: L2 factor for all kernels.
@@ -87,6 +89,7 @@ def build(
             end_points,
             is_training=is_training,
             output_stride=output_stride,
+            geometry=geometry,
             text_scale=text_scale,
             weight_decay=weight_decay,
             reuse=reuse,
