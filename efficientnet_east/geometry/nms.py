@@ -28,7 +28,9 @@ def locality_aware(
       scores: (n,) in [0, 1].
       iou: two boxes are the same text if their intersection over union is greater than this.
       compiled: True for the compiled merge of the `lanms` package, False for the one written here, None for
-        the compiled one where it is installed. Both give the same boxes.
+        the compiled one where it is installed and all candidates are parallelograms, as those of RBOX are.
+        Both give the same boxes then. Of other quads the compiled one takes means of corners and their mirror
+        images where two short sides slant apart, which makes the box too thin.
 
     Returns:
       quads: float32 (m, 4, 2), convex, clockwise, each from the corner that begins its top side.
@@ -43,13 +45,20 @@ def locality_aware(
     quads, scores = clockwise(np.asarray(quads, np.float64)[usable]), np.asarray(scores, np.float64)[usable]
     if not len(quads):
         return np.zeros((0, 4, 2), np.float32), np.zeros(0, np.float32)
-    merge = _merge if compiled is False or lanms is None else _merge_compiled
+    if compiled is None:
+        compiled = lanms is not None and _are_parallelograms(quads)
+    merge = _merge_compiled if compiled else _merge
     # A mean of convex quads is convex again if they are rectangles, but not for any form.
     merged = from_top_side(convex(merge(_aligned(quads), np.maximum(scores, _LEAST_WEIGHT), iou)))
     means = _mean_scores(merged, quads, scores).astype(np.float32)
     x, y = np.rint(merged[:, 0]).T
     best_first = np.lexsort((x, y, -means))  # equal scores: from the top of the image to its bottom
     return merged[best_first].astype(np.float32), means[best_first]
+
+
+def _are_parallelograms(quads: np.ndarray) -> bool:
+    """Whether they all are, up to single precision."""
+    return np.allclose(quads[:, 0] + quads[:, 2], quads[:, 1] + quads[:, 3], rtol=1e-5, atol=0.01)
 
 
 def _aligned(quads: np.ndarray) -> np.ndarray:

@@ -63,7 +63,7 @@ def convex(quads: np.ndarray) -> np.ndarray:
       quads: (n, 4, 2), pixels, of any form and direction.
 
     Returns:
-      float64 (n, 4, 2), clockwise on the screen. Convex quads keep their corners and the first of them. Where
+      float64 (n, 4, 2), clockwise on the screen; those that are convex have their corners as before. Where
       sides cross, the corners are put into the order in which they lie around their mean; a corner inside of
       the other three is moved to the nearest point of the line between its neighbours.
     """
@@ -83,13 +83,14 @@ def _in_order(quads: np.ndarray) -> np.ndarray:
 def _flattened(quads: np.ndarray) -> np.ndarray:
     """Simple clockwise quads whose reflex corner, if there is one, is moved to the line that it cuts off."""
     turns = _turns(quads)
-    quads = rolled(quads, np.argmin(turns, axis=1))
+    first = np.argmin(turns, axis=1)
+    quads = rolled(quads, first)
     reflex, start, end = quads[:, 0], quads[:, 3], quads[:, 1]
     side = end - start
     length = np.maximum((side**2).sum(axis=1), np.finfo(np.float64).tiny)
     along = np.clip(((reflex - start) * side).sum(axis=1) / length, 0, 1)[:, None]
     quads[:, 0] = np.where(turns.min(axis=1, keepdims=True) < 0, start + along * side, reflex)
-    return quads
+    return rolled(quads, -first)
 
 
 def quarter_turns(quads: np.ndarray) -> np.ndarray:
