@@ -84,8 +84,8 @@ def test_first_guesses_of_quad_are_the_box_of_rbox(text_scale: float) -> None:
     _, geometry = east_head(features(), is_training=True, geometry="quad", text_scale=text_scale)
     offsets = evaluate(geometry)
     expected = np.array([-20, -20, 20, -20, 20, 20, -20, 20])
-    np.testing.assert_allclose(offsets.mean(axis=(0, 1, 2)), expected, atol=4)
-    assert np.abs(offsets - expected).max() < 12
+    np.testing.assert_allclose(offsets.mean(axis=(0, 1, 2)), expected, atol=8)
+    assert np.abs(offsets - expected).max() < 20, "every corner on its own side of the cell"
 
 
 def test_other_geometries_are_refused() -> None:
