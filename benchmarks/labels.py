@@ -1,4 +1,4 @@
-"""Time of labels, decoding and suppression per 1280x720 image, and how good the labels can be at best.
+"""Time of labels, decoding and merging per 1280x720 image, and how good the labels of each geometry can be.
 
     python benchmarks/labels.py labels.json [folder of gt_*.txt]
 
@@ -19,8 +19,7 @@ import numpy as np
 
 from efficientnet_east.data.icdar import parse_truth
 from efficientnet_east.evaluation import icdar
-from efficientnet_east.geometry import nms
-from efficientnet_east.geometry.maps import decode, encode
+from efficientnet_east.geometry import maps, nms
 from efficientnet_east.geometry.quads import rectangle
 from efficientnet_east.structures import Truth
 
@@ -56,19 +55,20 @@ def milliseconds(call: Callable[..., object], arguments: list[tuple]) -> float:
     return round(min(rounds) * 1000 / len(arguments), 3)
 
 
-def measure(truths: dict[str, Truth]) -> dict[str, float]:
+def measure(truths: dict[str, Truth], geometry: str) -> dict[str, float]:
+    encode = functools.partial(maps.encode, geometry=geometry)
     labels = [encode(truth.quads, truth.ignore, PADDED) for truth in truths.values()]
-    cells = [(maps.score, maps.geometry) for maps in labels]
-    candidates = [decode(*each) for each in cells]
+    cells = [(label.score, label.geometry) for label in labels]
+    candidates = [maps.decode(*each) for each in cells]
     found = {name: nms.locality_aware(*each)[0] for name, each in zip(truths, candidates, strict=True)}
     result = icdar.score(found, truths)
     plain = functools.partial(nms.locality_aware, compiled=False)
     timed = {
         "encode_ms": milliseconds(encode, [(truth.quads, truth.ignore, IMAGE) for truth in truths.values()]),
-        "decode_ms": milliseconds(decode, cells),
+        "decode_ms": milliseconds(maps.decode, cells),
         "suppress_numpy_ms": milliseconds(plain, candidates[:100]),
     }
-    if nms.lanms is not None:
+    if nms.lanms is not None and geometry == "rbox":  # rectangles are what it is used for
         timed["suppress_compiled_ms"] = milliseconds(nms.locality_aware, candidates[:100])
     return timed | {"oracle_recall": result.recall, "oracle_precision": result.precision}
 
@@ -80,7 +80,8 @@ def main(output: str, folder: str = "") -> None:
     truths = read_truths(where) if where.is_dir() else generate_truths()
     texts = sum(len(truth.texts) for truth in truths.values())
     real = {"real": where.is_dir(), "images": len(truths), "texts": texts}
-    report = json.dumps(real | measure(truths), indent=2)
+    measured = {geometry: measure(truths, geometry) for geometry in maps.CHANNELS}
+    report = json.dumps(real | measured, indent=2)
     Path(output).write_text(report + "\n", encoding="utf-8")
     print(report)
 

@@ -42,7 +42,10 @@ class Model(_Section):
         "block", "maps that are merged: block outputs, or the expansions right before each stride"
     )
     output_stride: Literal[2, 4] = _field(4, "pixels of the image per cell of the maps")
-    text_scale: float = _field(512.0, "largest distance that the geometry can express, in pixels", gt=0)
+    geometry: Literal["rbox", "quad"] = _field("rbox", "boxes as rotated rectangles, or as four free corners")
+    text_scale: float = _field(
+        512.0, "largest distance that rbox can express, in pixels; quad learns in an eighth of it", gt=0
+    )
     merge: Literal["u", "bifpn"] = _field("u", "EAST's U-shaped merge of the maps, or EfficientDet's BiFPN")
     levels: Literal[5, 6, 7] = _field(5, "the coarsest map has stride 2**levels; from 6 on for bifpn only")
     fpn_width: int = _field(0, "channels of BiFPN's maps; 0: EfficientDet's for the backbone", ge=0)
@@ -122,6 +125,7 @@ class Train(_Section):
     score_weight: float = _field(1.0, "of the score loss", ge=0)
     iou_weight: float = _field(1.0, "of the -log IoU loss", ge=0)
     angle_weight: float = _field(10.0, "of the angle loss", ge=0)
+    quad_weight: float = _field(1.0, "of the loss of the four corners (--geometry quad)", ge=0)
     seed: int = _field(1, "of every random source", ge=0, lt=2**31)
     threads: int = _field(0, "CPU threads; 0 takes what this process may use", ge=0)
     log_every: int = _field(20, "steps between two lines of scalars", gt=0)
@@ -138,7 +142,7 @@ class Detect(_Section):
     nms_iou: float = _field(0.2, "overlap from which two boxes are one", gt=0, lt=1)
     box_threshold: float = _field(0.0, "boxes whose score is lower are dropped", ge=0, lt=1)
     min_box_side: float = _field(
-        3.0, "boxes with a shorter side (pixels of the network's input) are dropped", ge=0
+        3.0, "boxes that are thinner than this (pixels of the network's input) are dropped", ge=0
     )
     max_side: int = _field(2400, "larger images are scaled down to this longer side", ge=32)
 

@@ -1,4 +1,4 @@
-"""EAST's U-shaped merge, or another one, and its two outputs: the score map and the RBOX geometry map.
+"""EAST's U-shaped merge, or another one, and its two outputs: score map and geometry map (RBOX or QUAD).
 
 Zhou et al., "EAST: An Efficient and Accurate Scene Text Detector", CVPR 2017, sections 3.2 and 3.3.
 """
@@ -17,12 +17,15 @@ Tensor = Any
 # After joining the maps at strides 16, 8, 4 and (optionally) 2.
 MERGE_CHANNELS = (128, 64, 32, 32)
 FINAL_CHANNELS = 32
-RBOX_CHANNELS = 5  # top, right, bottom, left, angle
 # The first guesses, before anything is learned: text is rare, and boxes are about 20 pixels to every side.
 # The outputs' kernels start close to 0 (Lin et al. 2017, RetinaNet, section 4.1): with the backbone's
 # initialiser, whose deviation is 1.4 for a single output channel, the sigmoids would start saturated.
 SCORE_PRIOR, DISTANCE_PRIOR = 0.05, 20.0
 OUTPUT_DEVIATION = 0.01
+# QUAD is linear. Its unit is text_scale over this, 64 pixels by default: in single pixels Adam, whose steps
+# are about as large for every weight, would need thousands of them to reach the corners of a long text.
+QUAD_UNITS = 8.0
+QUAD_PRIOR = [s * DISTANCE_PRIOR for s in (-1, -1, 1, -1, 1, 1, -1, 1)]  # x and y, clockwise from top left
 
 
 def east_head(
@@ -33,6 +36,7 @@ def east_head(
     repeats: int = 3,
     is_training: bool | Tensor = True,
     output_stride: int = 4,
+    geometry: str = "rbox",
     text_scale: float = 512.0,
     weight_decay: float = 1e-5,
     bn_decay: float = 0.99,
@@ -43,7 +47,8 @@ def east_head(
     """Merge the backbone's maps from coarse to fine and predict text from the finest.
 
     In a graph that has not used the scope before, the outputs are the operations
-    `feature_fusion/Conv_7/Sigmoid` and `feature_fusion/concat_3`, as in the well-known frozen EAST graph.
+    `feature_fusion/Conv_7/Sigmoid` and `feature_fusion/concat_3`, as in the well-known frozen EAST graph. For
+    QUAD, which that graph does not know, the second has the same name and eight channels.
 
     Args:
       features: the backbone's end points; `f5`, `f4`, `f3`, `f2` are read, and `f1` for output stride 2;
@@ -54,7 +59,9 @@ def east_head(
       repeats: number of BiFPN's cells.
       is_training: whether batch norm uses the batch's statistics.
       output_stride: 4, or 2 for twice the resolution at about twice the cost of the head.
-      text_scale: the largest distance that the geometry can express, in pixels.
+      geometry: "rbox" or "quad", see `geometry.maps`.
+      text_scale: the largest distance that RBOX can express, in pixels. QUAD has no such bound; an eighth of
+        this is the unit that its last layer learns in.
       weight_decay: L2 factor for the kernels.
       bn_decay: of the moving statistics.
       batch_norm: `train`, `frozen` or `sync`, see `backbones.batch_norm`.
@@ -64,13 +71,16 @@ def east_head(
     Returns:
       score float32 (batch, height / output_stride, width / output_stride, 1) in (0, 1), and geometry
       (..., 5): distances to the top, right, bottom and left edge in pixels of the image, then the angle in
-      radians in (-pi/4, pi/4), counter-clockwise on the screen.
+      radians in (-pi/4, pi/4), counter-clockwise on the screen; or (..., 8): offsets to the four corners in
+      pixels of the image, x before y, clockwise, in any order of the corners that is the same all around.
 
     Raises:
-      ValueError: another output stride, an unknown merge, or BiFPN's `repeats` or `features` too few.
+      ValueError: another output stride or geometry, an unknown merge, or BiFPN's `repeats` or `features` too
+        few.
     """
-    if merge not in MERGES:
-        raise ValueError(f"merge must be one of {', '.join(MERGES)}, received {merge}")
+    for option, value, known in (("merge", merge, MERGES), ("geometry", geometry, OUTPUTS)):
+        if value not in known:
+            raise ValueError(f"{option} must be one of {', '.join(known)}, received {value!r}")
     if output_stride not in (2, 4):
         raise ValueError(f"output_stride must be 2 or 4, received {output_stride}")
     layers: Any = {"is_training": is_training, "bn_decay": bn_decay, "batch_norm": batch_norm}
@@ -79,7 +89,7 @@ def east_head(
         finest = int(math.log2(output_stride))
         net = MERGES[merge](features, finest=finest, width=width, repeats=repeats, **layers)
         net = slim.conv2d(net, FINAL_CHANNELS, 3, scope="merge_final")
-        return _outputs(net, text_scale)
+        return _outputs(net, geometry, text_scale)
 
 
 def _u_merge(features: Mapping[str, Tensor], *, finest: int, **_: Any) -> Tensor:
@@ -104,7 +114,7 @@ def _unpool(net: Tensor) -> Tensor:
     return tf.image.resize_bilinear(net, [tf.shape(net)[1] * 2, tf.shape(net)[2] * 2])
 
 
-def _outputs(net: Tensor, text_scale: float) -> tuple[Tensor, Tensor]:
+def _outputs(net: Tensor, geometry: str, text_scale: float) -> tuple[Tensor, Tensor]:
     with slim.arg_scope(
         [slim.conv2d],
         normalizer_fn=None,
@@ -112,12 +122,23 @@ def _outputs(net: Tensor, text_scale: float) -> tuple[Tensor, Tensor]:
         weights_initializer=tf.random_normal_initializer(stddev=OUTPUT_DEVIATION),
     ):
         score = slim.conv2d(net, 1, 1, biases_initializer=_prior(SCORE_PRIOR), scope="Conv_7")
-        distances = slim.conv2d(
-            net, 4, 1, biases_initializer=_prior(DISTANCE_PRIOR / text_scale), scope="Conv_8"
-        )
-        angle = slim.conv2d(net, 1, 1, biases_initializer=tf.zeros_initializer(), scope="Conv_9")
-    geometry = tf.concat([distances * text_scale, (angle - 0.5) * (0.5 * math.pi)], 3, name="concat_3")
-    return score, geometry
+        return score, OUTPUTS[geometry](net, text_scale)
+
+
+def _rbox(net: Tensor, text_scale: float) -> Tensor:
+    distances = slim.conv2d(net, 4, 1, biases_initializer=_prior(DISTANCE_PRIOR / text_scale), scope="Conv_8")
+    angle = slim.conv2d(net, 1, 1, biases_initializer=tf.zeros_initializer(), scope="Conv_9")
+    return tf.concat([distances * text_scale, (angle - 0.5) * (0.5 * math.pi)], 3, name="concat_3")
+
+
+def _quad(net: Tensor, text_scale: float) -> Tensor:
+    unit = text_scale / QUAD_UNITS
+    prior = tf.constant_initializer([offset / unit for offset in QUAD_PRIOR])
+    offsets = slim.conv2d(net, 8, 1, activation_fn=None, biases_initializer=prior, scope="Conv_8")
+    return tf.multiply(offsets, unit, name="concat_3")
+
+
+OUTPUTS: dict[str, Callable[[Tensor, float], Tensor]] = {"rbox": _rbox, "quad": _quad}
 
 
 def _prior(probability: float) -> Any:

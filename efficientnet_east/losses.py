@@ -1,4 +1,4 @@
-"""EAST's losses: dice or balanced cross-entropy on the score, -log IoU and angle on the RBOX geometry.
+"""EAST's losses: dice or balanced cross-entropy on the score, -log IoU and angle on RBOX, corners on QUAD.
 
 Zhou et al. 2017, section 3.4. Unlike some public versions the geometry terms are averaged over the positive
 cells, so that they do not grow with the share of text in a crop.
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from efficientnet_east.compat import tf
+from efficientnet_east.geometry.maps import CHANNELS
 
 Tensor = Any
 
@@ -81,6 +82,66 @@ def rbox_losses(geometry: Tensor, truth: Tensor, positive: Tensor) -> tuple[Tens
     return iou, _mean(1.0 - tf.cos(angle - true_angle), positive)
 
 
+def quad_loss(offsets: Tensor, truth: Tensor, positive: Tensor) -> Tensor:
+    """Smoothed L1 of the corners in the order that fits best, relative to the text's size (equation 9).
+
+    The sum over the eight offsets is divided by eight and by the shortest side of the true quad. Without that
+    a text would count with its size: an error of a tenth of its height, which costs a large and a small text
+    as much of their IoU, would cost in pixels what the height is, and long texts have most cells besides.
+
+    Args:
+      offsets: float32 (batch, h, w, 8), predicted: x and y of four corners, in pixels from the cell's pixel.
+      truth: the same shape; clockwise, from any corner.
+      positive: (batch, h, w, 1), 1 on the cells that count.
+
+    Returns:
+      A scalar, averaged over the positive cells and 0 if there are none.
+    """
+    orders = [tf.concat([truth[..., start:], truth[..., :start]], 3) for start in (0, 2, 4, 6)]
+    errors = [tf.reduce_sum(_smoothed_l1(offsets - order), 3, keepdims=True) for order in orders]
+    sides = tf.square(orders[1] - truth)  # (batch, h, w, 8): each corner less the one before it
+    shortest = tf.reduce_min(sides[..., ::2] + sides[..., 1::2], 3, keepdims=True)
+    # At least a pixel, of which a text without a side would cost as much as one can mend.
+    size = tf.sqrt(tf.maximum(shortest, 1.0))
+    return _mean(tf.reduce_min(tf.stack(errors), 0) / (8.0 * size), positive)
+
+
+def _smoothed_l1(error: Tensor) -> Tensor:
+    """Half the square up to one pixel, a straight line beyond (Girshick 2015)."""
+    error = tf.abs(error)
+    bent = tf.minimum(error, 1.0)
+    return bent * (error - 0.5 * bent)
+
+
+def geometry_losses(
+    geometry: Tensor,
+    truth: Tensor,
+    positive: Tensor,
+    *,
+    iou_weight: float = 1.0,
+    angle_weight: float = 10.0,
+    quad_weight: float = 1.0,
+) -> tuple[dict[str, Tensor], Tensor]:
+    """The losses of the form that a map is in, see `geometry.maps`.
+
+    Args:
+      geometry: float32 (batch, h, w, 5 or 8), predicted.
+      truth: the same shape.
+      positive: (batch, h, w, 1), 1 on the cells that count.
+      iou_weight: of -log IoU.
+      angle_weight: of the angle loss.
+      quad_weight: of the loss of the corners.
+
+    Returns:
+      The unweighted terms, `iou` and `angle` or `quad`, and their weighted sum.
+    """
+    if geometry.shape[3] == CHANNELS["quad"]:
+        quad = quad_loss(geometry, truth, positive)
+        return {"quad": quad}, quad_weight * quad
+    iou, angle = rbox_losses(geometry, truth, positive)
+    return {"iou": iou, "angle": angle}, iou_weight * iou + angle_weight * angle
+
+
 def east_losses(
     score: Tensor,
     geometry: Tensor,
@@ -90,29 +151,26 @@ def east_losses(
     *,
     score_loss: str = "dice",
     score_weight: float = 1.0,
-    iou_weight: float = 1.0,
-    angle_weight: float = 10.0,
+    **geometry_weights: float,
 ) -> dict[str, Tensor]:
-    """Combine the losses of an RBOX detector.
+    """Combine the losses of a detector.
 
     Args:
       score: float32 (batch, h, w, 1), predicted.
-      geometry: float32 (batch, h, w, 5), predicted.
+      geometry: float32 (batch, h, w, 5 or 8), predicted.
       true_score: (batch, h, w, 1), 1 on text.
-      true_geometry: (batch, h, w, 5), read where `true_score` and `mask` are 1.
+      true_geometry: of the shape of `geometry`, read where `true_score` and `mask` are 1.
       mask: (batch, h, w, 1), 0 on ignored text.
       score_loss: a key of `SCORE_LOSSES`.
       score_weight: of the score loss.
-      iou_weight: of -log IoU.
-      angle_weight: of the angle loss.
+      **geometry_weights: of the geometry's terms, see `geometry_losses`.
 
     Returns:
-      Scalars `score`, `iou`, `angle` (unweighted) and `model`, their weighted sum.
+      Scalars `score` and those of the geometry (unweighted), and `model`, their weighted sum.
     """
     score_term = SCORE_LOSSES[score_loss](score, true_score, mask)
-    iou, angle = rbox_losses(geometry, true_geometry, true_score * mask)
-    total = score_weight * score_term + iou_weight * iou + angle_weight * angle
-    return {"score": score_term, "iou": iou, "angle": angle, "model": total}
+    terms, weighted = geometry_losses(geometry, true_geometry, true_score * mask, **geometry_weights)
+    return {"score": score_term} | terms | {"model": score_weight * score_term + weighted}
 
 
 def _mean(values: Tensor, weights: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ NORMALISATIONS = {
 
 
 class Outputs(NamedTuple):
-    """score (batch, h, w, 1) and geometry (batch, h, w, 5), see `east_head.east_head`."""
+    """score (batch, h, w, 1) and geometry (batch, h, w, 5 or 8), see `east_head.east_head`."""
 
     score: Tensor
     geometry: Tensor
@@ -58,6 +58,7 @@ def build(
     pre_stride: str = "block",
     is_training: bool | Tensor = False,
     output_stride: int = 4,
+    geometry: str = "rbox",
     text_scale: float = 512.0,
     merge: str = "u",
     levels: int = 5,
@@ -83,7 +84,8 @@ def build(
       pre_stride: which of the backbone's maps are merged, see `scaling.features`.
       is_training: batch statistics and stochastic depth on or off.
       output_stride: 4 or 2.
-      text_scale: the largest distance in the geometry map, in pixels.
+      geometry: "rbox" or "quad".
+      text_scale: see `east_head.east_head`.
       merge: how the maps are merged, a key of `east_head.MERGES`.
       levels: the coarsest map is f<levels>, of stride 2**levels; more than 5 are of use to BiFPN only.
       fpn_width: channels of BiFPN's maps; 0 takes what EfficientDet has for the backbone's size.
@@ -133,6 +135,7 @@ def build(
             repeats=fpn_repeats or repeats,
             is_training=is_training,
             output_stride=output_stride,
+            geometry=geometry,
             text_scale=text_scale,
             weight_decay=weight_decay,
             batch_norm="sync" if batch_norm == "sync" else "train",

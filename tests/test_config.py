@@ -11,9 +11,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from efficientnet_east import cli, config, scaling
+from efficientnet_east import cli, config, east_head, scaling
 from efficientnet_east.config import Config, dump, fields, load
 from efficientnet_east.errors import UserError
+from efficientnet_east.geometry import maps
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FILES = sorted((REPOSITORY / "configs").glob("*.yaml"))
@@ -75,6 +76,11 @@ def test_leaf_names_are_unique() -> None:
 def test_every_field_says_what_it_is() -> None:
     for section, name, info in fields():
         assert info.description, f"{section}.{name}"
+
+
+def test_geometries_are_those_that_labels_and_outputs_know() -> None:
+    known = get_args(config.Model.model_fields["geometry"].annotation)
+    assert list(known) == list(maps.CHANNELS) == list(east_head.OUTPUTS)
 
 
 # --- files and overrides

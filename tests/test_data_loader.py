@@ -139,6 +139,16 @@ def test_maps_are_those_of_the_crop() -> None:
     np.testing.assert_array_equal(batch.mask[0, ..., 0], maps.mask)
 
 
+def test_batches_of_quad() -> None:
+    """Eight channels, of the same crops and with the same scores and masks as rbox."""
+    rbox, quad = (take(3, labels=LabelOptions(geometry=form)) for form in ("rbox", "quad"))
+    for one, other in zip(rbox, quad, strict=True):
+        assert one.names == other.names and other.geometry.shape == (4, 16, 16, 8)
+        for field in ("images", "score", "mask"):
+            np.testing.assert_array_equal(getattr(one, field), getattr(other, field))
+    assert sum(np.abs(batch.geometry).sum() for batch in quad) > 0
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_do_not_change_the_stream(workers: int) -> None:
     assert_equal(take(8), take(8, workers=workers))

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from efficientnet_east import checkpoints
 from efficientnet_east.config import Detect
 from efficientnet_east.errors import UserError
+from efficientnet_east.geometry.maps import CHANNELS
 from efficientnet_east.geometry.quads import area
 from efficientnet_east.inference.detector import PADDING, Detector, find_boxes, fit, pad
 from efficientnet_east.structures import Detections
@@ -172,6 +173,39 @@ def test_any_view_of_an_image(view: Callable[[np.ndarray], np.ndarray]) -> None:
     np.testing.assert_array_equal(fit(image, 25)[0], fit(np.ascontiguousarray(image), 25)[0])
 
 
+def test_a_slanted_quad_comes_back_in_pixels_of_the_image() -> None:
+    """A trapezium, which no rectangle fits, in an image twice as large as the network's input."""
+    quad = np.array([[20, 40], [90, 20], [100, 60], [24, 52]], float)
+
+    def run(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        shape = batch.shape[1] // 4, batch.shape[2] // 4
+        y, x = np.mgrid[: shape[0], : shape[1]] * 4.0
+        offsets = to_input(quad, (240, 320), (120, 160)) - np.stack([x, y], axis=-1)[..., None, :]
+        score = (np.abs(x - 30) <= 12) & (np.abs(y - 22) <= 6)
+        geometry = offsets.reshape(1, *shape, 8).astype(np.float32)
+        geometry[0, 5, 7] = np.roll(geometry[0, 5, 7], 4)  # from another corner
+        geometry[0, 5, 8] = geometry[0, 5, 8].reshape(4, 2)[[0, 2, 1, 3]].ravel()  # crossed
+        return score[None, ..., None].astype(np.float32), geometry
+
+    found = Detector(run, Detect(max_side=160))(noise(240, 320))
+    np.testing.assert_allclose(found.quads, quad[None], atol=2 * ROUNDING)
+    assert found.scores == [1]
+
+
+def test_thin_quads_are_dropped() -> None:
+    """By area over the longest side: here all sides are long, and it is 4 pixels high."""
+
+    def run(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        score, geometry = np.zeros((1, 16, 16, 1), np.float32), np.zeros((1, 16, 16, 8), np.float32)
+        score[0, 6, 6], geometry[0, 6, 6] = 1, (-30, -2, 10, -2, 30, 2, -10, 2)
+        return score, geometry
+
+    expected = 40 * 4 / 40
+    assert len(Detector(run, Detect(min_box_side=expected - 0.01))(noise(64, 64))) == 1
+    assert len(Detector(run, Detect(min_box_side=expected + 0.01))(noise(64, 64))) == 0
+
+
+@pytest.mark.parametrize("channels", CHANNELS.values(), ids=CHANNELS)
 @settings(deadline=None, max_examples=60)
 @given(
     seed=st.integers(0, 2**32 - 1),
@@ -179,20 +213,25 @@ def test_any_view_of_an_image(view: Callable[[np.ndarray], np.ndarray]) -> None:
     width=st.integers(1, 130),
     max_side=st.sampled_from([32, 100, 2400]),
     spread=st.sampled_from([1.0, 30.0, 1e4, np.inf]),
+    thinnest=st.sampled_from([0.0, 3.0]),
 )
 def test_whatever_the_network_says_the_contract_holds(
-    seed: int, height: int, width: int, max_side: int, spread: float
+    channels: int, seed: int, height: int, width: int, max_side: int, spread: float, thinnest: float
 ) -> None:
     rng = np.random.default_rng(seed)
 
     def run(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         shape = 1, batch.shape[1] // 4, batch.shape[2] // 4
-        geometry = rng.exponential(1, (*shape, 5)).astype(np.float32) * np.float32(spread)
-        geometry[..., 4] = rng.uniform(-np.pi / 4, np.pi / 4, shape)
+        geometry = rng.exponential(1, (*shape, channels)).astype(np.float32) * np.float32(spread)
+        if channels == CHANNELS["rbox"]:
+            geometry[..., 4] = rng.uniform(-np.pi / 4, np.pi / 4, shape)
+        else:
+            geometry *= rng.choice([-1, 1], geometry.shape)
         return rng.random((*shape, 1), np.float32), geometry
 
+    limits = Detect(score_threshold=0.7, max_side=max_side, min_box_side=thinnest)
     with np.errstate(invalid="ignore", over="ignore"):
-        found = Detector(run, Detect(score_threshold=0.7, max_side=max_side))(noise(height, width))
+        found = Detector(run, limits)(noise(height, width))
     assert isinstance(found, Detections)
     assert found.quads.dtype == found.scores.dtype == np.float32
     assert found.quads.shape == (len(found), 4, 2) and np.isfinite(found.quads).all()

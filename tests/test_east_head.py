@@ -64,6 +64,36 @@ def test_names_shapes_and_channels(stride: int) -> None:
     assert (a.shape, b.shape) == ((*size, 1), (*size, 5))
 
 
+def test_quad_has_the_names_of_rbox_and_eight_linear_channels() -> None:
+    score, geometry = east_head(features(), is_training=False, geometry="quad")
+    assert score.op.name == "feature_fusion/Conv_7/Sigmoid"
+    assert geometry.op.name == "feature_fusion/concat_3"
+    kernels = {v.op.name: v.shape.as_list() for v in tf.trainable_variables() if "/Conv_" in v.op.name}
+    assert kernels == {
+        "feature_fusion/Conv_7/weights": [1, 1, 32, 1], "feature_fusion/Conv_7/biases": [1],
+        "feature_fusion/Conv_8/weights": [1, 1, 32, 8], "feature_fusion/Conv_8/biases": [8],
+    }  # fmt: skip
+    # Far beyond text_scale on both sides, and 512 / 8 pixels for each unit.
+    biases = np.array([-30.0, 0, 0.5, 1, 2, 3, 30, -1])
+    result = evaluate(geometry, Conv_8_weights=0.0, Conv_8_biases=biases)
+    np.testing.assert_allclose(result, np.broadcast_to(biases * 64, (2, 16, 24, 8)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("text_scale", [512.0, 128.0])
+def test_first_guesses_of_quad_are_the_box_of_rbox(text_scale: float) -> None:
+    """Upright, 20 pixels to every side of the cell, everywhere."""
+    _, geometry = east_head(features(), is_training=True, geometry="quad", text_scale=text_scale)
+    offsets = evaluate(geometry)
+    expected = np.array([-20, -20, 20, -20, 20, 20, -20, 20])
+    np.testing.assert_allclose(offsets.mean(axis=(0, 1, 2)), expected, atol=8)
+    assert np.abs(offsets - expected).max() < 20, "every corner on its own side of the cell"
+
+
+def test_other_geometries_are_refused() -> None:
+    with pytest.raises(ValueError, match="geometry must be one of rbox, quad, received 'box'"):
+        east_head({}, geometry="box")
+
+
 @pytest.mark.parametrize("stride", [0, 1, 8, 3])
 def test_other_strides_are_refused(stride: int) -> None:
     with pytest.raises(ValueError, match=f"output_stride must be 2 or 4, received {stride}"):
@@ -105,10 +135,13 @@ def test_first_guesses_are_the_priors(is_training: bool, merge: str) -> None:
     assert np.abs(geometry[..., 4]).max() < math.radians(8)
 
 
-@pytest.mark.parametrize(("stride", "read"), [(4, {"f2", "f3", "f4", "f5"}), (2, set(CHANNELS))])
-def test_gradients_reach_the_maps_that_are_read(stride: int, read: set[str]) -> None:
+@pytest.mark.parametrize(
+    ("stride", "form", "read"),
+    [(4, "rbox", {"f2", "f3", "f4", "f5"}), (2, "rbox", set(CHANNELS)), (2, "quad", set(CHANNELS))],
+)
+def test_gradients_reach_the_maps_that_are_read(stride: int, form: str, read: set[str]) -> None:
     maps = features()
-    score, geometry = east_head(maps, output_stride=stride)
+    score, geometry = east_head(maps, output_stride=stride, geometry=form)
     loss = tf.reduce_sum(tf.square(geometry)) + tf.reduce_sum(score)
     gradients = dict(zip(maps, tf.gradients(loss, list(maps.values())), strict=True))
     reached = {name: gradient for name, gradient in gradients.items() if gradient is not None}

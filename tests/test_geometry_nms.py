@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from efficientnet_east.data.icdar import parse_truth
 from efficientnet_east.evaluation import icdar
 from efficientnet_east.geometry import nms
-from efficientnet_east.geometry.maps import decode, encode
+from efficientnet_east.geometry.maps import CHANNELS, decode, encode
 from efficientnet_east.geometry.nms import locality_aware
-from efficientnet_east.geometry.quads import iou_matrix, rectangle
+from efficientnet_east.geometry.quads import convex, iou_matrix, quarter_turns, rectangle
 from efficientnet_east.structures import Detections, Truth
 
 GROUND_TRUTH = Path(__file__).resolve().parents[2] / "shared" / "data" / "icdar2015" / "train_gts"
@@ -39,12 +39,25 @@ def random_boxes(count: int, seed: int, extent: float = 600) -> tuple[np.ndarray
     return quads.astype(np.float32), rng.uniform(0.5, 1, count).astype(np.float32)
 
 
-def noisy_labels(truth: Truth, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def noisy_labels(truth: Truth, seed: int, geometry: str = "rbox",
+                 spread: float = 1) -> tuple[np.ndarray, np.ndarray]:
     """Candidates as a network makes them: the labels of real texts, with noise."""
-    rng, maps = np.random.default_rng(seed), encode(truth.quads, truth.ignore, PADDED)
-    noise = rng.normal(0, [2, 4, 2, 4, 0.03], maps.geometry.shape)
+    rng = np.random.default_rng(seed)
+    maps = encode(truth.quads, truth.ignore, PADDED, geometry=geometry)
     score = maps.score * rng.uniform(0.6, 1, maps.score.shape)
+    if geometry == "quad":
+        rolled = np.roll(maps.geometry, 2, axis=2)
+        turned = np.where(rng.random((*score.shape, 1)) < 0.2, rolled, maps.geometry)
+        return decode(score, turned + spread * rng.normal(0, [4, 2] * 4, maps.geometry.shape))
+    noise = spread * rng.normal(0, [2, 4, 2, 4, 0.03], maps.geometry.shape)
     return decode(score, np.maximum(maps.geometry + noise, [0.1, 0.1, 0.1, 0.1, -0.78]))
+
+
+def random_quads(count: int, seed: int, spread: float) -> tuple[np.ndarray, np.ndarray]:
+    """What `decode` makes of a map of noise."""
+    rng = np.random.default_rng(seed)
+    rows = max(1, count // 20)
+    return decode(rng.uniform(0.8, 1, (rows, 20)), rng.normal(0, spread, (rows, 20, 8)))
 
 
 def real_truths(count: int | None = None) -> dict[str, Truth]:
@@ -220,6 +233,51 @@ def test_both_merges_agree_on_random_boxes(count: int, iou: float) -> None:
 def test_both_merges_agree_on_noisy_labels_of_real_texts() -> None:
     for seed, truth in enumerate(real_truths(50).values()):
         assert_both_merges_agree(*noisy_labels(truth, seed))
+        assert_both_merges_agree(*noisy_labels(truth, seed, "quad", spread=0.1))
+
+
+@needs_lanms
+def test_the_compiled_merge_pairs_mirrored_corners_of_slanted_ends() -> None:
+    """Why it is left to rectangles: the left sides slant apart, and half of the common height is lost."""
+    quads = np.array([[[0, 0], [100, 0], [100, 10], [20, 10]],
+                      [[20, 0], [100, 0], [100, 10], [0, 10]]], np.float32)
+    thin, full, by_default = (
+        locality_aware(quads, scores(0.9, 0.9), compiled=compiled)[0] for compiled in (True, False, None)
+    )
+    np.testing.assert_allclose(full, [[[10, 0], [100, 0], [100, 10], [10, 10]]], atol=1e-3)
+    np.testing.assert_array_equal(by_default, full)
+    assert np.ptp(thin[..., 1]) < 6
+
+
+@needs_lanms
+def test_the_compiled_merge_is_taken_for_rectangles_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    truth = next(iter(real_truths(1).values()))
+    taken: list[int] = []
+    merge = nms._merge_compiled
+    monkeypatch.setattr(nms, "_merge_compiled", lambda *given: taken.append(len(given[0])) or merge(*given))
+    quads, weights = noisy_labels(truth, 0)
+    locality_aware(quads, weights)
+    assert taken == [len(quads)]
+    locality_aware(*noisy_labels(truth, 0, "quad"))
+    assert taken == [len(quads)]
+
+
+@both_merges
+@pytest.mark.parametrize("spread", [5.0, 300.0])
+def test_what_comes_out_is_convex_and_begins_at_its_top_side(spread: float, compiled: bool) -> None:
+    found, _ = locality_aware(*random_quads(300, 7, spread), 0.1, compiled=compiled)
+    assert len(found) > 5
+    np.testing.assert_allclose(convex(found), found, atol=1e-3)
+    assert np.abs(quarter_turns(found)).max() < 0.5 + 1e-6
+
+
+@both_merges
+def test_a_trapezium_merges_whatever_its_candidates_begin_with(compiled: bool) -> None:
+    trapezium = np.array([[0, 20], [90, 0], [90, 60], [0, 40]], np.float32)
+    quads = np.stack([np.roll(trapezium, i, axis=0)[::step] for i in range(4) for step in (1, -1)] * 3)
+    found, means = locality_aware(quads, scores(*[0.9] * 24), compiled=compiled)
+    np.testing.assert_allclose(found, trapezium[None], atol=0.02)
+    assert means == pytest.approx([0.9])
 
 
 def test_without_lanms(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,11 +290,12 @@ def test_without_lanms(monkeypatch: pytest.MonkeyPatch) -> None:
         locality_aware(quads, weights, compiled=True)
 
 
-def test_labels_of_the_real_ground_truth_score_like_an_oracle() -> None:
+@pytest.mark.parametrize("geometry", CHANNELS)
+def test_labels_of_the_real_ground_truth_score_like_an_oracle(geometry: str) -> None:
     truths = real_truths(200)  # benchmarks/labels.py takes all 1000
     found = {}
     for name, truth in truths.items():
-        maps = encode(truth.quads, truth.ignore, PADDED)
+        maps = encode(truth.quads, truth.ignore, PADDED, geometry=geometry)
         found[name] = locality_aware(*decode(maps.score, maps.geometry), 0.2)[0]
     result = icdar.score(found, truths)
     assert result.care_truths > 800

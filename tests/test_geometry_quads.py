@@ -11,13 +11,18 @@ from efficientnet_east.geometry.quads import (
     area,
     axes,
     clockwise,
+    convex,
     convex_intersection,
+    from_top_side,
     intersection_matrix,
     iou,
     iou_matrix,
     min_area_rectangle,
+    quarter_turns,
     rectangle,
+    rolled,
     shrink,
+    thickness,
     transform,
 )
 
@@ -63,6 +68,66 @@ def test_clockwise_turns_only_what_runs_the_other_way() -> None:
     turned = clockwise(quads)
     assert turned.dtype == np.float32
     np.testing.assert_array_equal(turned, [SQUARE, SQUARE, SQUARE[[2, 3, 0, 1]]])
+
+
+def test_convex_leaves_convex_quads_alone() -> None:
+    quads = np.stack([SQUARE, np.roll(SQUARE, 2, axis=0), SQUARE[[0, 3, 2, 1]], SQUARE * [3, 0.5] + 7])
+    np.testing.assert_array_equal(convex(quads), clockwise(quads))
+    assert convex(np.zeros((0, 4, 2))).shape == (0, 4, 2)
+
+
+def test_convex_by_hand() -> None:
+    ordered, flattened = convex(np.stack([BOW_TIE, ARROW]))
+    assert {tuple(corner) for corner in ordered} == {tuple(corner) for corner in SQUARE} == {
+        (0, 0), (10, 0), (10, 10), (0, 10)}
+    assert area(ordered[None]) == 100
+    # The reflex corner (8, 2) goes to the side from (10, 10) to (0, 0) that it cut off.
+    np.testing.assert_allclose(flattened, [(0, 0), (10, 0), (10, 10), (5, 5)])
+    assert area(flattened[None]) == pytest.approx(50)
+
+
+@settings(deadline=None, max_examples=200)
+@given(quad=any_quads)
+def test_convex_is_the_hull(quad: np.ndarray) -> None:
+    (found,) = convex(quad[None])
+    hull = shapely.convex_hull(shapely.MultiPoint(quad))
+    assert area(found[None])[0] == pytest.approx(hull.area, abs=1e-7)
+    np.testing.assert_allclose(shapely.convex_hull(shapely.MultiPoint(found)).area, hull.area, atol=1e-7)
+    assert shapely.hausdorff_distance(shapely.convex_hull(shapely.MultiPoint(found)), hull) < 1e-6
+    sides = np.roll(found, -1, axis=0) - found
+    before = np.roll(sides, 1, axis=0)
+    assert (before[:, 0] * sides[:, 1] - before[:, 1] * sides[:, 0] >= -1e-7).all()
+
+
+@pytest.mark.parametrize("degrees", [-134, -46, -44, 0, 30, 44.9, 46, 90, 179])
+def test_quarter_turns_of_a_rectangle_are_those_of_its_first_side(degrees: float) -> None:
+    quad = rectangle(np.zeros(2), np.array([5, 40, 5, 40]), np.deg2rad(degrees))
+    assert quarter_turns(quad) == pytest.approx(degrees / 90)
+    first, later = from_top_side(np.stack([quad, np.roll(quad, 1, axis=0)]))
+    np.testing.assert_array_equal(first, later)
+    assert abs(quarter_turns(first)) <= 0.5
+
+
+@settings(deadline=None)
+@given(quad=any_quads)
+def test_top_side_does_not_depend_on_the_first_corner(quad: np.ndarray) -> None:
+    (quad,) = convex(quad[None])
+    turns = quarter_turns(quad)
+    assume(area(quad[None])[0] > 1 and abs(abs(turns) % 1 - 0.5) > 1e-6)
+    starts = np.stack([np.roll(quad, -start, axis=0) for start in range(4)])
+    np.testing.assert_array_equal(rolled(quad[None].repeat(4, axis=0), np.arange(4)), starts)
+    np.testing.assert_allclose((turns - quarter_turns(starts)) % 4, [0, 1, 2, 3], atol=1e-6)
+    for other in from_top_side(starts):
+        np.testing.assert_array_equal(other, from_top_side(quad[None])[0])
+
+
+def test_thickness_by_hand() -> None:
+    skewed = np.array([[0, 0], [20, 0], [60, 3], [40, 3]])  # 3 high, its longer sides sqrt(40 ** 2 + 3 ** 2)
+    line = np.array([[0, 0], [9, 9], [5, 5], [2, 2]])
+    expected = [4, 60 / np.hypot(40, 3), 0, 0]
+    quads = np.stack([SQUARE * [5, 0.4], skewed, line, np.ones((4, 2))])
+    np.testing.assert_allclose(thickness(quads), expected, atol=1e-7)
+    assert thickness(np.zeros((0, 4, 2), np.float32)).shape == (0,)
 
 
 def test_transform_agrees_with_opencv() -> None:

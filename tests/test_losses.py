@@ -1,5 +1,7 @@
 """Losses against a second implementation in NumPy, hand-made cases, and where their gradients point."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,17 +17,20 @@ SHAPE = (2, 4, 6)
 class Losses:
     """The graph, built once: maps in; terms and gradients with respect to the predictions out."""
 
-    def __init__(self) -> None:
+    def __init__(self, channels: int) -> None:
         with tf.Graph().as_default() as graph:
-            depths = {"score": 1, "geometry": 5, "true_score": 1, "true_geometry": 5, "mask": 1}
+            depths = {
+                "score": 1, "geometry": channels, "true_score": 1, "true_geometry": channels, "mask": 1
+            }  # fmt: skip
             self.inputs = {
                 name: tf.placeholder(tf.float32, (None, None, None, d)) for name, d in depths.items()
             }
             self.terms, self.gradients = {}, {}
             for name in losses.SCORE_LOSSES:
                 terms = losses.east_losses(
-                    *self.inputs.values(), score_loss=name, score_weight=0.5, iou_weight=2.0, angle_weight=7.0
-                )
+                    *self.inputs.values(), score_loss=name, score_weight=0.5,
+                    iou_weight=2.0, angle_weight=7.0, quad_weight=3.0,
+                )  # fmt: skip
                 self.terms[name] = terms
                 predicted = [self.inputs["score"], self.inputs["geometry"]]
                 self.gradients[name] = tf.gradients(terms["model"], predicted)
@@ -40,7 +45,12 @@ class Losses:
 
 @pytest.fixture(scope="module")
 def evaluate() -> Losses:
-    return Losses()
+    return Losses(5)
+
+
+@pytest.fixture(scope="module")
+def evaluate_quad() -> Losses:
+    return Losses(8)
 
 
 def random_maps(seed: int, text: float = 0.3) -> dict[str, np.ndarray]:
@@ -100,11 +110,11 @@ def test_against_plain_python(evaluate: Losses, score_loss: str, seed: int, text
     assert terms == pytest.approx(expected_terms(maps, score_loss), rel=2e-4, abs=1e-6)
 
 
-def one_cell(geometry: list[float], truth: list[float]) -> dict[str, np.ndarray]:
+def one_cell(geometry: Sequence[float], truth: Sequence[float]) -> dict[str, np.ndarray]:
     one = np.ones((1, 1, 1, 1))
     return {
         "score": one, "true_score": one, "mask": one,
-        "geometry": np.reshape(geometry, (1, 1, 1, 5)), "true_geometry": np.reshape(truth, (1, 1, 1, 5)),
+        "geometry": np.reshape(geometry, (1, 1, 1, -1)), "true_geometry": np.reshape(truth, (1, 1, 1, -1)),
     }  # fmt: skip
 
 
@@ -227,8 +237,118 @@ def test_geometry_terms_do_not_grow_with_the_share_of_text(evaluate: Losses) -> 
 
 
 def test_default_weights_are_the_papers() -> None:
-    """Equation 1 with lambda_g = 1, and lambda_theta = 10 within the geometry."""
-    maps = {name: value.astype(np.float32) for name, value in random_maps(3).items()}
-    with tf.Graph().as_default(), tf.Session() as session:
-        terms = session.run(losses.east_losses(*maps.values()))
-    assert terms["model"] == pytest.approx(terms["score"] + terms["iou"] + 10 * terms["angle"], rel=1e-5)
+    """Equation 1 with lambda_g = 1, and lambda_theta = 10 within the RBOX geometry."""
+    for maps in (random_maps(3), quad_maps(3)):
+        with tf.Graph().as_default(), tf.Session() as session:
+            tensors = [tf.constant(map_, tf.float32) for map_ in maps.values()]
+            terms = session.run(losses.east_losses(*tensors))
+        total = terms["score"] + terms.get("quad", 0) + terms.get("iou", 0) + 10 * terms.get("angle", 0)
+        assert terms["model"] == pytest.approx(total, rel=1e-5) and terms["model"] > terms["score"] > 0
+
+
+# --- QUAD
+
+LOOSE = st.floats(-2000, 2000, width=32)
+# 100 wide; the shortest side is the left one: 5 from (0, 0) to (3, 4).
+SLANTED = np.array([0, 0, 100, 0, 100, 40, 3, 4], float)
+
+
+def quad_maps(seed: int, text: float = 0.3) -> dict[str, np.ndarray]:
+    """Noisy upright quads of 2 to 80 pixels, predicted from any of their corners."""
+    rng = np.random.default_rng(seed)
+    signs = np.array([-1, -1, 1, -1, 1, 1, -1, 1])
+    truth = signs * np.exp(rng.uniform(0, 3.7, (*SHAPE, 8)))
+    turned = np.stack([np.roll(truth, 2 * start, axis=3) for start in range(4)])
+    start = rng.integers(0, 4, (1, *SHAPE, 1))
+    predicted = np.take_along_axis(turned, start, axis=0)[0] + rng.normal(0, 5, (*SHAPE, 8))
+    return random_maps(seed, text) | {"geometry": predicted, "true_geometry": truth}
+
+
+def expected_quad_loss(maps: dict[str, np.ndarray]) -> float:
+    """Equations 8 and 9, one cell and one ordering at a time, in plain Python."""
+    costs = []
+    for cell in np.ndindex(maps["mask"].shape[:3]):
+        if not maps["mask"][cell][0] * maps["true_score"][cell][0]:
+            continue
+        found, truth = maps["geometry"][cell].reshape(4, 2), maps["true_geometry"][cell].reshape(4, 2)
+        shortest = min(np.hypot(*(truth[i] - truth[(i + 1) % 4])) for i in range(4))
+        sums = []
+        for start in range(4):
+            errors = [abs(found[i][k] - truth[(i + start) % 4][k]) for i in range(4) for k in range(2)]
+            sums.append(sum(0.5 * e * e if e < 1 else e - 0.5 for e in errors))
+        costs.append(min(sums) / (8 * max(shortest, 1)))
+    return float(np.mean(costs)) if costs else 0.0
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), text=st.sampled_from([0.0, 0.02, 0.3, 1.0]))
+def test_quad_against_plain_python(evaluate_quad: Losses, seed: int, text: float) -> None:
+    maps = quad_maps(seed, text)
+    terms, _ = evaluate_quad(**maps)
+    quad, score = expected_quad_loss(maps), expected_terms(random_maps(seed, text), "dice")["score"]
+    assert terms == pytest.approx({"score": score, "quad": quad, "model": 0.5 * score + 3 * quad}, rel=2e-4)
+
+
+def test_quad_by_hand(evaluate_quad: Losses) -> None:
+    """Errors of 0.5, 3 and 10 pixels: 0.125, 2.5 and 9.5, over 8 and the shortest side."""
+    off = SLANTED + np.array([0.5, 0, 0, -3, 0, 0, 0, 10])
+    terms, _ = evaluate_quad(**one_cell(off, SLANTED))
+    assert terms["quad"] == pytest.approx((0.125 + 2.5 + 9.5) / (8 * 5), rel=1e-5)
+    mirrored = SLANTED.reshape(4, 2)[::-1].ravel()
+    assert evaluate_quad(**one_cell(mirrored, SLANTED))[0]["quad"] > 1, "the other way round is another quad"
+
+
+@pytest.mark.parametrize("turn", range(4))
+def test_quad_does_not_depend_on_the_first_corner(evaluate_quad: Losses, turn: int) -> None:
+    maps = quad_maps(4)
+    terms, (_, gradient) = evaluate_quad(**maps)
+    for name in ("geometry", "true_geometry"):
+        again, (_, turned) = evaluate_quad(**maps | {name: np.roll(maps[name], 2 * turn, axis=3)})
+        assert again == pytest.approx(terms, rel=1e-5)
+        expected = np.roll(gradient, 2 * turn, axis=3) if name == "geometry" else gradient
+        np.testing.assert_allclose(turned, expected, rtol=1e-4, atol=1e-7)
+
+
+def test_long_and_short_texts_weigh_the_same(evaluate_quad: Losses) -> None:
+    """Errors in proportion to the text, beyond the half pixel that the bend near 0 costs."""
+    small = evaluate_quad(**one_cell(SLANTED + 4, SLANTED))[0]["quad"]
+    large = evaluate_quad(**one_cell((SLANTED + 4) * 30, SLANTED * 30))[0]["quad"]
+    assert large == pytest.approx(4 / 5, abs=0.01) and small == pytest.approx(3.5 / 5, abs=1e-4)
+    wide = SLANTED * [1, 1, 9, 1, 9, 1, 1, 1]
+    assert evaluate_quad(**one_cell(wide + 4, wide))[0]["quad"] == pytest.approx(small, rel=1e-5)
+
+
+def test_quad_gradients_point_at_the_truth(evaluate_quad: Losses) -> None:
+    maps = quad_maps(9)
+    maps["geometry"] = maps["true_geometry"] + np.random.default_rng(0).normal(0, 0.4, maps["geometry"].shape)
+    terms, (by_score, gradient) = evaluate_quad(**maps)
+    text = (maps["true_score"] * maps["mask"])[..., 0] == 1
+    assert not gradient[~text].any() and by_score.any()
+    error = maps["geometry"] - maps["true_geometry"]
+    assert (np.sign(gradient[text]) == np.sign(error[text])).all()
+    maps["geometry"] = maps["geometry"] - 0.1 * gradient
+    assert evaluate_quad(**maps)[0]["quad"] < terms["quad"]
+
+
+def test_quad_right_or_masked_or_without_text_costs_nothing(evaluate_quad: Losses) -> None:
+    maps = quad_maps(5)
+    right = maps | {"score": maps["true_score"], "geometry": np.roll(maps["true_geometry"], 4, axis=3)}
+    for case in (right, *(maps | {name: np.zeros((*SHAPE, 1))} for name in ("mask", "true_score"))):
+        terms, (_, gradient) = evaluate_quad(**case)
+        assert terms["quad"] == 0 and not gradient.any() and np.isfinite(terms["model"])
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    arrays.arrays(np.float32, (1, 2, 3, 8), elements=LOOSE),
+    arrays.arrays(np.float32, (1, 2, 3, 8), elements=LOOSE),
+)
+def test_quad_is_finite_for_any_maps(evaluate_quad: Losses, a: np.ndarray, b: np.ndarray) -> None:
+    """Truths without area, or even a side, included."""
+    ones = np.ones((1, 2, 3, 1), np.float32)
+    for truth in (b, 0 * b, b * np.float32(1e-30)):
+        terms, gradients = evaluate_quad(
+            score=ones, geometry=a, true_score=ones, true_geometry=truth, mask=ones
+        )
+        assert np.isfinite(list(terms.values())).all() and terms["quad"] >= 0
+        assert all(np.isfinite(gradient).all() for gradient in gradients)

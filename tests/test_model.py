@@ -100,6 +100,17 @@ def test_images_fit_the_coarsest_map(graph: Any) -> None:
         model.build(tf.constant(IMAGES), backbone="tiny", merge="bifpn", levels=6)
 
 
+def test_geometry_and_its_scale_arrive(graph: Any) -> None:
+    out = model.build(tf.constant(IMAGES), backbone="tiny", geometry="quad", text_scale=800.0)
+    assert out.geometry.shape.as_list() == [2, 16, 24, 8]
+    variables = {variable.op.name: variable for variable in tf.global_variables()}
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        session.run(variables["feature_fusion/Conv_8/weights"].assign(np.zeros((1, 1, 32, 8))))
+        session.run(variables["feature_fusion/Conv_8/biases"].assign([50.0] * 8))
+        np.testing.assert_allclose(session.run(out.geometry), 5000)
+
+
 def test_unknown_options_name_themselves(graph: Any) -> None:
     images = tf.zeros([1, 64, 64, 3])
     with pytest.raises(UserError, match="unknown variant 'b77'"):

@@ -20,10 +20,12 @@ from efficientnet_east import checkpoints
 from efficientnet_east.cli import main
 from efficientnet_east.compat import tf
 from efficientnet_east.config import load
+from efficientnet_east.data.images import read_image
 from efficientnet_east.data.loader import Batch
+from efficientnet_east.geometry.maps import encode
 from efficientnet_east.inference.detector import Detector
 from efficientnet_east.training import loop
-from efficientnet_east.training.log import last_seconds
+from efficientnet_east.training.log import last_seconds, maps_sheet
 from efficientnet_east.training.schedule import learning_rate
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -354,3 +356,48 @@ def test_statistics_are_estimated_before_the_first_step(
     assert np.abs(seen[0][variance] - 1).max() > 0.1
     run("run", "--steps=2", *words)
     assert len(seen) == 1
+
+
+def test_quad_trains_evaluates_and_detects(
+    tmp_path: Path, tiny: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, workdir = make_data(tmp_path / "data"), tmp_path / "run"
+    words = ["--geometry=quad", "--quad-weight=0.5", "--steps=3", "--log-every=1"]
+    words += ["--picture-every=3", "--validate-every=3", "--score-threshold=0.02"]
+    words += ["--data", str(data), "--val-data", str(data)]
+    assert main(["train", *SMALL, *words, "--workdir", str(workdir)]) == 0, capsys.readouterr().err
+    assert tensors(workdir)["feature_fusion/Conv_8/weights"].shape == (1, 1, 32, 8)
+    (events,) = workdir.glob("events*")
+    values = [value for event in tf.train.summary_iterator(str(events)) for value in event.summary.value]
+    logged = {value.tag: [] for value in values if value.tag.startswith("loss/")}
+    for value in values:
+        logged.get(value.tag, []).append(value.simple_value)
+    assert logged.keys() == {"loss/score", "loss/quad", "loss/model", "loss/total"}
+    assert np.isfinite(list(logged.values())).all() and max(logged["loss/quad"]) > 0
+    weighted = np.array(logged["loss/score"]) + 0.5 * np.array(logged["loss/quad"])
+    np.testing.assert_allclose(logged["loss/model"], weighted, rtol=1e-5)
+    assert any(value.HasField("image") for value in values)
+
+    detector = Detector.load(workdir, {"threads": 1})
+    image = read_image(data / "images" / "img_1.png")
+    assert detector.maps(image)[1].shape == (24, 32, 8)
+    assert len(detector(image)) > 0
+    capsys.readouterr()
+    assert main(["eval", "--checkpoint", str(workdir), "--data", str(data)]) == 0
+    assert 0 <= json.loads(capsys.readouterr().out)["hmean"] <= 1
+
+    assert main(["train", *SMALL, "--data", str(data), "--workdir", str(workdir)]) == 2
+    assert "was trained with geometry 'quad', not 'rbox'" in capsys.readouterr().err
+
+
+def test_pictures_of_both_geometries_are_the_same() -> None:
+    """For texts that are rectangles: quad shows the angle of its box where rbox shows its channel."""
+    quads = np.array([[[20, 30], [100, 20], [104, 52], [24, 62]]], np.float32)
+    sheets = []
+    for form in ("rbox", "quad"):
+        maps = encode(quads, np.array([False]), (128, 128), geometry=form)
+        score, mask = maps.score[None, ..., None], maps.mask[None, ..., None]
+        batch = Batch(np.full((1, 128, 128, 3), 90, np.uint8), score, maps.geometry[None], mask, ("a",))
+        sheets.append(maps_sheet(batch, batch.score, batch.geometry).astype(int))
+    assert np.ptp(sheets[0]) > 100
+    assert np.abs(sheets[0] - sheets[1]).max() <= 8, "a level of the colours at most"

@@ -65,6 +65,7 @@ class LabelOptions:
     shrink: float = 0.3
     min_side: float = 0.0
     ring: bool = False
+    geometry: str = "rbox"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -74,7 +75,7 @@ class Batch:
     Attributes:
       images: uint8 (b, s, s, 3), RGB.
       score: float32 (b, s / stride, s / stride, 1), 1 inside the shrunk texts.
-      geometry: float32 (b, s / stride, s / stride, 5): top, right, bottom, left, angle.
+      geometry: float32 (b, s / stride, s / stride, 5 or 8), see `geometry.maps`.
       mask: float32 (b, s / stride, s / stride, 1), 0 where the loss must not look.
       names: the b image names.
     """

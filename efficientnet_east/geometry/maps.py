@@ -1,8 +1,14 @@
 """Label maps and their inverse: `encode` turns quads into EAST's maps, `decode` turns maps into quads.
 
 Both see the same cell the same way: cell (row i, column j) stands for the pixel x = j * stride,
-y = i * stride, and holds the distances from there to the four sides of a rectangle, and its angle
-(channels top, right, bottom, left, angle; axes and sign in `geometry/quads.py`).
+y = i * stride, and holds, in one of the two forms of EAST (sections 3.3.2 and 3.4.2):
+
+* RBOX, 5 channels: the distances from there to the sides of a rectangle, and its angle (top, right, bottom,
+  left, angle; axes and sign in `geometry/quads.py`);
+* QUAD, 8 channels: the offsets from there to the corners of a convex quad (x0, y0, ... x3, y3), clockwise
+  from the corner that begins its top side.
+
+How many channels a map has says which form it is in.
 """
 
 from __future__ import annotations
@@ -11,8 +17,22 @@ import dataclasses
 
 import numpy as np
 
-from efficientnet_east.geometry.quads import area, axes, min_area_rectangle, rectangle
+from efficientnet_east.geometry.quads import (
+    area,
+    axes,
+    convex,
+    from_top_side,
+    min_area_rectangle,
+    quarter_turns,
+    rectangle,
+    thickness,
+)
 from efficientnet_east.geometry.quads import shrink as shrink_quads
+
+CHANNELS = {"rbox": 5, "quad": 8}
+# Pixels. Corners farther from their cell and quads thinner than this are no text; it leaves single precision
+# and the compiled merge's fixed point their digits.
+_FARTHEST, _THINNEST = 1e5, 0.1
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -21,8 +41,8 @@ class Maps:
 
     Attributes:
       score: float32 (h, w), 1 inside the texts' shrunk quads, else 0.
-      geometry: float32 (h, w, 5): top, right, bottom, left in pixels of the image, angle in radians;
-        0 where score is 0.
+      geometry: float32 (h, w, 5 or 8), see above: pixels of the image, the angle in radians; 0 where score
+        is 0.
       mask: float32 (h, w), 0 where the loss must not look.
     """
 
@@ -40,8 +60,9 @@ def encode(
     shrink: float = 0.3,
     min_side: float = 0.0,
     ring: bool = False,
+    geometry: str = "rbox",
 ) -> Maps:
-    """RBOX labels (EAST, section 3.3), made at the output size, so that their cost is that of a few arrays.
+    """Labels (EAST, section 3.3), made at the output size, so that their cost is that of a few arrays.
 
     Large texts are painted first: a small text on top of a large one keeps its cells. A text whose shrunk
     quad falls between the cells gets the cell nearest to its centre, if that is in the image and no smaller
@@ -55,10 +76,16 @@ def encode(
       shrink: see `quads.shrink`.
       min_side: texts whose rectangle has a shorter side than this (pixels) are masked like illegible ones.
       ring: also mask what lies between the shrunk and the full quad of every text.
+      geometry: a key of `CHANNELS`; score and mask are the same for all.
 
     Returns:
       Maps of size ceil(height / stride) x ceil(width / stride).
+
+    Raises:
+      ValueError: another geometry.
     """
+    if geometry not in CHANNELS:
+        raise ValueError(f"geometry must be one of {', '.join(CHANNELS)}, received {geometry!r}")
     cells = (-(-shape[0] // stride), -(-shape[1] // stride))
     by_size = np.argsort(-np.abs(area(quads)), kind="stable")
     quads = np.asarray(quads, np.float64)[by_size]
@@ -72,32 +99,96 @@ def encode(
     mask[_owners(quads[masked], cells, stride) >= 0] = 0
     if ring:
         mask[_owners(quads, cells, stride) > owner] = 0
-    return Maps((owner >= 0).astype(np.float32), _geometry(owner, corners, angles, stride), mask)
+    rows, columns = _where(owner >= 0)
+    text, pixels = owner[rows, columns], _pixels(rows, columns, stride)
+    values = np.zeros((*cells, CHANNELS[geometry]), np.float32)
+    if geometry == "rbox":
+        values[rows, columns] = _to_rbox(pixels, corners[text], angles[text])
+    else:
+        values[rows, columns] = _to_quad(pixels, from_top_side(convex(quads))[text])
+    return Maps((owner >= 0).astype(np.float32), values, mask)
 
 
 def decode(
     score: np.ndarray, geometry: np.ndarray, *, threshold: float = 0.8, stride: int = 4
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One rectangle per cell with a sufficient score; the formula of OpenCV's EAST decoder.
+    """One box per cell with a sufficient score; for RBOX by the formula of OpenCV's EAST decoder.
+
+    A network may say QUAD corners that are in no order, run the wrong way, or lie inside of the others: the
+    box is then their convex hull. Those that enclose next to nothing, are not finite, or lie far beyond any
+    image are left out.
 
     Args:
       score: (h, w) in [0, 1].
-      geometry: (h, w, 5): top, right, bottom, left in pixels of the image, angle in radians.
+      geometry: (h, w, 5 or 8), see above.
       threshold: the least score.
       stride: pixels per cell.
 
     Returns:
-      quads: float32 (n, 4, 2), clockwise from each rectangle's own top-left, in row-major order of the
-        cells (`nms.locality_aware` relies on it).
+      quads: float32 (n, 4, 2), convex, clockwise from the corner that begins each box's top side, in
+        row-major order of the cells (`nms.locality_aware` relies on it).
       scores: float32 (n,), the score of each quad's own cell.
+
+    Raises:
+      ValueError: the maps are no pair, or have another number of channels.
     """
-    if score.ndim != 2 or geometry.shape != (*score.shape, 5):
-        raise ValueError(f"score (h, w), geometry (h, w, 5) needed, received {score.shape}, {geometry.shape}")
+    if score.ndim != 2 or geometry.shape not in {(*score.shape, channels) for channels in CHANNELS.values()}:
+        received = f"{score.shape}, {geometry.shape}"
+        raise ValueError(f"score (h, w), geometry (h, w, 5 or 8) needed, received {received}")
     rows, columns = _where(score >= threshold)
-    found = geometry[rows, columns].astype(np.float32)
-    pixels = np.stack([columns, rows], axis=1).astype(np.float32) * np.float32(stride)
-    quads = rectangle(pixels, found[:, :4], found[:, 4])
-    return quads, score[rows, columns].astype(np.float32)
+    found, pixels = geometry[rows, columns].astype(np.float32), _pixels(rows, columns, stride)
+    scores = score[rows, columns].astype(np.float32)
+    if geometry.shape[-1] == CHANNELS["rbox"]:
+        return _from_rbox(pixels, found), scores
+    quads, usable = _from_quad(pixels, found)
+    return quads, scores[usable]
+
+
+def angles(geometry: np.ndarray) -> np.ndarray:
+    """The angles of the boxes in a map, for pictures.
+
+    Args:
+      geometry: (..., 5 or 8), see above; finite.
+
+    Returns:
+      (...), radians in [-pi/4, pi/4] (RBOX: as they stand there), positive for text that rises to the right.
+    """
+    if geometry.shape[-1] == CHANNELS["rbox"]:
+        return geometry[..., 4]
+    turns = quarter_turns(geometry.reshape(*geometry.shape[:-1], 4, 2))
+    return (turns - np.ceil(turns - 0.5)) * (np.pi / 2)
+
+
+def _to_rbox(pixels: np.ndarray, corners: np.ndarray, angles: np.ndarray) -> np.ndarray:
+    """Channels (n, 5) of pixels (n, 2) in rectangles (n, 4, 2) with angles (n,)."""
+    inwards = np.stack([pixels - corners[:, 0], corners[:, 2] - pixels], axis=1)
+    (left, right), (top, bottom) = (np.einsum("nkd,nd->kn", inwards, axis) for axis in axes(angles))
+    # A given cell may lie just outside of a very small text, where no network can say a negative distance.
+    distances = np.maximum(np.stack([top, right, bottom, left], axis=1), 0)
+    return np.concatenate([distances, angles[:, None]], axis=1)
+
+
+def _from_rbox(pixels: np.ndarray, found: np.ndarray) -> np.ndarray:
+    return rectangle(pixels.astype(np.float32), found[:, :4], found[:, 4])
+
+
+def _to_quad(pixels: np.ndarray, quads: np.ndarray) -> np.ndarray:
+    """Channels (n, 8) of pixels (n, 2) in quads (n, 4, 2)."""
+    return (quads - pixels[:, None]).reshape(-1, 8)
+
+
+def _from_quad(pixels: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The quads of those cells where there is one, and which cells (n,) these are."""
+    usable = (np.abs(found) <= _FARTHEST).all(axis=1)
+    quads = convex(pixels[usable, None] + found[usable].reshape(-1, 4, 2))
+    thick = thickness(quads) >= _THINNEST
+    usable[usable] = thick
+    return from_top_side(quads[thick]).astype(np.float32), usable
+
+
+def _pixels(rows: np.ndarray, columns: np.ndarray, stride: int) -> np.ndarray:
+    """The pixels (n, 2), as (x, y), that cells stand for."""
+    return np.stack([columns, rows], axis=1) * float(stride)
 
 
 def _where(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -152,17 +243,3 @@ def _give_a_cell(
     missing = np.flatnonzero(wanted)
     row, column = (np.rint(axis[missing] / stride).astype(np.intp) for axis in (y, x))
     owner[np.minimum(row, owner.shape[0] - 1), np.minimum(column, owner.shape[1] - 1)] = missing
-
-
-def _geometry(owner: np.ndarray, corners: np.ndarray, angles: np.ndarray, stride: int) -> np.ndarray:
-    rows, columns = _where(owner >= 0)
-    text = owner[rows, columns]
-    u, v = (axis[text] for axis in axes(angles))
-    pixels = np.stack([columns, rows], axis=1) * float(stride)
-    inwards = np.stack([pixels - corners[text, 0], corners[text, 2] - pixels], axis=1)
-    (left, right), (top, bottom) = (np.einsum("nkd,nd->kn", inwards, axis) for axis in (u, v))
-    geometry = np.zeros((*owner.shape, 5), np.float32)
-    # A given cell may lie just outside of a very small text, where no network can say a negative distance.
-    geometry[rows, columns, :4] = np.maximum(np.stack([top, right, bottom, left], axis=1), 0)
-    geometry[rows, columns, 4] = angles[text]
-    return geometry

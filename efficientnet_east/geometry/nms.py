@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from efficientnet_east.geometry.quads import clockwise
+from efficientnet_east.geometry.quads import clockwise, convex, from_top_side, quarter_turns, rolled
 
 try:
     import lanms
@@ -28,10 +28,12 @@ def locality_aware(
       scores: (n,) in [0, 1].
       iou: two boxes are the same text if their intersection over union is greater than this.
       compiled: True for the compiled merge of the `lanms` package, False for the one written here, None for
-        the compiled one where it is installed. Both give the same boxes.
+        the compiled one where it is installed and all candidates are parallelograms, as those of RBOX are.
+        Both give the same boxes then. Of other quads the compiled one takes means of corners and their mirror
+        images where two short sides slant apart, which makes the box too thin.
 
     Returns:
-      quads: float32 (m, 4, 2), clockwise, each from the corner that begins its top side.
+      quads: float32 (m, 4, 2), convex, clockwise, each from the corner that begins its top side.
       scores: float32 (m,) in [0, 1], best first: the mean score of the candidates nearest to each box.
 
     Raises:
@@ -43,37 +45,30 @@ def locality_aware(
     quads, scores = clockwise(np.asarray(quads, np.float64)[usable]), np.asarray(scores, np.float64)[usable]
     if not len(quads):
         return np.zeros((0, 4, 2), np.float32), np.zeros(0, np.float32)
-    merge = _merge if compiled is False or lanms is None else _merge_compiled
-    merged = _from_top_side(merge(_aligned(quads), np.maximum(scores, _LEAST_WEIGHT), iou))
+    if compiled is None:
+        compiled = lanms is not None and _are_parallelograms(quads)
+    merge = _merge_compiled if compiled else _merge
+    # A mean of convex quads is convex again if they are rectangles, but not for any form.
+    merged = from_top_side(convex(merge(_aligned(quads), np.maximum(scores, _LEAST_WEIGHT), iou)))
     means = _mean_scores(merged, quads, scores).astype(np.float32)
     x, y = np.rint(merged[:, 0]).T
     best_first = np.lexsort((x, y, -means))  # equal scores: from the top of the image to its bottom
     return merged[best_first].astype(np.float32), means[best_first]
 
 
-def _quarter_turns(quads: np.ndarray) -> np.ndarray:
-    """The direction of the first side of each quad, in quarter turns counter-clockwise from "right"."""
-    side = quads[:, 1] - quads[:, 0]
-    return np.arctan2(-side[:, 1], side[:, 0]) / (np.pi / 2)
-
-
-def _rolled(quads: np.ndarray, by: np.ndarray) -> np.ndarray:
-    """Each quad from another of its corners: `by` corners later, clockwise."""
-    return np.take_along_axis(quads, ((np.arange(4) + by[:, None]) % 4)[..., None], axis=1)
+def _are_parallelograms(quads: np.ndarray) -> bool:
+    """Whether they all are, up to single precision."""
+    return np.allclose(quads[:, 0] + quads[:, 2], quads[:, 1] + quads[:, 3], rtol=1e-5, atol=0.01)
 
 
 def _aligned(quads: np.ndarray) -> np.ndarray:
     """Every quad from the corner that matches the first one of the quad before it.
 
     The angle of a text near 45 degrees jumps between +45 and -45 from cell to cell, and with it the first
-    corner. A mean of corners that do not match would be no rectangle of that text.
+    corner. A mean of corners that do not match would be no box of that text.
     """
-    turns = _quarter_turns(quads)
-    return _rolled(quads, np.cumsum(np.rint(np.diff(turns, prepend=turns[:1])).astype(np.intp)))
-
-
-def _from_top_side(quads: np.ndarray) -> np.ndarray:
-    return _rolled(quads, np.rint(_quarter_turns(quads)).astype(np.intp))
+    turns = quarter_turns(quads)
+    return rolled(quads, np.cumsum(np.rint(np.diff(turns, prepend=turns[:1])).astype(np.intp)))
 
 
 def _merge_compiled(quads: np.ndarray, weights: np.ndarray, iou: float) -> np.ndarray:

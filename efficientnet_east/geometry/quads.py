@@ -56,6 +56,99 @@ def clockwise(quads: np.ndarray) -> np.ndarray:
     return np.where(area(quads)[:, None, None] < 0, quads[:, [0, 3, 2, 1]], quads)
 
 
+def convex(quads: np.ndarray) -> np.ndarray:
+    """The convex hulls of quads, each with four corners again.
+
+    Args:
+      quads: (n, 4, 2), pixels, of any form and direction.
+
+    Returns:
+      float64 (n, 4, 2), clockwise on the screen; those that are convex have their corners as before. Where
+      sides cross, the corners are put into the order in which they lie around their mean; a corner inside of
+      the other three is moved to the nearest point of the line between its neighbours.
+    """
+    quads = clockwise(np.asarray(quads, np.float64))
+    left_turns = (_turns(quads) < 0).sum(axis=1)
+    quads[left_turns > 1] = _in_order(quads[left_turns > 1])
+    quads[left_turns > 0] = _flattened(quads[left_turns > 0])
+    return quads
+
+
+def _in_order(quads: np.ndarray) -> np.ndarray:
+    """The corners clockwise around their mean."""
+    x, y = np.moveaxis(quads - quads.mean(axis=1, keepdims=True), 2, 0)
+    return np.take_along_axis(quads, np.argsort(np.arctan2(y, x), axis=1)[..., None], axis=1)
+
+
+def _flattened(quads: np.ndarray) -> np.ndarray:
+    """Simple clockwise quads whose reflex corner, if there is one, is moved to the line that it cuts off."""
+    turns = _turns(quads)
+    first = np.argmin(turns, axis=1)
+    quads = rolled(quads, first)
+    reflex, start, end = quads[:, 0], quads[:, 3], quads[:, 1]
+    side = end - start
+    length = np.maximum((side**2).sum(axis=1), np.finfo(np.float64).tiny)
+    along = np.clip(((reflex - start) * side).sum(axis=1) / length, 0, 1)[:, None]
+    quads[:, 0] = np.where(turns.min(axis=1, keepdims=True) < 0, start + along * side, reflex)
+    return rolled(quads, -first)
+
+
+def quarter_turns(quads: np.ndarray) -> np.ndarray:
+    """The direction in which quads run along their first side, as the mean over all four sides.
+
+    Every side, turned back by as many right angles as lie before it, counts with its length; so the next
+    corner as the first one makes exactly one quarter turn less, in a trapezium too.
+
+    Args:
+      quads: (..., 4, 2), pixels, clockwise on the screen.
+
+    Returns:
+      (...), in (-2, 2] right angles, counter-clockwise from "right"; upright text has 0.
+    """
+    p0, p1, p2, p3 = np.moveaxis(quads, -2, 0)
+    along, across = (p1 - p0) + (p2 - p3), (p3 - p0) + (p2 - p1)
+    x, y = along[..., 0] + across[..., 1], along[..., 1] - across[..., 0]
+    return np.arctan2(-y, x) / (np.pi / 2)
+
+
+def rolled(quads: np.ndarray, by: np.ndarray) -> np.ndarray:
+    """Quads from others of their corners.
+
+    Args:
+      quads: (n, 4, 2).
+      by: int (n,), how many corners later each quad begins.
+
+    Returns:
+      (n, 4, 2) of the same dtype.
+    """
+    return np.take_along_axis(quads, ((np.arange(4) + by[:, None]) % 4)[..., None], axis=1)
+
+
+def from_top_side(quads: np.ndarray) -> np.ndarray:
+    """Quads from the corner that begins their top side, whichever corner was the first.
+
+    Args:
+      quads: (n, 4, 2), pixels, clockwise on the screen.
+
+    Returns:
+      (n, 4, 2) of the same dtype; their `quarter_turns` are within half a right angle.
+    """
+    return rolled(quads, np.ceil(quarter_turns(quads) - 0.5).astype(np.intp))
+
+
+def thickness(quads: np.ndarray) -> np.ndarray:
+    """Area over the longest side: the shorter side of a rectangle, the height of a parallelogram.
+
+    Args:
+      quads: (n, 4, 2), pixels, clockwise on the screen.
+
+    Returns:
+      float64 (n,), pixels.
+    """
+    longest = np.linalg.norm(np.roll(quads, -1, axis=1) - quads, axis=2).max(axis=1)
+    return area(quads) / np.maximum(longest, np.finfo(np.float64).tiny)
+
+
 def transform(quads: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """Quads under an affine or projective map.
 

@@ -15,12 +15,13 @@ from efficientnet_east.config import Detect
 from efficientnet_east.errors import UserError
 from efficientnet_east.geometry.maps import decode
 from efficientnet_east.geometry.nms import locality_aware
+from efficientnet_east.geometry.quads import thickness
 from efficientnet_east.structures import Detections
 
 PADDING = (124, 116, 104)  # ImageNet's mean colour: zero to the network
 CONFIG_FILE = "config.yaml"
 
-# A runtime: uint8 (1, height, width, 3) RGB -> score (1, h, w, 1), geometry (1, h, w, 5).
+# A runtime: uint8 (1, height, width, 3) RGB -> score (1, h, w, 1), geometry (1, h, w, 5 or 8).
 Run = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
@@ -29,7 +30,7 @@ class Detector:
 
     Args:
       run: the network: uint8 (1, height, width, 3), RGB, sides multiples of `divisor`, to the score map
-        (1, h, w, 1) and the geometry map (1, h, w, 5).
+        (1, h, w, 1) and the geometry map (1, h, w, 5 or 8), see `geometry.maps`.
       detect: thresholds and limits.
       stride: pixels per cell of the maps.
       divisor: what the sides of the network's input must be multiples of.
@@ -80,8 +81,8 @@ class Detector:
           image: uint8 (height, width, 3), RGB.
 
         Returns:
-          score float32 (h, w), geometry float32 (h, w, 5), both without the padding, and the factors
-          (2,) by which x and y of the network's input differ from those of the image.
+          score float32 (h, w), geometry float32 (h, w, 5 or 8), both without the padding, and the
+          factors (2,) by which x and y of the network's input differ from those of the image.
         """
         fitted, scale = fit(image, self.detect.max_side)
         height, width = (-(-side // self.stride) for side in fitted.shape[:2])
@@ -128,7 +129,7 @@ def find_boxes(
 
     Args:
       score: float32 (h, w) in [0, 1].
-      geometry: float32 (h, w, 5).
+      geometry: float32 (h, w, 5 or 8).
       scale: (2,), factors of x and y from the image to the network's input.
       detect: thresholds and limits.
       stride: pixels per cell.
@@ -138,8 +139,7 @@ def find_boxes(
     """
     quads, scores = decode(score, geometry, threshold=detect.score_threshold, stride=stride)
     quads, scores = locality_aware(quads, scores, detect.nms_iou)
-    sides = np.linalg.norm(quads[:, [1, 3]] - quads[:, :1], axis=2).min(axis=1, initial=np.inf)
-    keep = (sides >= detect.min_box_side) & (scores >= detect.box_threshold)
+    keep = (thickness(quads) >= detect.min_box_side) & (scores >= detect.box_threshold)
     # Pixel centres lie at integers, so it is half a pixel to the image's edge, where scaling leaves 0 at 0.
     mapped = (quads[keep] + 0.5) / scale - 0.5
     return Detections(mapped.astype(np.float32), scores[keep])

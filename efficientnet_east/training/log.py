@@ -16,6 +16,7 @@ from efficientnet_east.compat import tf
 from efficientnet_east.config import Config
 from efficientnet_east.data.loader import Batch
 from efficientnet_east.draw import contact_sheet, maps_picture
+from efficientnet_east.geometry.maps import angles
 
 VALIDATION_FILE = "validation.csv"
 PICTURES = 4  # crops of a batch that are shown
@@ -81,7 +82,7 @@ class Log:
           done: number of steps done.
           batch: the crops and the true maps.
           score: float32 (b, h, w, 1), predicted.
-          geometry: float32 (b, h, w, 5), predicted.
+          geometry: float32 (b, h, w, 5 or 8), predicted.
         """
         sheet = maps_sheet(batch, score, geometry)
         png = cv2.imencode(".png", sheet[..., ::-1])[1].tobytes()
@@ -126,7 +127,7 @@ def maps_sheet(batch: Batch, score: np.ndarray, geometry: np.ndarray) -> np.ndar
     Args:
       batch: with the true maps.
       score: float32 (b, h, w, 1), predicted.
-      geometry: float32 (b, h, w, 5), predicted.
+      geometry: float32 (b, h, w, 5 or 8), predicted.
 
     Returns:
       uint8 RGB; a row for each of the first crops: the truth on the left, the prediction on the right.
@@ -134,6 +135,6 @@ def maps_sheet(batch: Batch, score: np.ndarray, geometry: np.ndarray) -> np.ndar
     panels = []
     for i in range(min(PICTURES, len(batch.images))):
         image, mask = batch.images[i], batch.mask[i, ..., 0]
-        panels.append(maps_picture(image, batch.score[i, ..., 0], batch.geometry[i, ..., 4], mask))
-        panels.append(maps_picture(image, score[i, ..., 0], geometry[i, ..., 4]))
+        panels.append(maps_picture(image, batch.score[i, ..., 0], angles(batch.geometry[i]), mask))
+        panels.append(maps_picture(image, score[i, ..., 0], angles(geometry[i])))
     return contact_sheet(panels, columns=2)

@@ -14,6 +14,7 @@ from efficientnet_east.data.loader import Batch, Batches, batches
 from efficientnet_east.errors import UserError
 from efficientnet_east.evaluation import icdar
 from efficientnet_east.evaluation.evaluate import detect_all, quads_of
+from efficientnet_east.geometry.maps import CHANNELS
 from efficientnet_east.inference.detector import Detector
 from efficientnet_east.inference.graph import session_config
 from efficientnet_east.structures import Source
@@ -69,11 +70,11 @@ def build(config: Config) -> tuple[dict[str, Any], training_step.Step]:
       The placeholders, by the names of `Batch`'s fields and `learning_rate`, and the step.
     """
     size, batch = config.data.crop_size, config.train.batch_size
-    cells = size // config.model.output_stride
+    cells, channels = size // config.model.output_stride, CHANNELS[config.model.geometry]
     feeds = {
         "images": tf.placeholder(tf.uint8, [batch, size, size, 3], "images"),
         "score": tf.placeholder(tf.float32, [batch, cells, cells, 1], "score"),
-        "geometry": tf.placeholder(tf.float32, [batch, cells, cells, 5], "geometry"),
+        "geometry": tf.placeholder(tf.float32, [batch, cells, cells, channels], "geometry"),
         "mask": tf.placeholder(tf.float32, [batch, cells, cells, 1], "mask"),
         "learning_rate": tf.placeholder(tf.float32, [], "learning_rate"),
     }
@@ -112,7 +113,7 @@ def _open_stream(config: Config, source: Source, done: int, say: Callable[[str],
         batch_size=config.train.batch_size,
         seed=config.train.seed,
         augmentation=sources.augmentation(config.data),
-        labels=sources.labels(config.data, config.model.output_stride),
+        labels=sources.labels(config.data, config.model),
         workers=config.data.workers,
         start=done,
         on_bad=report if config.data.skip_bad else None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from efficientnet_east.config import Data
+from efficientnet_east.config import Data, Model
 from efficientnet_east.data.augment import Augmentation, Colour
 from efficientnet_east.data.icdar import (
     LAYOUTS,
@@ -140,6 +140,12 @@ def augmentation(data: Data) -> Augmentation:
     )
 
 
-def labels(data: Data, stride: int) -> LabelOptions:
+def labels(data: Data, model: Model) -> LabelOptions:
     """The labels that a configuration asks for."""
-    return LabelOptions(stride=stride, shrink=data.shrink, min_side=data.min_text_side, ring=data.ring)
+    return LabelOptions(
+        stride=model.output_stride,
+        shrink=data.shrink,
+        min_side=data.min_text_side,
+        ring=data.ring,
+        geometry=model.geometry,
+    )

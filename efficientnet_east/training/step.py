@@ -39,7 +39,7 @@ def build(
     Args:
       images: uint8 (batch, size, size, 3), RGB.
       score: float32 (batch, size / stride, size / stride, 1), 1 on text.
-      geometry: float32 (..., 5), see `losses.rbox_losses`.
+      geometry: float32 (..., 5 or 8), see `geometry.maps`.
       mask: float32 (..., 1), 0 on ignored text.
       learning_rate: float32 scalar.
       config: its sections `model` and `train` are read.
@@ -67,6 +67,7 @@ def build(
         score_weight=train.score_weight,
         iou_weight=train.iou_weight,
         angle_weight=train.angle_weight,
+        quad_weight=train.quad_weight,
     )  # fmt: skip
     regularisers = tf.get_collection(tf.GraphKeys.REGULARIZATION_LOSSES)
     total = tf.add_n([terms["model"], *regularisers])
