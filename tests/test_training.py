@@ -315,16 +315,19 @@ def test_bifpn_trains_detects_and_keeps_to_its_merge(
     assert "was trained with merge 'bifpn', not 'u'" in capsys.readouterr().err
 
 
-def test_stride_two_adamw_without_averages_trains(
+def test_options_of_the_network_train_together(
     tmp_path: Path, tiny: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = make_data(tmp_path / "data")
-    words = ["--output-stride=2", "--optimizer=adamw", "--ema-decay=0", "--freeze-batch-norm", "--steps=1"]
+    words = ["--output-stride=2", "--optimizer=adamw", "--ema-decay=0", "--batch-norm=frozen", "--steps=1"]
+    words += ["--pre-stride=expand", "--activation=hard-swish", "--recompute", "--frozen=stage1"]
     where = ["--data", str(data), "--workdir", str(tmp_path / "run")]
     assert main(["train", *SMALL, *words, *where]) == 0, capsys.readouterr().err
     values = tensors(tmp_path / "run")
     assert not [name for name in values if name.endswith(checkpoints.AVERAGE_SUFFIX)]
-    assert "feature_fusion/merge_f1_3x3/weights" in values
+    assert "feature_fusion/merge_f1_3x3/weights" in values and "efficientnet-tiny/head/weights" in values
+    learned = {name.split("/")[1] for name in values if name.endswith("weights/Adam")}
+    assert "stem" not in learned and "blocks_0" not in learned and {"blocks_1", "head"} <= learned
     for name, value in values.items():
         if name.startswith("efficientnet") and name.endswith("moving_mean"):
             assert not value.any(), "the backbone's statistics are frozen"
