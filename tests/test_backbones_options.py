@@ -204,65 +204,71 @@ def test_synchronised_needs_a_plain_answer() -> None:
 TWO_REPLICAS = """
 import sys
 import numpy as np
-from efficientnet_east.backbones.batch_norm import sync_batch_norm
+from efficientnet_east import backbones
 from efficientnet_east.compat import tf
+from graphs import TINY
 
 tf.disable_v2_behavior()
 cpu = tf.config.list_physical_devices("CPU")[0]
-two = [tf.config.LogicalDeviceConfiguration()] * 2
-tf.config.set_logical_device_configuration(cpu, two)
-x = np.random.default_rng(0).normal(2.0, 3.0, (6, 4, 5, 3)).astype(np.float32)
-weights = np.random.default_rng(1).normal(size=x.shape).astype(np.float32)
-
-
-def layer(x, w):
-    net = sync_batch_norm(x, is_training=True, decay=0.9, epsilon=1e-3)
-    return [net, *tf.gradients(tf.reduce_sum(net * w), [x])]
-
-
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+given = np.load(sys.argv[1])
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+def step(images):
+    maps = backbones.efficientnet(images, TINY, scope="tiny", batch_norm="sync", recompute=True,
+                                  drop_connect=0.0, activation="swish")[1]
+    loss = tf.add_n([tf.reduce_mean(maps[f"f{i}"] ** 2) for i in range(1, 6)])
+    return maps["f5"], [*tf.gradients(loss, tf.trainable_variables("tiny"))]
+
+
 with tf.Graph().as_default(), strategy.scope():
-    data = tf.data.Dataset.from_tensor_slices((x, weights)).batch(6, drop_remainder=True)
+    data = tf.data.Dataset.from_tensor_slices(given["images"]).batch(4, drop_remainder=True)
     iterator = strategy.experimental_distribute_dataset(data).make_initializable_iterator()
-    outputs = strategy.run(layer, args=iterator.get_next())
-    nets, deltas = ([*strategy.experimental_local_results(each)] for each in outputs)
-    moving = [v for v in tf.global_variables() if "moving" in v.name]
+    of_all = strategy.experimental_local_results
+    net, gradients = strategy.run(step, args=(iterator.get_next(),))
+    wanted = {"net": tf.concat(of_all(net), 0)}
+    for variable, gradient in zip(tf.trainable_variables(), gradients):
+        wanted["gradient/" + variable.op.name] = tf.add_n([*of_all(gradient)]) / 2
+    copies = {variable.op.name: of_all(variable) for variable in tf.global_variables()}
     with tf.Session() as session:
-        session.run([tf.global_variables_initializer(), iterator.initializer])
-        results = session.run([tf.concat(nets, 0), tf.concat(deltas, 0)])
+        session.run(iterator.initializer)
+        for name, each in copies.items():
+            session.run([copy.assign(given[name]) for copy in each])
+        found = session.run(wanted)
         session.run(iterator.initializer)
         session.run(tf.get_collection(tf.GraphKeys.UPDATE_OPS))
-        reads = [strategy.experimental_local_results(v) for v in moving]
-        statistics = session.run(reads)
-np.savez(sys.argv[1], net=results[0], delta=results[1], mean=statistics[0], variance=statistics[1])
+        found |= session.run({name: tf.stack(each) for name, each in copies.items() if "moving" in name})
+np.savez(sys.argv[2], **found)
 """
 
 
 def test_synchronised_over_two_replicas_is_one_batch(tmp_path: Path) -> None:
-    """Two devices with half of the batch each against the fused kernel with all of it."""
-    script = tmp_path / "two.py"
-    script.write_text(TWO_REPLICAS)
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}
-    done = subprocess.run([sys.executable, script, tmp_path / "found.npz"], env=environment, text=True,
-                          capture_output=True, timeout=300)  # fmt: skip
+    """Two devices with half of the batch each, blocks recomputed, against fused kernels with all of it."""
+    maps = tiny(tf.constant(IMAGES), drop_connect=0.0, activation="swish")[1]
+    loss = tf.add_n([tf.reduce_mean(maps[f"f{level}"] ** 2) for level in range(1, 6)])
+    trained = tf.trainable_variables()
+    wanted = {"net": maps["f5"]}
+    for variable, gradient in zip(trained, tf.gradients(loss, trained), strict=True):
+        wanted[f"gradient/{variable.op.name}"] = gradient
+    with session_with_random_variables() as session:
+        np.savez(tmp_path / "given.npz", images=IMAGES,
+                 **session.run({v.op.name: v for v in tf.global_variables()}))  # fmt: skip
+        expected = session.run(wanted)
+        session.run(tf.get_collection(UPDATES))
+        averages = session.run({v.op.name: v for v in tf.global_variables() if is_statistic(v.op.name)})
+    (tmp_path / "two.py").write_text(TWO_REPLICAS)
+    tests = Path(__file__).resolve().parent
+    environment = os.environ | {"PYTHONPATH": f"{tests.parent}{os.pathsep}{tests}"}
+    command = [sys.executable, "two.py", "given.npz", "found.npz"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, text=True, capture_output=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     found = np.load(tmp_path / "found.npz")
-    x = np.random.default_rng(0).normal(2.0, 3.0, (6, 4, 5, 3)).astype(np.float32)
-    weights = np.random.default_rng(1).normal(size=x.shape).astype(np.float32)
-    inputs = tf.constant(x)
-    net = slim.batch_norm(inputs, decay=0.9, epsilon=1e-3, scale=True, is_training=True)
-    (delta,) = tf.gradients(tf.reduce_sum(net * weights), [inputs])
-    statistics = [v for v in tf.global_variables() if is_statistic(v.op.name)]
-    with tf.Session() as session:
-        session.run(tf.global_variables_initializer())
-        expected = session.run([net, delta])
-        session.run(tf.get_collection(UPDATES))
-        mean, variance = session.run(statistics)
-    np.testing.assert_allclose(found["net"], expected[0], atol=1e-5)
-    np.testing.assert_allclose(found["delta"], expected[1], atol=1e-5)
-    for replica in range(2):
-        np.testing.assert_allclose(found["mean"][replica], mean, rtol=1e-5)
-        np.testing.assert_allclose(found["variance"][replica], variance, rtol=1e-5)
+    assert set(found) == expected.keys() | averages.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-3, atol=2e-5, err_msg=name)
+    for name, value in averages.items():
+        np.testing.assert_allclose(found[name], np.stack([value, value]), rtol=1e-4, atol=1e-5, err_msg=name)
 
 
 def test_statistics_are_estimated_anew_over_all_batches() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,12 +11,15 @@ from efficientnet_east.compat import tf
 
 Tensor = Any
 
+_numbers = itertools.count()
+
 
 def recomputed(build: Callable[..., Sequence[Tensor]], *inputs: Tensor) -> list[Tensor]:
     """Build a part of the graph whose inner tensors are not kept for the backward pass (Chen et al. 2016).
 
     The backward pass reads the part's inputs, and builds it a second time once the gradients of its outputs
-    are there. Its variables are made as resource variables.
+    are there. `tf.recompute_grad` does so, too, but asks for resource variables and finds them by searching
+    the graph, which fails in a strategy's replicas.
 
     Args:
       build: takes the inputs and `again` (False, then True for the copy), returns a list of tensors. It must
@@ -26,23 +30,31 @@ def recomputed(build: Callable[..., Sequence[Tensor]], *inputs: Tensor) -> list[
     Returns:
       The tensors that `build` returns.
     """
-    scope = tf.get_variable_scope()
+    scope, variables = tf.get_variable_scope(), []
 
-    @tf.custom_gradient
-    def run(*inputs: Tensor) -> tuple[list[Tensor], Callable[..., Any]]:
-        with tf.variable_scope(scope, use_resource=True, auxiliary_name_scope=False):
-            outputs = build(*inputs, again=False)
+    def remember(getter: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        variables.append(getter(*arguments, **options))
+        return variables[-1]
 
-        def gradient(*deltas: Tensor, variables: Sequence[Any] = ()) -> tuple[list[Tensor], list[Tensor]]:
-            late = [_after(deltas[0], tensor) for tensor in inputs]
-            with tf.variable_scope(scope, reuse=True, use_resource=True, auxiliary_name_scope=False):
-                copies = build(*late, again=True)
-            found = tf.gradients(copies, [*late, *variables], deltas, unconnected_gradients="zero")
-            return found[: len(late)], found[len(late) :]
+    with tf.variable_scope(scope, custom_getter=remember, auxiliary_name_scope=False):
+        outputs = build(*inputs, again=False)
+    trained = list({id(variable): variable for variable in variables if variable.trainable}.values())
 
-        return list(outputs), gradient
+    def gradient(op: Any, *deltas: Tensor) -> list[Tensor | None]:
+        del op
+        late = [_after(deltas[0], tensor) for tensor in inputs]
+        with tf.variable_scope(scope, reuse=True, auxiliary_name_scope=False):
+            copies = build(*late, again=True)
+        wanted = [*late, *trained]
+        found = tf.gradients(copies, wanted, deltas[: len(outputs)], unconnected_gradients="zero")
+        return [None] * len(outputs) + found
 
-    return run(*inputs)
+    # One operation that has the part's inputs and variables as its own, and the gradient that is wanted.
+    name = f"EfficientnetEastRecomputed{next(_numbers)}"
+    tf.RegisterGradient(name)(gradient)
+    with tf.get_default_graph().gradient_override_map({"IdentityN": name}):
+        values = [tf.convert_to_tensor(variable) for variable in trained]
+        return tf.identity_n([*outputs, *inputs, *values])[: len(outputs)]
 
 
 def _after(delta: Tensor, tensor: Tensor) -> Tensor:
