@@ -38,7 +38,7 @@ class Source:
     """What was read from a weight file.
 
     Attributes:
-      path: of the file.
+      path: of the file, or the prefix of the checkpoint that was found.
       format: a key of `FORMATS`.
       arrays: name in the file -> float32 array, as the file lays it out.
       notes: what the reader decided, for the user.
@@ -65,6 +65,7 @@ def read(path: str | Path, format: str | None = None) -> Source:
         numbers, or a package is missing that reads it.
     """
     format = format or format_of(path)
+    path = _checkpoint_of(Path(path)) if format == "tpu" else path
     tensors, notes = _READERS[format](Path(path))
     arrays = {name: np.asarray(value) for name, value in tensors.items() if not _NO_WEIGHTS.search(name)}
     _refuse(path, arrays, lambda array: array.dtype.kind not in "fiu", "holds no real numbers", "numbers")
@@ -113,14 +114,22 @@ def _format_by_contents(path: Path) -> str | None:
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
         return "keras"
     if zipfile.is_zipfile(path):
+        return _format_of_archive(path)
+    # A pickle; a safetensors header behind its length. Neither is certain enough to overrule the ending.
+    if head[:1] == b"\x80" or head[8:] == b"{":
+        return _SUFFIXES.get(path.suffix, "torch")
+    return None
+
+
+def _format_of_archive(path: Path) -> str | None:
+    try:
         with zipfile.ZipFile(path) as archive:
             names = [Path(name).name for name in archive.namelist()]
-        kinds = {"model.weights.h5": "keras", "data.pkl": "torch"}
-        other = next((kinds[name] for name in names if name in kinds), None)
-        return other or ("npz" if any(name.endswith(".npy") for name in names) else None)
-    if head[:1] == b"\x80" or head[8:] == b"{":  # a pickle; a safetensors header behind its length
-        return "torch"
-    return None
+    except zipfile.BadZipFile:
+        return None
+    kinds = {"model.weights.h5": "keras", "data.pkl": "torch"}
+    other = next((kinds[name] for name in names if name in kinds), None)
+    return other or ("npz" if any(name.endswith(".npy") for name in names) else None)
 
 
 def _head(path: Path) -> bytes:
@@ -183,13 +192,18 @@ def _prefix(path: Path) -> str:
     return re.sub(r"\.(index|meta|data-\d{5}-of-\d{5})$", "", str(path))
 
 
-def _read_checkpoint(path: Path) -> Read:
+def _checkpoint_of(path: Path) -> str:
+    """The prefix of the checkpoint that a user named in one of many ways."""
     if path.is_dir() and checkpoints.newest_in(path) is None:
         found = sorted(path.glob("*.index"))  # the state file is often lost on the way
         if len(found) != 1:
             raise UserError(path, f"holds {len(found)} checkpoints", "one, or a checkpoint's prefix")
         path = found[0]
-    tensors = checkpoints.read(checkpoints.find(path if path.is_dir() else _prefix(path)))
+    return checkpoints.find(path if path.is_dir() else _prefix(path))
+
+
+def _read_checkpoint(path: Path) -> Read:
+    tensors = checkpoints.read(str(path))
     averages = sum(name.endswith(checkpoints.AVERAGE_SUFFIX) for name in tensors)
     note = f"took the moving averages of {averages} variables" if averages else "holds no moving averages"
     return checkpoints.weights_of(tensors), (note,)

@@ -6,7 +6,7 @@ Names map to names, shapes are checked, and everything that does not meet is rep
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -67,7 +67,7 @@ class Restored:
             lines.append(f"head and classifier, which the trunk does not use: {listed(self.idle)}")
         if self.elsewhere:
             parts = dict.fromkeys(name.replace(".", "/").split("/")[0] for name in self.elsewhere)
-            lines.append(f"{len(self.elsewhere)} arrays of other parts: {listed(parts)}")
+            lines.append(f"{_count(self.elsewhere)} of other parts: {listed(parts)}")
         return "\n".join(lines)
 
 
@@ -91,7 +91,8 @@ def restore(source: Source, backbone: str, wanted: Collection[str] | None = None
       UserError: the file is of another backbone, or an array has another shape.
     """
     match = _expect_match(source, backbone)
-    mine = {variable: f"{match.scope}/{variable.name}" for variable in (*match.found, *match.missing)}
+    variables = weight_names.variables(backbone, match.family)
+    mine = {variable: f"{match.scope}/{variable.name}" for variable in variables}
     if wanted is None:
         wanted = [name for variable, name in mine.items() if variable.layer not in TOP]
     asked, torn = set(wanted), {variable.layer for variable in match.missing}
@@ -140,11 +141,15 @@ def expect_complete(restored: Restored, source: Source, allow_missing: bool, all
       UserError: with the names.
     """
     if restored.lacking and not allow_missing:
-        problem = f"lacks {len(restored.lacking)} arrays: {listed(restored.lacking)}"
-        raise UserError(source.path, problem, "all of them, or --allow-missing")
+        problem = f"lacks {_count(restored.lacking)}: {listed(restored.lacking)}"
+        raise UserError(source.path, problem, "all, or --allow-missing")
     if restored.unused and not allow_unused:
-        problem = f"holds {len(restored.unused)} arrays without a place: {listed(restored.unused)}"
+        problem = f"holds {_count(restored.unused)} without a place: {listed(restored.unused)}"
         raise UserError(source.path, problem, "none, or --allow-unused")
+
+
+def _count(names: Sequence[str]) -> str:
+    return "1 array" if len(names) == 1 else f"{len(names)} arrays"
 
 
 @dataclasses.dataclass(frozen=True)
