@@ -6,6 +6,7 @@ import collections
 import dataclasses
 import io
 import re
+import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -280,12 +281,11 @@ def _read_torch(path: Path) -> Read:
     except ImportError:
         raise UserError(path, "is read by PyTorch, which is not installed", "`pip install torch`") from None
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickles that are refused below
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        if "weights only" in str(error).lower():
-            problem = "holds Python objects beside tensors, which might be code and are not loaded"
-            raise UserError(path, problem, "what torch.save(model.state_dict(), FILE) writes") from None
-        raise _unreadable(path, "torch", error) from None
+        raise _unloaded(path, error) from None
     state, wrappers = _unwrapped(loaded)
     tensors = {str(name): value for name, value in state.items() if isinstance(value, torch.Tensor)}
     try:
@@ -293,6 +293,17 @@ def _read_torch(path: Path) -> Read:
     except Exception as error:
         raise _unreadable(path, "torch", error) from None
     return arrays, (f"took {'/'.join(wrappers)} of the file",) if wrappers else ()
+
+
+def _unloaded(path: Path, error: Exception) -> UserError:
+    """PyTorch explains at length; what counts is which object it met that is no tensor."""
+    blocked = re.search(r"GLOBAL ([\w.]+\w)", str(error))
+    if blocked:
+        problem = f"holds {blocked[1]}, which may run code and is not loaded"
+        return UserError(path, problem, "what torch.save(model.state_dict(), FILE) writes")
+    if "weights_only" in str(error):
+        return UserError(path, "cannot be read (it is no file of PyTorch)", FORMATS["torch"])
+    return _unreadable(path, "torch", error)
 
 
 def _unwrapped(loaded: Any) -> tuple[Mapping[Any, Any], list[str]]:
