@@ -126,7 +126,7 @@ def _format_of_archive(path: Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = [Path(name).name for name in archive.namelist()]
-    except zipfile.BadZipFile:
+    except Exception:  # zipfile raises several kinds for a damaged archive; its reader says what is wrong
         return None
     kinds = {"model.weights.h5": "keras", "data.pkl": "torch"}
     other = next((kinds[name] for name in names if name in kinds), None)

@@ -246,7 +246,7 @@ def _root(source: Source, separator: str, variables: tuple[Variable, ...], scope
     roots = {name.removesuffix(stem) for name in source.arrays if (separator + name).endswith(ending)}
     if not roots:
         return f"{scope}/" if any(name.startswith(f"{scope}/") for name in source.arrays) else ""
-    root = min(roots, key=len)
+    root = min(sorted(roots), key=len)
     others = sorted(other for other in roots if not other.startswith(root))
     if others:
         raise UserError(source.path, f"holds several networks: {listed([root, *others])}", "one")
