@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 from graphs import classifier
 
@@ -134,6 +135,12 @@ def test_layouts() -> None:
     assert project.shape == (1, 1, 144, 24) and project.source_shape == (24, 144, 1, 1)
     stem = dataclasses.replace(found["stem/weights"], shape=(5, 7, 3, 32))
     assert stem.source_shape == (32, 3, 5, 7), "height before width in both"
+    for variable, ours, theirs in (
+        (stem, (4, 6, 2, 31), (31, 2, 4, 6)),
+        (depthwise, (2, 1, 99, 0), (99, 0, 2, 1)),
+    ):
+        numbers = np.arange(math.prod(variable.shape)).reshape(variable.source_shape)  # type: ignore[arg-type]
+        assert numbers.transpose(variable.axes)[ours] == numbers[theirs]
     logits = found["logits/weights"]
     assert logits.shape == (1280, None) and logits.source_shape == (None, 1280)
 
