@@ -1,4 +1,6 @@
-"""Installation: `pip install .`, with the extras `dev` for the tests and `lanms` for the compiled merge."""
+"""Installation: `pip install .`, with the extras `dev` for the tests, `lanms` for the compiled merge, `torch`
+for PyTorch's weight files.
+"""
 
 import re
 from pathlib import Path
@@ -31,9 +33,11 @@ setup(
         "tqdm>=4.66",
         "absl-py>=2.0",
         "matplotlib>=3.8",  # its fonts letter the synthetic scenes
+        "h5py>=3.11",
     ],
     extras_require={
         "lanms": ["lanms-neo>=1.0.2"],  # built from source: needs a C++ compiler
+        "torch": ["torch>=2.0", "safetensors>=0.4"],
         "dev": [
             "pytest>=8.0",
             "hypothesis>=6.100",

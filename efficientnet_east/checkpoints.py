@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -100,6 +102,55 @@ def averaged(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         if name.endswith(AVERAGE_SUFFIX)
     }
     return plain | averages
+
+
+def weights_of(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Pick the weights of the model: `averaged`, without counters and an optimiser's slots.
+
+    Args:
+      tensors: from `read`.
+
+    Returns:
+      Variable name -> array.
+    """
+    # A slot's name is its variable's with one part more; a counter's has a single part.
+    return {
+        name: value
+        for name, value in averaged(tensors).items()
+        if "/" in name and name.rpartition("/")[0] not in tensors
+    }
+
+
+def write(prefix: str | Path, tensors: Mapping[str, np.ndarray]) -> None:
+    """Write a checkpoint. Until it is whole nothing stands under its name, or what stood there before.
+
+    Args:
+      prefix: of the checkpoint; missing folders are made.
+      tensors: name -> array.
+
+    Raises:
+      UserError: the folder cannot be written.
+    """
+    prefix = Path(prefix)
+    try:
+        prefix.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".partial-", dir=prefix.parent) as folder:
+            _save(str(Path(folder) / prefix.name), tensors)
+            Path(f"{prefix}.index").unlink(missing_ok=True)  # without its index a checkpoint is not there
+            for part in (".data-00000-of-00001", ".index"):
+                os.replace(Path(folder) / f"{prefix.name}{part}", f"{prefix}{part}")
+    except (OSError, tf.errors.OpError) as error:
+        problem = f"cannot be written ({str(error).partition(chr(10))[0]})"
+        raise UserError(prefix, problem, "a writable folder with free space") from None
+
+
+def _save(prefix: str, tensors: Mapping[str, np.ndarray]) -> None:
+    with tf.Graph().as_default(), tf.Session() as session:
+        feeds = {tf.placeholder(array.dtype, array.shape): array for array in tensors.values()}
+        slices = [""] * len(feeds)
+        session.run(tf.raw_ops.SaveV2(
+            prefix=prefix, tensor_names=list(tensors), shape_and_slices=slices, tensors=list(feeds)
+        ), feeds)  # fmt: skip
 
 
 def check_fit(prefix: str, tensors: Mapping[str, np.ndarray], variables: Sequence[Any]) -> None:

@@ -31,6 +31,7 @@ EVALUATED = {
     "list": "text file of the image names to use",
     "limit": "use the first N images only",
 }
+WEIGHT_FORMATS = ("tpu", "keras", "torch", "npz")
 TRUTH_COLOUR, IGNORED_COLOUR = (60, 120, 255), (150, 150, 150)
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -87,6 +88,7 @@ def parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_eval(commands)
     _add_detect(commands)
+    _add_weights(commands)
     return top
 
 
@@ -130,6 +132,28 @@ def _add_detect(commands: Any) -> None:
     )
     sub.add_argument("--skip-bad", action="store_true", help="go on after an image that cannot be read")
     _add_fields(sub, {"detect": configuration.Detect}, threads=True)
+
+
+def _add_weights(commands: Any) -> None:
+    output = "an .npz file, or the prefix of a TensorFlow checkpoint"
+    sub = _subcommand(
+        commands, "import-weights", import_weights, "bring a backbone's weights under this project's names"
+    )
+    sub.add_argument("--source", metavar="FILE", required=True, help="weight file, or a checkpoint's prefix")
+    sub.add_argument("--format", choices=WEIGHT_FORMATS, help="of --source; by default its contents tell")
+    sub.add_argument("--backbone", metavar="NAME", required=True, help=_field_help("backbone"))
+    sub.add_argument("--output", metavar="FILE", required=True, help=output)
+    sub.add_argument("--allow-missing", action="store_true", help="go on if arrays are missing")
+    sub.add_argument("--allow-unused", action="store_true", help="go on if arrays have no place")
+    sub = _subcommand(commands, "export-weights", export_weights, "write the averaged weights of a run")
+    sub.add_argument(
+        "--checkpoint", metavar="WORKDIR", required=True, help="workdir of train.py, or a prefix"
+    )
+    sub.add_argument("--output", metavar="FILE", required=True, help=output)
+
+
+def _field_help(name: str) -> str:
+    return next(str(info.description) for _, field, info in configuration.fields() if field == name)
 
 
 def _subcommand(
@@ -293,6 +317,48 @@ def detect(arguments: argparse.Namespace) -> int:
         write_image(f"{output}.png", draw_quads(image, found.quads, scores=found.scores))
         print(f"{path}: {len(found)} words -> {output}.png, .txt")
     return EXIT_USER_ERROR if unread == len(paths) else 0
+
+
+def import_weights(arguments: argparse.Namespace) -> int:
+    """The subcommand `import-weights`."""
+    _hush_tensorflow()
+    _expect_weight_output(arguments.output)
+    from efficientnet_east.backbones import weight_files, weights
+
+    source = weight_files.read(arguments.source, arguments.format)
+    restored = weights.restore(source, arguments.backbone)
+    weights.expect_complete(restored, source, arguments.allow_missing, arguments.allow_unused)
+    print(restored.report())
+    _write_weights(arguments.output, restored.values | restored.more)
+    return 0
+
+
+def export_weights(arguments: argparse.Namespace) -> int:
+    """The subcommand `export-weights`."""
+    _hush_tensorflow()
+    _expect_weight_output(arguments.output)
+    from efficientnet_east import checkpoints
+
+    prefix = checkpoints.find(arguments.checkpoint)
+    tensors = checkpoints.read(prefix)
+    averages = any(name.endswith(checkpoints.AVERAGE_SUFFIX) for name in tensors)
+    print(f"{'averaged weights' if averages else 'weights, of which it has no averages,'} of {prefix}")
+    _write_weights(arguments.output, checkpoints.weights_of(tensors))
+    return 0
+
+
+def _expect_weight_output(path: str) -> None:
+    """Say before the work is done that its result could not be written."""
+    if Path(path).is_dir():
+        raise UserError("--output", f"{path} is a folder", "a file name such as b0.npz, or a prefix in it")
+    make_folder(Path(path).parent, "--output")
+
+
+def _write_weights(path: str, arrays: Any) -> None:
+    from efficientnet_east.backbones import weight_files
+
+    weight_files.write(path, arrays)
+    print(f"wrote {len(arrays)} arrays to {path}")
 
 
 def _expect_distinct(paths: Sequence[Path]) -> None:

@@ -93,7 +93,7 @@ class Train(_Section):
 
     workdir: str = _field("runs/b0", "folder for checkpoints, events and pictures; resumed if it has some")
     init: str | None = _field(
-        None, "weights to start from: ImageNet .npz, or a checkpoint or workdir of this project"
+        None, "weights to start from: of a backbone, or a checkpoint or workdir of this project"
     )
     steps: int = _field(100_000, "training steps", gt=0)
     batch_size: int = _field(8, "crops in a step", gt=0)

@@ -5,9 +5,10 @@ import functools
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from efficientnet_east import backbones, scaling
+from efficientnet_east import backbones, checkpoints, scaling
 from efficientnet_east.compat import tf
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -69,3 +70,52 @@ def gated_block(floor: Any) -> str:
     (factor,) = floor.outputs[0].consumers()
     (product,) = factor.outputs[0].consumers()
     return product.name.split("/")[1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Trunk:
+    """A backbone up to its head convolution, for images of any size."""
+
+    graph: Any
+    images: Any
+    end_points: dict[str, Any]
+    variables: list[Any]
+
+    def run(self, values: dict[str, np.ndarray], images: list[np.ndarray], names: list[str]) -> list[Any]:
+        """End points for each image, (1, height, width, 3), with weights that must be all there are."""
+        assert values.keys() == {variable.op.name for variable in self.variables}
+        with self.graph.as_default(), tf.Session() as session:
+            checkpoints.assign(session, values, self.variables)
+            fetches = [self.end_points[name] for name in names]
+            return [session.run(fetches, {self.images: image}) for image in images]
+
+
+@functools.cache
+def trunk(name: str, activation: str) -> Trunk:
+    """Build a variant for inference."""
+    with tf.Graph().as_default() as graph:
+        images = tf.placeholder(tf.float32, [1, None, None, 3])
+        _, end_points = backbones.build(
+            images, name, is_training=False, activation=activation, pre_stride="expand"
+        )
+        return Trunk(graph, images, end_points, tf.global_variables())
+
+
+def random_weight(rng: np.random.Generator, leaf: str, shape: tuple[int, ...], fan_in: int) -> np.ndarray:
+    """A weight or statistic for which maps neither die away nor grow until they magnify every rounding.
+
+    `leaf` is the variable's name in this project.
+    """
+    if leaf in ("gamma", "moving_variance"):
+        return rng.uniform(0.5, 1.5, shape).astype(np.float32)
+    deviation = 1.2 * fan_in**-0.5 if leaf.endswith("weights") else 0.2
+    return rng.normal(0, deviation, shape).astype(np.float32)
+
+
+def assert_same_maps(mine: list[np.ndarray], theirs: list[np.ndarray], names: list[str]) -> None:
+    """Within 1e-4 of the largest value; and what is compared varies from cell to cell."""
+    for a, b, name in zip(mine, theirs, names, strict=True):
+        assert a.shape == b.shape, name
+        largest = np.abs(b).max()
+        assert b.std(axis=(1, 2)).mean() > 0.01 * largest > 0, f"{name} hardly varies"
+        assert np.abs(a - b).max() < 1e-4 * largest, name

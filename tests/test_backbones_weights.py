@@ -1,20 +1,15 @@
-"""ImageNet weights: what is restored from the two files, what it computes, and what is refused."""
+"""Weights on the variables: what whole and partial files restore, what it computes, what is refused."""
 
-import io
-import os
-import pickle
-import zipfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from graphs import classifier, shared
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from efficientnet_east import checkpoints, scaling
-from efficientnet_east.backbones import weights
+from efficientnet_east import checkpoints
+from efficientnet_east.backbones import weight_files, weight_names, weights
+from efficientnet_east.backbones.weight_files import Source
+from efficientnet_east.backbones.weight_names import KERAS, LUKEMELAS, OFFICIAL, OWN, TIMM, Family
 from efficientnet_east.compat import tf
 from efficientnet_east.errors import UserError
 
@@ -30,10 +25,8 @@ def batch_norm(layer: str) -> list[str]:
 
 
 def restore(name: str, file: str) -> tuple[dict[str, np.ndarray], weights.Restored]:
-    path = str(shared(file))
-    arrays = weights.read_npz(path)
-    scope = f"efficientnet-{name}"
-    return arrays, weights.restore(arrays, classifier(name).shapes("variables"), name, scope, path)
+    source = weight_files.read(shared(file))
+    return source.arrays, weights.restore(source, name)
 
 
 def trunk(name: str) -> dict[str, tuple[int, ...]]:
@@ -52,35 +45,6 @@ def session_with(name: str, values: dict[str, np.ndarray]) -> Any:
     return session
 
 
-@pytest.mark.parametrize("name", ["b0", "b4"])
-def test_official_names_cover_the_trunk(name: str) -> None:
-    """Every variable once, to official names that are all different."""
-    pairs = list(weights.official_names(scaling.resolve(scaling.VARIANTS[name]), f"efficientnet-{name}"))
-    ours, theirs = zip(*pairs, strict=True)
-    assert sorted(ours) == sorted(trunk(name)) and len(set(theirs)) == len(theirs)
-
-
-def test_official_names_by_hand() -> None:
-    """A block without and one with expansion: the official numbering starts one later in the second."""
-    pairs = dict(weights.official_names(scaling.resolve(scaling.VARIANTS["b0"]), "s"))
-    expected = {
-        "stem/weights": "stem/conv2d/kernel",
-        "stem/BatchNorm/beta": "stem/tpu_batch_normalization/beta",
-        "blocks_0/depthwise/depthwise_weights": "blocks_0/depthwise_conv2d/depthwise_kernel",
-        "blocks_0/depthwise/BatchNorm/gamma": "blocks_0/tpu_batch_normalization/gamma",
-        "blocks_0/se/reduce/weights": "blocks_0/se/conv2d/kernel",
-        "blocks_0/se/expand/biases": "blocks_0/se/conv2d_1/bias",
-        "blocks_0/project/weights": "blocks_0/conv2d/kernel",
-        "blocks_0/project/BatchNorm/moving_mean": "blocks_0/tpu_batch_normalization_1/moving_mean",
-        "blocks_1/expand/weights": "blocks_1/conv2d/kernel",
-        "blocks_1/expand/BatchNorm/gamma": "blocks_1/tpu_batch_normalization/gamma",
-        "blocks_1/depthwise/BatchNorm/gamma": "blocks_1/tpu_batch_normalization_1/gamma",
-        "blocks_1/project/weights": "blocks_1/conv2d_1/kernel",
-        "blocks_1/project/BatchNorm/moving_variance": "blocks_1/tpu_batch_normalization_2/moving_variance",
-    }
-    assert {ours: pairs[f"s/{ours}"] for ours in expected} == {k: f"s/{v}" for k, v in expected.items()}
-
-
 def test_b0_file() -> None:
     """All but the last projection, its batch norm with it; the head's five arrays are not the trunk's."""
     arrays, restored = restore("b0", B0)
@@ -90,12 +54,16 @@ def test_b0_file() -> None:
     assert len(restored.values) == len(trunk("b0")) - 5 == 299
     assert restored.identities == ()
     head = [f"efficientnet-b0/head/tpu_batch_normalization/{leaf}" for leaf in BATCH_NORM]
-    orphans = [f"{last}/tpu_batch_normalization_2/{leaf}" for leaf in BATCH_NORM]
-    assert sorted(restored.unused) == sorted([*head, "efficientnet-b0/head/dense/bias", *orphans])
-    assert len(arrays) == 308 == len(restored.values) + len(restored.unused)
+    assert sorted(restored.idle) == sorted([*head, "efficientnet-b0/head/dense/bias"])
+    assert restored.orphans == tuple(f"{last}/tpu_batch_normalization_2/{leaf}" for leaf in BATCH_NORM)
+    assert restored.lacking == (f"{last}/conv2d_1/kernel",)
+    assert restored.unused == restored.elsewhere == () and restored.more == {}
+    assert len(arrays) == 308 == len(restored.values) + len(restored.idle) + len(restored.orphans)
     report = restored.report().splitlines()
-    assert report[0] == "restored 299 variables of the backbone from ImageNet weights" and len(report) == 3
-    assert f"{last}/project/weights" in report[1] and "head/dense/bias" in report[2]
+    assert report[0].endswith("imagenet-aa-partial.npz: npz, by the names of the official checkpoints")
+    assert report[1] == "restored 299 variables of the backbone" and len(report) == 5
+    assert f"{last}/project/weights" in report[2] and restored.orphans[0] in report[3]
+    assert report[4].startswith("head and classifier, which the trunk does not use: ")
 
 
 def test_b4_file() -> None:
@@ -108,10 +76,10 @@ def test_b4_file() -> None:
     assert sorted(restored.initialised) == sorted(set(fresh) - {gamma})
     assert restored.identities == ("blocks_31",) and not restored.values[gamma].any()
     assert len(restored.values) == len(trunk("b4")) - len(fresh) + 1
-    unused = {name for name in restored.unused if "/head/" not in name}
     numbers = ("tpu_batch_normalization", "tpu_batch_normalization_2")
-    assert unused == {f"{last}/{number}/{leaf}" for number in numbers for leaf in BATCH_NORM}
-    assert len(restored.unused) == len(unused) + 6 and len(arrays) == 607
+    assert set(restored.orphans) == {f"{last}/{number}/{leaf}" for number in numbers for leaf in BATCH_NORM}
+    assert restored.unused == () and len(restored.idle) == 6 and len(arrays) == 607
+    assert len(restored.more) == 5, "the head's convolution is whole, the classifier is not"
     assert {array.dtype for array in restored.values.values()} == {np.dtype(np.float32)}
     with np.load(shared(B4)) as file:
         raw = file["efficientnet-b4/blocks_5/conv2d_1/kernel"]
@@ -120,7 +88,7 @@ def test_b4_file() -> None:
         restored.values["efficientnet-b4/blocks_5/project/weights"], raw.astype(np.float32)
     )
     lines = restored.report().splitlines()
-    assert lines[0].startswith(f"restored {len(restored.values) - 1} variables")
+    assert lines[1].startswith(f"restored {len(restored.values) - 1} variables")
     assert any(
         line.startswith("blocks begun as the identity") and line.endswith(": blocks_31") for line in lines
     )
@@ -162,181 +130,177 @@ def test_golden_activations_of_another_implementation() -> None:
             np.testing.assert_allclose(result[name], golden[name], atol=1e-4, err_msg=name)
 
 
-@pytest.fixture
-def whole() -> dict[str, np.ndarray]:
-    """A complete file of B0's trunk, each array another number."""
-    network = scaling.resolve(scaling.VARIANTS["b0"])
-    pairs = weights.official_names(network, SCOPE)
-    return {theirs: np.full(trunk("b0")[ours], i, np.float32) for i, (ours, theirs) in enumerate(pairs)}
+def whole(family: Family = OFFICIAL, root: str = f"{SCOPE}/", name: str = "b0") -> dict[str, Any]:
+    """A complete file of a trunk, each array of another number."""
+    variables = [v for v in weight_names.variables(name, family) if v.layer not in weight_names.TOP]
+    return {root + v.source: np.full(v.source_shape, i, np.float32) for i, v in enumerate(variables)}  # type: ignore[arg-type]
 
 
-def restore_b0(arrays: dict[str, np.ndarray]) -> weights.Restored:
-    return weights.restore(arrays, trunk("b0"), "b0", SCOPE, "some.npz")
+def restore_b0(arrays: dict[str, np.ndarray], format: str = "npz") -> weights.Restored:
+    return weights.restore(Source("some.file", format, arrays), "b0")
 
 
-def test_complete_file(whole: dict[str, np.ndarray]) -> None:
-    restored = restore_b0(whole)
+def refusal(arrays: dict[str, np.ndarray], format: str = "npz", name: str = "b0") -> str:
+    with pytest.raises(UserError) as caught:
+        weights.restore(Source("some.file", format, arrays), name)
+    return str(caught.value)
+
+
+FILES = [("npz", OFFICIAL, "efficientnet-b0/"), ("npz", OFFICIAL, "mine/"), ("tpu", OWN, "efficientnet-b0/"),
+         ("keras", KERAS, ""), ("torch", LUKEMELAS, ""), ("torch", LUKEMELAS, "encoder."),
+         ("torch", TIMM, "module.")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("format", "family", "root"), FILES)
+def test_complete_files(format: str, family: Family, root: str) -> None:
+    arrays = whole(family, root)
+    restored = restore_b0(arrays, format)
     assert restored.values.keys() == trunk("b0").keys()
-    assert restored.initialised == restored.unused == restored.identities == ()
-    assert restored.report() == "restored 304 variables of the backbone from ImageNet weights"
+    assert {name: array.shape for name, array in restored.values.items()} == trunk("b0")
+    for field in ("initialised", "lacking", "orphans", "unused", "idle", "elsewhere", "identities"):
+        assert getattr(restored, field) == (), field
+    assert restored.report().splitlines()[1:] == ["restored 304 variables of the backbone"]
+    source = {v.name: root + v.source for v in weight_names.variables("b0", family)}
     gamma = restored.values[f"{SCOPE}/blocks_3/depthwise/BatchNorm/gamma"]
-    assert gamma[0] == whole[f"{SCOPE}/blocks_3/tpu_batch_normalization_1/gamma"][0] > 0
+    assert gamma[0] == arrays[source["blocks_3/depthwise/BatchNorm/gamma"]][0] > 0
+    weights.expect_complete(restored, Source("some.file", format, arrays), False, False)
 
 
-def test_lacking_squeeze_bias_keeps_its_neighbours(whole: dict[str, np.ndarray]) -> None:
+def test_other_parts_of_a_model_are_said() -> None:
+    """An EfficientDet has its backbone under the same scope."""
+    parts = {"fpn_cells/cell_0/w": np.ones(1), "class_net/kernel": np.ones(2), "class_net/bias": np.ones(2)}
+    arrays = whole() | parts
+    restored = restore_b0(arrays)
+    assert restored.elsewhere == tuple(parts) and restored.more == {}
+    assert restored.report().splitlines()[-1] == "3 arrays of other parts: fpn_cells, class_net"
+    weights.expect_complete(restored, Source("some.file", "npz", arrays), False, False)
+
+
+def test_other_parts_of_this_projects_models_come_along() -> None:
+    arrays = whole(OWN) | {"feature_fusion/Conv/weights": np.ones(3)}
+    assert restore_b0(arrays).more == {"feature_fusion/Conv/weights": arrays["feature_fusion/Conv/weights"]}
+
+
+def test_wanted_variables_of_a_graph() -> None:
+    """With a head convolution in the graph its arrays are wanted; what no file can hold is initialised."""
+    head = {"head/conv2d/kernel": (1, 1, 320, 1280), "head/tpu_batch_normalization/beta": (1280,)}
+    arrays = whole() | {f"{SCOPE}/{name}": np.ones(shape) for name, shape in head.items()}
+    source = Source("some.file", "npz", arrays)
+    wanted = [*trunk("b0"), f"{SCOPE}/head/weights", f"{SCOPE}/head/BatchNorm/beta", f"{SCOPE}/head/new"]
+    restored = weights.restore(source, "b0", wanted)
+    assert restored.values.keys() == {*trunk("b0"), *wanted[-3:-1]}
+    assert restored.initialised == (wanted[-1],) and restored.idle == () and restored.more == {}
+    assert len(weights.restore(source, "b0").idle) == 2
+
+
+def test_lacking_squeeze_bias_keeps_its_neighbours() -> None:
     """No batch norm belongs to it, so that it alone is initialised."""
-    del whole[f"{SCOPE}/blocks_4/se/conv2d/bias"]
-    restored = restore_b0(whole)
-    assert restored.initialised == (f"{SCOPE}/blocks_4/se/reduce/biases",) and restored.unused == ()
+    arrays = whole()
+    del arrays[f"{SCOPE}/blocks_4/se/conv2d/bias"]
+    restored = restore_b0(arrays)
+    assert restored.initialised == (f"{SCOPE}/blocks_4/se/reduce/biases",) and restored.orphans == ()
 
 
-def test_lacking_depthwise_kernel_takes_its_batch_norm_along(whole: dict[str, np.ndarray]) -> None:
-    del whole[f"{SCOPE}/blocks_4/depthwise_conv2d/depthwise_kernel"]
-    restored = restore_b0(whole)
+def test_lacking_depthwise_kernel_takes_its_batch_norm_along() -> None:
+    arrays = whole()
+    del arrays[f"{SCOPE}/blocks_4/depthwise_conv2d/depthwise_kernel"]
+    restored = restore_b0(arrays)
     layer = f"{SCOPE}/blocks_4/depthwise"
     assert restored.initialised == (f"{layer}/depthwise_weights", *batch_norm(layer))
-    assert restored.unused == tuple(
+    assert restored.orphans == tuple(
         f"{SCOPE}/blocks_4/tpu_batch_normalization_1/{leaf}" for leaf in BATCH_NORM
     )
-    assert restored.identities == ()
+    assert restored.identities == () == restored.unused
 
 
-def test_lacking_projections_with_and_without_residual(whole: dict[str, np.ndarray]) -> None:
+def test_lacking_projections_with_and_without_residual() -> None:
+    arrays = whole()
     for block in ("blocks_3", "blocks_4"):  # a new width, and its repeat
-        del whole[f"{SCOPE}/{block}/conv2d_1/kernel"]
-    restored = restore_b0(whole)
+        del arrays[f"{SCOPE}/{block}/conv2d_1/kernel"]
+    restored = restore_b0(arrays)
     assert restored.identities == ("blocks_4",)
     assert f"{SCOPE}/blocks_3/project/BatchNorm/gamma" in restored.initialised
     assert not restored.values[f"{SCOPE}/blocks_4/project/BatchNorm/gamma"].any()
     assert f"{SCOPE}/blocks_4/project/BatchNorm/beta" in restored.initialised  # 0, too
-    assert restored.report().startswith(f"restored {304 - 10} variables")
+    assert f"restored {304 - 10} variables" in restored.report()
 
 
-@pytest.mark.parametrize("scopes", [["efficientnet-b4"], [SCOPE, "efficientnet-b4"], []])
-def test_other_variants_are_refused(whole: dict[str, np.ndarray], scopes: list[str]) -> None:
-    arrays = {name.replace(SCOPE, scope): value for scope in scopes for name, value in whole.items()}
-    with pytest.raises(UserError) as caught:
-        restore_b0(arrays)
-    found = ", ".join(scopes) or "nothing"
-    assert str(caught.value) == f"some.npz: holds weights of {found}; expected weights of efficientnet-b0"
-
-
-def test_real_files_refuse_the_other_variant() -> None:
-    arrays = weights.read_npz(shared(B4))
-    with pytest.raises(
-        UserError, match=r"holds weights of efficientnet-b4; expected weights of efficientnet-b0"
-    ):
-        restore_b0(arrays)
-
-
-def test_other_shapes_are_refused(whole: dict[str, np.ndarray]) -> None:
-    name = f"{SCOPE}/blocks_1/conv2d/kernel"
-    whole[name] = whole[name].transpose(0, 1, 3, 2)
-    with pytest.raises(UserError) as caught:
-        restore_b0(whole)
-    expected = f"expected (1, 1, 16, 96) of {SCOPE}/blocks_1/expand/weights"
-    assert str(caught.value) == f"some.npz: {name}: has shape (1, 1, 96, 16); {expected}"
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_not_finite_is_refused(tmp_path: Path, bad: float) -> None:
-    path = tmp_path / "w.npz"
-    np.savez(path, good=np.zeros(3), bad=np.array([0, bad], np.float16))
-    with pytest.raises(UserError, match=r"w\.npz: bad: holds NaN or infinity; expected finite numbers"):
-        weights.read_npz(path)
-
-
-def npz(**arrays: Any) -> bytes:
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
-    return buffer.getvalue()
-
-
-def npy(array: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, array)
-    return buffer.getvalue()
-
-
-def zipped(**entries: bytes) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as file:
-        for name, content in entries.items():
-            file.writestr(f"{name}.npy", content)
-    return buffer.getvalue()
-
-
-class Trap:
-    """Unpickling it ends the program."""
-
-    def __reduce__(self) -> tuple[Any, tuple[int]]:
-        return os._exit, (1,)
+def test_missing_and_unused_arrays_are_refused_by_name() -> None:
+    arrays = whole()
+    del arrays[f"{SCOPE}/blocks_4/se/conv2d/bias"]
+    arrays |= {f"{SCOPE}/blocks_4/extra_{i}": np.ones(1) for i in range(9)}
+    source, restored = Source("some.file", "npz", arrays), restore_b0(arrays)
+    lacks = f"some.file: lacks 1 array: {SCOPE}/blocks_4/se/conv2d/bias; expected all, or --allow-missing"
+    extra = ", ".join(f"{SCOPE}/blocks_4/extra_{i}" for i in range(6))
+    unused = f"some.file: holds 9 arrays without a place: {extra} and 3 more; expected none, or "
+    unused += "--allow-unused"
+    for allowed, message in (((False, False), lacks), ((False, True), lacks), ((True, False), unused)):
+        with pytest.raises(UserError) as caught:
+            weights.expect_complete(restored, source, *allowed)
+        assert str(caught.value) == message
+    weights.expect_complete(restored, source, True, True)
+    assert f"arrays unused: {SCOPE}/blocks_4/extra_0, " in restored.report()
 
 
 @pytest.mark.parametrize(
-    "content",
+    ("other", "format", "family", "root", "why"),
     [
-        pytest.param(b"", id="empty"),
-        pytest.param(b"weights", id="text"),
-        pytest.param(npy(np.zeros(3)), id="one array, no archive"),
-        pytest.param(pickle.dumps(Trap()), id="pickle"),
-        pytest.param(npz(a=np.array([Trap()], object)), id="pickle in an archive"),
-        pytest.param(zipped(a=npy(np.zeros(3))[:-8]), id="an array cut short"),
-        pytest.param(zipped(a=npy(np.zeros(3)).replace(b"(3,)", b"(3<<")), id="a broken header"),
-        pytest.param(
-            zipped(a=npy(np.zeros((3, 10**3))).replace(b"(3, 1000)", b"(9**9**9)")), id="a hostile header"
-        ),
-        pytest.param(npz(a=np.zeros(3))[:-30], id="an archive cut short"),
+        ("b4", "npz", OFFICIAL, "efficientnet-b4/", "stem/conv2d/kernel has shape (3, 3, 3, 48), not "),
+        ("b4", "tpu", OWN, "efficientnet-b0/", "stem/weights has shape (3, 3, 3, 48), not (3, 3, 3, 32)"),
+        ("b1", "keras", KERAS, "", "has no place for block1b_dwconv/depthwise_kernel, block1b_bn/gamma, "),
+        ("b4", "torch", LUKEMELAS, "module.", "module._conv_stem.weight has shape (48, 3, 3, 3), not (32,"),
+        ("lite0", "torch", TIMM, "", "lacks blocks.0.0.se.conv_reduce.weight, blocks.0.0.se."),
+        ("resnet50", "npz", OWN, "resnet_v1_50/", "has no name of it"),
     ],
-)
-def test_files_of_other_kinds_are_refused(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "w.npz"
-    path.write_bytes(content)
-    with pytest.raises(
-        UserError, match=r"cannot be read .*; expected an \.npz of ImageNet weights"
-    ) as caught:
-        weights.read_npz(path)
-    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+)  # fmt: skip
+def test_other_backbones_are_refused(other: str, format: str, family: Family, root: str, why: str) -> None:
+    message = refusal(whole(family, root, other), format)
+    assert message.startswith("some.file: ") and why in message
+    assert message.endswith(f"; looks like {other}; expected weights of b0")
 
 
-@pytest.mark.parametrize("array", [["word"], [1j], [True], np.zeros(3, "datetime64[s]"), np.zeros(3, "f,f")])
-def test_other_things_than_numbers_are_refused(tmp_path: Path, array: Any) -> None:
-    path = tmp_path / "w.npz"
-    np.savez(path, good=np.zeros(3), odd=np.asarray(array))
-    with pytest.raises(UserError, match=r"w\.npz: odd: holds no real numbers"):
-        weights.read_npz(path)
+def test_another_backbone_with_a_gap_is_still_recognised() -> None:
+    arrays = whole(OFFICIAL, "efficientnet-b4/", "b4")
+    del arrays["efficientnet-b4/blocks_3/conv2d/kernel"]
+    assert "looks like b4" in refusal(arrays)
 
 
-def test_entries_that_are_no_arrays_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "w.npz"
-    path.write_bytes(zipped(a=b"no array"))
-    with pytest.raises(UserError, match=r"w\.npz: a: holds no real numbers"):
-        weights.read_npz(path)
+def test_real_files_refuse_the_other_variant() -> None:
+    source = weight_files.read(shared(B4))
+    with pytest.raises(UserError, match="; looks like b4; expected weights of b0"):
+        weights.restore(source, "b0")
 
 
-def test_no_file(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no\.npz: no such file"):
-        weights.read_npz(tmp_path / "no.npz")
-    with pytest.raises(UserError, match="cannot be read"):
-        weights.read_npz(tmp_path)
+def test_other_shapes_are_refused() -> None:
+    arrays, name = whole(), f"{SCOPE}/blocks_1/conv2d/kernel"
+    arrays[name] = arrays[name].transpose(0, 1, 3, 2)
+    said = f"{name} has shape (1, 1, 96, 16), not (1, 1, 16, 96)"
+    assert refusal(arrays) == f"some.file: {said}; expected weights of b0"
+    arrays[f"{SCOPE}/head/dense/kernel"] = np.zeros((1279, 10))
+    more = f"{said} (and 1 more)"
+    assert refusal(arrays) == f"some.file: {more}; expected weights of b0"
+    del arrays[name]
+    assert "head/dense/kernel has shape (1279, 10), not (1280, classes)" in refusal(arrays)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.booleans(), st.floats(0, 1, exclude_max=True), st.integers(0, 255))
-def test_damage_is_noticed_or_harmless(tmp_path: Path, packed: bool, where: float, value: int) -> None:
-    """Cut short at any place, or one byte changed: an error in one line, never other numbers."""
-    arrays = {"a/b": np.arange(8, dtype=np.float32), "c": np.ones((2, 3), np.float16)}
-    buffer = io.BytesIO()
-    (np.savez_compressed if packed else np.savez)(buffer, **arrays)
-    whole, path = buffer.getvalue(), tmp_path / "w.npz"
-    place = int(where * len(whole))
-    for damaged in (whole[:place], whole[:place] + bytes([value]) + whole[place + 1 :]):
-        path.write_bytes(damaged)
-        try:
-            read = weights.read_npz(path)
-        except UserError as error:
-            assert str(path) in str(error) and "\n" not in str(error)
-        else:
-            assert len(read) <= 2
-            for name in read.keys() & arrays.keys():
-                np.testing.assert_array_equal(read[name], arrays[name])
+def test_files_of_something_else() -> None:
+    assert refusal({}) == (
+        "some.file: holds nothing, which are not the names of the official checkpoints or this project; "
+        "expected weights of b0"
+    )
+    message = refusal({f"layer{i}.weight": np.ones(1) for i in range(9)}, "torch")
+    assert message.startswith("some.file: holds layer0.weight, ")
+    assert "layer5.weight and 3 more, which are not the names of lukemelas" in message
+    twice = whole(LUKEMELAS, "student.") | whole(LUKEMELAS, "teacher.")
+    assert refusal(twice, "torch") == "some.file: holds several networks: student., teacher.; expected one"
+
+
+def test_resnet_has_the_names_of_slim() -> None:
+    logits = {"resnet_v1_50/logits/weights": np.ones((1, 1, 2048, 7))}
+    arrays = whole(OWN, "resnet_v1_50/", "resnet50") | logits
+    restored = weights.restore(Source("some.file", "tpu", arrays), "resnet50")
+    assert restored.initialised == restored.unused == () and len(restored.values) == 53 * 5
+    conv = "resnet_v1_50/block1/unit_1/bottleneck_v1/conv2"
+    assert {f"{conv}/weights", f"{conv}/BatchNorm/gamma"} <= restored.values.keys()
+    message = refusal(whole(KERAS, ""), "keras", "resnet50")
+    assert message.startswith("some.file: no names are known for resnet50 in a .h5, ")

@@ -8,20 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import TINY, Trained, snapshot
+from conftest import Trained, snapshot
 
-from efficientnet_east import checkpoints, scaling
-from efficientnet_east.backbones import weights
+from efficientnet_east import checkpoints
+from efficientnet_east.backbones import weight_files, weight_names
 from efficientnet_east.cli import main
 from efficientnet_east.compat import tf
 from efficientnet_east.config import Config, dump, load
 from efficientnet_east.errors import UserError
-from efficientnet_east.training.checkpoint import (
-    Checkpoints,
-    compare,
-    start_from_checkpoint,
-    start_from_imagenet,
-)
+from efficientnet_east.training.checkpoint import Checkpoints, compare, start_from
 
 # --- which are kept
 
@@ -35,7 +30,7 @@ def kept(tmp_path: Path) -> Iterator[Callable[..., Any]]:
         (tmp_path / "run").mkdir(exist_ok=True)
         graph = stack.enter_context(tf.Graph().as_default())
         tf.train.get_or_create_global_step()
-        tf.get_variable("v", [2])
+        tf.get_variable("model/v", [2])
         session = stack.enter_context(tf.Session(graph=graph))
         return Checkpoints(tmp_path / "run", config), session
 
@@ -68,9 +63,7 @@ def test_the_newest_and_the_best_are_kept(kept: Callable[..., Any], tmp_path: Pa
     for path in theirs:  # put back by somebody: not the run's any more
         path.write_bytes(b"theirs")
     second, session = kept(keep_checkpoints=3, init="not/looked/at.npz")
-    assert second.begin(session) == (
-        f"resuming from step 5 ({folder / 'model.ckpt-5'}); --init is not used"
-    )
+    assert second.begin(session) == (f"resuming from step 5 ({folder / 'model.ckpt-5'}); --init is not used")
     save(second, session, 6)
     assert steps_in(folder) == {1, 4, 5, 6}
     assert not second.save_if_best(session, 6, 0.6) and steps_in(folder / "best") == {1, 4}
@@ -124,22 +117,20 @@ def test_a_checkpoint_of_another_architecture(kept: Callable[..., Any], tmp_path
     first.begin(session)
     save(first, session, 3)
     before = snapshot(tmp_path / "run")
-    for shape, said in (
-        ({"w": [2]}, "it lacks w; expected"),
-        ({"v": [3]}, r"v has shape \(2,\); expected \(3,\)"),
-    ):
+    another = "ckpt-3: is a checkpoint of another architecture: "
+    no_backbone = "ckpt-3: holds model/v, which are not the names"
+    cases = [
+        ("model/w", [2], f"{another}it lacks model/w; expected", no_backbone),
+        ("model/v", [3], rf"{another}model/v has shape \(2,\); expected \(3,\)", ""),
+    ]
+    for name, size, said, said_of_init in cases:
         with tf.Graph().as_default(), tf.Session() as session:
             tf.train.get_or_create_global_step()
-            for name, size in shape.items():
-                tf.get_variable(name, size)
+            tf.add_to_collection(tf.GraphKeys.MODEL_VARIABLES, tf.get_variable(name, size))
             for fields in ({}, {"init": str(tmp_path / "run"), "workdir": str(tmp_path / "new")}):
                 config = load(None, {"workdir": str(tmp_path / "run")} | fields)
                 second = Checkpoints(Path(config.train.workdir), config)
-                for variable in tf.trainable_variables():
-                    tf.add_to_collection(tf.GraphKeys.MODEL_VARIABLES, variable)
-                with pytest.raises(
-                    UserError, match=f"ckpt-3: is a checkpoint of another architecture: {said}"
-                ):
+                with pytest.raises(UserError, match=said_of_init or said if fields else said):
                     second.begin(session)
     assert snapshot(tmp_path / "run") == before
 
@@ -165,37 +156,56 @@ def begun(one_graph: Any, folder: Path, init: str) -> tuple[str, dict[str, np.nd
         return report, session.run({variable.op.name: variable for variable in tf.global_variables()})
 
 
-def npz_of(path: Path, values: dict[str, np.ndarray], leave_out: str) -> dict[str, np.ndarray]:
-    """Writes fake ImageNet weights under the official names; gives them under the project's."""
+def fake_weights(values: dict[str, np.ndarray], family: weight_names.Family) -> dict[str, tuple[str, Any]]:
+    """Random weights of the trunk: the project's name -> the family's name, and the array."""
     rng = np.random.default_rng(0)
-    pairs = dict(weights.official_names(scaling.resolve(TINY), "efficientnet-tiny"))
-    mine = {ours: rng.normal(size=values[ours].shape).astype(np.float32) for ours in pairs}
-    del mine[leave_out]
-    extra = {"efficientnet-tiny/head/conv2d/kernel": np.zeros((1, 1, 96, 384), np.float32)}
-    np.savez(path, **{pairs[ours]: array for ours, array in mine.items()}, **extra)  # type: ignore[arg-type]
-    return mine
+    pairs = {f"efficientnet-tiny/{v.name}": f"efficientnet-tiny/{v.source}"
+             for v in weight_names.variables("tiny", family) if v.layer not in weight_names.TOP}  # fmt: skip
+    return {
+        mine: (theirs, rng.normal(size=values[mine].shape).astype(np.float32))
+        for mine, theirs in pairs.items()
+    }
 
 
 def test_begin_from_imagenet_weights(one_graph: Any, trained: Trained, tmp_path: Path) -> None:
+    fake = fake_weights(checkpoints.read(checkpoints.find(trained.workdir)), weight_names.OFFICIAL)
     absent = "efficientnet-tiny/blocks_3/expand/weights"
-    mine = npz_of(tmp_path / "fake.npz", checkpoints.read(checkpoints.find(trained.workdir)), absent)
+    head = {"efficientnet-tiny/head/conv2d/kernel": np.zeros((1, 1, 96, 384), np.float32)}
+    arrays = {theirs: array for mine, (theirs, array) in fake.items() if mine != absent} | head
+    np.savez(tmp_path / "fake.npz", **arrays)  # type: ignore[arg-type]
     report, values = begun(one_graph, tmp_path / "new", str(tmp_path / "fake.npz"))
     assert absent in report and "efficientnet-tiny/head/conv2d/kernel" in report
     assert "trained with swish and are loaded under relu" in report
-    orphans = {f"efficientnet-tiny/blocks_3/expand/BatchNorm/{leaf}" for leaf in ("gamma", "beta")}
-    for name in mine.keys() - orphans - {name for name in mine if "blocks_3/expand" in name}:
-        np.testing.assert_array_equal(values[name], mine[name], err_msg=name)
-        np.testing.assert_array_equal(values[name + checkpoints.AVERAGE_SUFFIX], mine[name], err_msg=name)
+    for name, (_, array) in fake.items():
+        if "blocks_3/expand" not in name:
+            np.testing.assert_array_equal(values[name], array, err_msg=name)
+            np.testing.assert_array_equal(values[name + checkpoints.AVERAGE_SUFFIX], array, err_msg=name)
     assert values["global_step"] == 0
     for name in (absent, "feature_fusion/merge_final/weights"):
         np.testing.assert_array_equal(values[name], values[name + checkpoints.AVERAGE_SUFFIX])
         assert values[name].std() > 0
 
 
+@pytest.mark.parametrize("name", ["backbone.npz", "backbone.ckpt"])
+def test_begin_from_a_backbone_of_this_project(
+    one_graph: Any, trained: Trained, tmp_path: Path, name: str
+) -> None:
+    """As `import-weights` leaves it: the head keeps its random weights."""
+    fake = fake_weights(checkpoints.read(checkpoints.find(trained.workdir)), weight_names.OWN)
+    weight_files.write(tmp_path / name, {mine: array for mine, (_, array) in fake.items()})
+    report, values = begun(one_graph, tmp_path / "new", str(tmp_path / name))
+    assert f"restored {len(fake)} variables of the backbone\n" in report and "initialised" not in report
+    for name, (_, array) in fake.items():
+        np.testing.assert_array_equal(values[name], array, err_msg=name)
+    assert values["feature_fusion/merge_final/weights"].std() > 0
+
+
 def test_begin_from_another_run(one_graph: Any, trained: Trained, tmp_path: Path) -> None:
     theirs = checkpoints.read(checkpoints.find(trained.workdir))
     report, values = begun(one_graph, tmp_path / "new", str(trained.workdir))
-    assert report == f"starting from the averaged weights of {trained.workdir / 'model.ckpt-4'}"
+    prefix, averages = trained.workdir / "model.ckpt-4", sum(name.endswith("Average") for name in theirs)
+    took = f"took the moving averages of {averages} variables"
+    assert report == f"starting from the weights of {prefix}; {took}" and averages > 100
     for name, average in theirs.items():
         if name.endswith(checkpoints.AVERAGE_SUFFIX):
             plain = name.removesuffix(checkpoints.AVERAGE_SUFFIX)
@@ -207,14 +217,16 @@ def test_begin_from_another_run(one_graph: Any, trained: Trained, tmp_path: Path
 
 
 def test_begin_from_files_that_do_not_fit(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no such checkpoint"):
-        start_from_checkpoint(None, str(tmp_path / "no"))
     config = load(None, {"backbone": "b0"})
-    with pytest.raises(UserError, match=r"no\.npz: no such file; expected an \.npz of ImageNet weights"):
-        start_from_imagenet(None, str(tmp_path / "no.npz"), config, [])
-    np.savez(tmp_path / "b1.npz", **{"efficientnet-b1/stem/conv2d/kernel": np.zeros(3)})  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="weights of efficientnet-b1; expected weights of efficientnet-b0"):
-        start_from_imagenet(None, str(tmp_path / "b1.npz"), config, [])
+    np.savez(tmp_path / "bad.npz", **{"efficientnet-b1/stem/conv2d/kernel": np.zeros(3)})  # type: ignore[arg-type]
+    with tf.Graph().as_default():
+        for name, said in (
+            ("no", "no: no such file or checkpoint; expected a weight file, a checkpoint or a workdir"),
+            ("no.npz", r"no\.npz: no such file; expected an \.npz"),
+            ("bad.npz", r"stem/conv2d/kernel has shape \(3,\), not \(3, 3, 3, 32\); .*expected weights"),
+        ):
+            with pytest.raises(UserError, match=said):
+                start_from(None, str(tmp_path / name), config)
 
 
 # --- another run in the same workdir

@@ -1,22 +1,20 @@
-"""ImageNet weights of the official checkpoints' naming, laid onto this project's variables.
+"""Weights of other projects, laid onto this project's variables.
 
-Names map to names, shapes are checked, and everything that does not meet is reported. Layouts are the same on
-both sides (kernels [height, width, in, out], depthwise [height, width, channels, 1]): nothing is transposed.
+Names map to names, shapes are checked, and everything that does not meet is reported.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import zipfile
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from efficientnet_east import scaling
+from efficientnet_east import catalogue
+from efficientnet_east.backbones import weight_names
+from efficientnet_east.backbones.weight_files import FORMATS, Source, listed
+from efficientnet_east.backbones.weight_names import FAMILIES, OWN, TOP, Family, Variable
 from efficientnet_east.errors import UserError
-
-_BATCH_NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,17 +22,30 @@ class Restored:
     """What became of a weight file.
 
     Attributes:
-      values: variable name -> array, for the variables that take the file's value, or a zero that switches a
-        block off whose kernel is absent.
-      initialised: variables of the backbone that keep their initial value.
-      unused: arrays of the file that went nowhere.
+      values: variable name -> array, for the wanted variables that take the file's value, or a zero that
+        switches a block off whose kernel is absent.
+      more: the same for what nobody asked for: a whole head convolution or classifier, and of this project's
+        own files the other parts of the model.
+      initialised: wanted variables that keep their initial value.
+      lacking: the names in the file of what was wanted and is not there.
+      orphans: batch norms unused because the kernel before them is absent.
+      unused: arrays that the backbone has no place for.
+      idle: arrays of head and classifier, which nobody asked for.
+      elsewhere: arrays of other parts of the file's model.
       identities: blocks that begin as the identity because their last kernel is absent.
+      notes: what the file was taken for.
     """
 
     values: dict[str, np.ndarray]
+    more: dict[str, np.ndarray]
     initialised: tuple[str, ...]
+    lacking: tuple[str, ...]
+    orphans: tuple[str, ...]
     unused: tuple[str, ...]
+    idle: tuple[str, ...]
+    elsewhere: tuple[str, ...]
     identities: tuple[str, ...]
+    notes: tuple[str, ...]
 
     def report(self) -> str:
         """Say in a few lines what was restored, what was initialised and what went unused."""
@@ -43,81 +54,24 @@ class Restored:
             for name in self.values
             if name.endswith("project/BatchNorm/gamma")
         )
-        lines = [f"restored {len(self.values) - zeroed} variables of the backbone from ImageNet weights"]
+        lines = [*self.notes, f"restored {len(self.values) - zeroed} variables of the backbone"]
         for title, names in (
             ("initialised, for lack of an array", self.initialised),
             ("blocks begun as the identity, their projection being absent", self.identities),
+            ("batch norms unused, their kernels being absent", self.orphans),
             ("arrays unused", self.unused),
         ):
             if names:
                 lines.append(f"{title}: {', '.join(names)}")
+        if self.idle:
+            lines.append(f"head and classifier, which the trunk does not use: {listed(self.idle)}")
+        if self.elsewhere:
+            parts = dict.fromkeys(name.replace(".", "/").split("/")[0] for name in self.elsewhere)
+            lines.append(f"{_count(self.elsewhere)} of other parts: {listed(parts)}")
         return "\n".join(lines)
 
 
-def read_npz(path: str | Path) -> dict[str, np.ndarray]:
-    """Read a weight file.
-
-    Args:
-      path: an `.npz` of numeric arrays; nothing pickled is accepted.
-
-    Returns:
-      Name -> float32 array.
-
-    Raises:
-      UserError: the file cannot be read, or holds something else than finite numbers.
-    """
-    if Path(path).is_file() and not zipfile.is_zipfile(path):
-        raise UserError(path, "cannot be read (it is no zip archive)", "an .npz of ImageNet weights")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: np.asarray(file[name]) for name in file.files}
-    except FileNotFoundError:
-        raise UserError(path, "no such file", "an .npz of ImageNet weights") from None
-    except Exception as error:  # a damaged file gets a dozen kinds out of zipfile, zlib, tokenize and NumPy
-        raise UserError(path, f"cannot be read ({error})", "an .npz of ImageNet weights") from None
-    return {name: _finite(array, f"{path}: {name}") for name, array in arrays.items()}
-
-
-def _finite(array: np.ndarray, where: str) -> np.ndarray:
-    if array.dtype.kind not in "fiu":
-        raise UserError(where, f"holds no real numbers but {array.dtype}", "an .npz of ImageNet weights")
-    if not np.isfinite(array).all():
-        raise UserError(where, "holds NaN or infinity", "finite numbers")
-    return array.astype(np.float32)
-
-
-def official_names(network: scaling.Network, scope: str) -> Iterator[tuple[str, str]]:
-    """Pair every variable of the trunk with its name in the official checkpoints.
-
-    Args:
-      network: from `scaling.resolve`.
-      scope: the backbone's variable scope, which is also the official prefix.
-
-    Yields:
-      (variable name, official name), both under the scope.
-    """
-    yield from _convolution(f"{scope}/stem", f"{scope}/stem", 0)
-    for block in network.blocks:
-        here = f"{scope}/{block.name}"
-        shift = 0 if block.expand == 1 else 1  # without an expansion the official numbering starts earlier
-        if shift:
-            yield from _convolution(f"{here}/expand", here, 0)
-        yield f"{here}/depthwise/depthwise_weights", f"{here}/depthwise_conv2d/depthwise_kernel"
-        yield from _batch_norm(f"{here}/depthwise", here, shift)
-        for ours, theirs in (("reduce", "conv2d"), ("expand", "conv2d_1")):
-            yield f"{here}/se/{ours}/weights", f"{here}/se/{theirs}/kernel"
-            yield f"{here}/se/{ours}/biases", f"{here}/se/{theirs}/bias"
-        yield f"{here}/project/weights", f"{here}/{_numbered('conv2d', shift)}/kernel"
-        yield from _batch_norm(f"{here}/project", here, shift + 1)
-
-
-def restore(
-    arrays: Mapping[str, np.ndarray],
-    shapes: Mapping[str, tuple[int, ...]],
-    backbone: str,
-    scope: str,
-    path: str,
-) -> Restored:
+def restore(source: Source, backbone: str, wanted: Collection[str] | None = None) -> Restored:
     """Decide which variable takes which array.
 
     A batch norm belongs to the kernel before it: where the kernel is absent its batch norm starts afresh.
@@ -125,60 +79,196 @@ def restore(
     the trained blocks around it see what they were trained on.
 
     Args:
-      arrays: from `read_npz`.
-      shapes: name -> shape of the backbone's variables in the graph.
-      backbone: the variant's name.
-      scope: the backbone's variable scope.
-      path: of the file, for errors.
+      source: from `weight_files.read`.
+      backbone: its name, see `catalogue.get_backbone`.
+      wanted: names of the backbone's variables in the graph, scope included; None for the trunk.
 
     Returns:
-      The values to assign, and the report.
+      The values to assign, and the report. That arrays are absent or unused is no error here, see
+      `expect_complete`.
 
     Raises:
-      UserError: the file is of another variant, or an array has another shape.
+      UserError: the file is of another backbone, or an array has another shape.
     """
-    prefixes = sorted({name.split("/")[0] for name in arrays})
-    if prefixes != [scope]:
-        raise UserError(path, f"holds weights of {', '.join(prefixes) or 'nothing'}", f"weights of {scope}")
-    network = scaling.resolve(scaling.get_variant(backbone))
-    pairs = dict(official_names(network, scope))
-    absent = {ours for ours, theirs in pairs.items() if theirs not in arrays}
-    orphans = {ours for ours in pairs if "/BatchNorm/" in ours and _kernel_of(ours) & absent}
-    values = {}
-    for ours in pairs.keys() - absent - orphans:
-        array = arrays[pairs[ours]]
-        if array.shape != shapes[ours]:
-            raise UserError(f"{path}: {pairs[ours]}", f"has shape {array.shape}", f"{shapes[ours]} of {ours}")
-        values[ours] = array
-    identities = tuple(
-        b.name for b in network.blocks if b.residual and f"{scope}/{b.name}/project/weights" in absent
-    )
-    for name in identities:
-        gamma = f"{scope}/{name}/project/BatchNorm/gamma"
-        values[gamma] = np.zeros(shapes[gamma], np.float32)
-    used = {pairs[ours] for ours in values if ours not in orphans}
+    match = _expect_match(source, backbone)
+    variables = weight_names.variables(backbone, match.family)
+    mine = {variable: f"{match.scope}/{variable.name}" for variable in variables}
+    if wanted is None:
+        wanted = [name for variable, name in mine.items() if variable.layer not in TOP]
+    asked, torn = set(wanted), {variable.layer for variable in match.missing}
+    bare = {variable.layer for variable in match.missing if variable.leaf.endswith("weights")}
+    values: dict[str, np.ndarray] = {}
+    more: dict[str, np.ndarray] = {}
+    orphans, idle = [], []
+    for variable, in_file in match.found.items():
+        array = source.arrays[in_file].transpose(variable.axes)
+        if mine[variable] not in asked:
+            idle.append(in_file)
+            more |= {} if variable.layer in torn else {mine[variable]: array}
+        elif variable.layer in bare and "BatchNorm" in variable.leaf:
+            orphans.append(in_file)
+        else:
+            values[mine[variable]] = array
+    elsewhere = [name for name in source.arrays if not name.startswith(match.root)]
+    if match.family is OWN:
+        more |= {name: source.arrays[name] for name in elsewhere}
+    identities = _identities(match, bare)
+    values |= identities
     return Restored(
-        {name: values[name] for name in pairs if name in values},
-        tuple(name for name in pairs if name not in values),
-        tuple(name for name in arrays if name not in used),
-        identities,
+        values={name: values[name] for name in wanted if name in values},
+        more=more,
+        initialised=tuple(name for name in wanted if name not in values),
+        lacking=tuple(match.root + v.source for v in match.missing if mine[v] in asked),
+        orphans=tuple(orphans),
+        unused=match.unused,
+        idle=tuple(idle),
+        elsewhere=tuple(elsewhere),
+        identities=tuple(name.split("/")[1] for name in identities),
+        notes=(f"{source.path}: {source.format}, by the names of {match.family.title}", *source.notes),
     )
 
 
-def _kernel_of(batch_norm_variable: str) -> set[str]:
-    layer = batch_norm_variable.split("/BatchNorm/")[0]
-    return {f"{layer}/weights", f"{layer}/depthwise_weights"}
+def expect_complete(restored: Restored, source: Source, allow_missing: bool, allow_unused: bool) -> None:
+    """Refuse a file that does not fill the backbone, or holds more than it.
+
+    Args:
+      restored: from `restore`.
+      source: the file, for the error.
+      allow_missing: let variables without an array keep their initial value.
+      allow_unused: let arrays go unused.
+
+    Raises:
+      UserError: with the names.
+    """
+    if restored.lacking and not allow_missing:
+        problem = f"lacks {_count(restored.lacking)}: {listed(restored.lacking)}"
+        raise UserError(source.path, problem, "all, or --allow-missing")
+    if restored.unused and not allow_unused:
+        problem = f"holds {_count(restored.unused)} without a place: {listed(restored.unused)}"
+        raise UserError(source.path, problem, "none, or --allow-unused")
 
 
-def _convolution(ours: str, theirs: str, number: int) -> Iterator[tuple[str, str]]:
-    yield f"{ours}/weights", f"{theirs}/{_numbered('conv2d', number)}/kernel"
-    yield from _batch_norm(ours, theirs, number)
+def _count(names: Sequence[str]) -> str:
+    return "1 array" if len(names) == 1 else f"{len(names)} arrays"
 
 
-def _batch_norm(ours: str, theirs: str, number: int) -> Iterator[tuple[str, str]]:
-    for leaf in _BATCH_NORM:
-        yield f"{ours}/BatchNorm/{leaf}", f"{theirs}/{_numbered('tpu_batch_normalization', number)}/{leaf}"
+@dataclasses.dataclass(frozen=True)
+class _Match:
+    """How the arrays of a file lie on a backbone by the names of one family."""
+
+    backbone: str
+    family: Family
+    root: str  # what stands before the names of the table
+    found: Mapping[Variable, str]  # the name in the file
+    missing: tuple[Variable, ...]
+    mismatched: tuple[str, ...]  # in words
+    unused: tuple[str, ...]
+
+    @property
+    def scope(self) -> str:
+        return catalogue.scope_of(self.backbone)
+
+    @property
+    def misfits(self) -> int:
+        """How many tensors do not meet; those behind the trunk may be absent."""
+        lacking = [variable for variable in self.missing if variable.layer not in TOP]
+        return len(lacking) + len(self.mismatched) + len(self.unused)
 
 
-def _numbered(name: str, number: int) -> str:
-    return name if number == 0 else f"{name}_{number}"
+def _expect_match(source: Source, backbone: str) -> _Match:
+    """The match with the fewest misfits, refused if shapes differ or another backbone fits better."""
+    families = [family for family in FAMILIES[source.format] if weight_names.variables(backbone, family)]
+    if not families:
+        problem = f"no names are known for {backbone} in {FORMATS[source.format]}"
+        raise UserError(source.path, problem, "a file of format tpu or npz")
+    match = _best(source, [backbone], families)
+    if match and not match.misfits:
+        return match
+    other = _best(source, catalogue.names(), FAMILIES[source.format])
+    if not match and not other:
+        titles = " or ".join(family.title for family in families)
+        problem = f"holds {listed(source.arrays) or 'nothing'}, which are not the names of {titles}"
+        raise UserError(source.path, problem, f"weights of {backbone}")
+    fits_better = other is not None and (not match or other.misfits < match.misfits)
+    if not match or match.mismatched or fits_better:
+        problem = _misfits(match) if match else "has no name of it"
+        looks = f"; looks like {other.backbone}" if other and fits_better else ""
+        raise UserError(source.path, problem + looks, f"weights of {backbone}")
+    return match
+
+
+def _misfits(match: _Match) -> str:
+    """What does not meet, in words, the shapes first."""
+    first = match.mismatched[:1]
+    if len(match.mismatched) > 1:
+        first = (f"{first[0]} (and {len(match.mismatched) - 1} more)",)
+    missing = [match.root + variable.source for variable in match.missing if variable.layer not in TOP]
+    lacks = (f"lacks {listed(missing)}",) if missing else ()
+    unused = (f"has no place for {listed(match.unused)}",) if match.unused else ()
+    return "; ".join((*first, *lacks, *unused))
+
+
+def _best(source: Source, backbones: Iterable[str], families: Iterable[Family]) -> _Match | None:
+    """The match with the fewest misfits, None if not a name is known."""
+    tried = [_match(source, backbone, family) for backbone in backbones for family in families]
+    return min((match for match in tried if match), key=lambda match: match.misfits, default=None)
+
+
+def _match(source: Source, backbone: str, family: Family) -> _Match | None:
+    """None if not a single name is one of the family's."""
+    variables = weight_names.variables(backbone, family)
+    if not variables:
+        return None
+    root = _root(source, family.separator, variables, catalogue.scope_of(backbone))
+    arrays = {name: array for name, array in source.arrays.items() if name.startswith(root)}
+    there = {variable: root + variable.source for variable in variables if root + variable.source in arrays}
+    if not there:
+        return None
+    taken = set(there.values())
+    wrong = {v: name for v, name in there.items() if not _fits(arrays[name].shape, v.source_shape)}
+    return _Match(
+        backbone,
+        family,
+        root,
+        found={variable: name for variable, name in there.items() if variable not in wrong},
+        missing=tuple(variable for variable in variables if variable not in there),
+        mismatched=tuple(
+            f"{name} has shape {arrays[name].shape}, not {_shape(v)}" for v, name in wrong.items()
+        ),
+        unused=tuple(name for name in arrays if name not in taken),
+    )
+
+
+def _root(source: Source, separator: str, variables: tuple[Variable, ...], scope: str) -> str:
+    """What stands before the first layer's name: `efficientnet-b0/`, `module.`, nothing."""
+    stem = variables[0].source
+    ending = separator + stem
+    roots = {name.removesuffix(stem) for name in source.arrays if (separator + name).endswith(ending)}
+    if not roots:
+        return f"{scope}/" if any(name.startswith(f"{scope}/") for name in source.arrays) else ""
+    root = min(sorted(roots), key=len)
+    others = sorted(other for other in roots if not other.startswith(root))
+    if others:
+        raise UserError(source.path, f"holds several networks: {listed([root, *others])}", "one")
+    return root
+
+
+def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
+    return len(shape) == len(expected) and all(
+        wanted in (side, None) for side, wanted in zip(shape, expected, strict=True)
+    )
+
+
+def _shape(variable: Variable) -> str:
+    return str(variable.source_shape).replace("None", "classes")
+
+
+def _identities(match: _Match, bare: set[str]) -> dict[str, np.ndarray]:
+    """The gammas that switch off the blocks with a residual whose projection is absent."""
+    network = catalogue.get_backbone(match.backbone).network
+    blocks = [block for block in network.blocks if block.residual] if network else []
+    return {
+        f"{match.scope}/{block.name}/project/BatchNorm/gamma": np.zeros(block.outputs, np.float32)
+        for block in blocks
+        if f"{block.name}/project" in bare
+    }

@@ -3,8 +3,8 @@
 A run begins from, in this order:
 1. the newest checkpoint of its own workdir: weights, averages, optimiser, step; the position in the data and
    the draws of stochastic depth follow from the step;
-2. `--init` with a checkpoint or workdir of this project: the (averaged) weights, at step 0;
-3. `--init` with an `.npz` of ImageNet weights: the backbone, at step 0;
+2. `--init` with the weights of a whole model of this project: those, or their averages, at step 0;
+3. `--init` with the weights of a backbone, in any format: the backbone, at step 0;
 4. random weights.
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 
 from efficientnet_east import backbones, checkpoints
 from efficientnet_east import config as configuration
-from efficientnet_east.backbones import weights
+from efficientnet_east.backbones import weight_files, weights
 from efficientnet_east.compat import tf
 from efficientnet_east.config import Config
 from efficientnet_east.errors import UserError
@@ -63,9 +63,7 @@ class Checkpoints:
         init = self.config.train.init
         if init is None:
             return "starting from random weights"
-        if init.endswith(".npz"):
-            return start_from_imagenet(session, init, self.config, self._variables)
-        return start_from_checkpoint(session, init)
+        return start_from(session, init, self.config)
 
     def save(self, session: Any, step: int) -> str:
         """Save everything that the run needs to go on.
@@ -116,55 +114,45 @@ class Checkpoints:
         (folder / CONFIG_FILE).write_text(configuration.dump(self.config), encoding="utf-8")
 
 
-def start_from_imagenet(session: Any, path: str, config: Config, variables: list[Any]) -> str:
-    """Load ImageNet weights into the backbone.
+def start_from(session: Any, path: str, config: Config) -> str:
+    """Load the weights of another run, or of a backbone that was trained elsewhere, at step 0.
 
     Args:
       session: of the graph.
-      path: an `.npz`, see `backbones.weights`.
+      path: a workdir or a checkpoint of this project, or a weight file, see `backbones.weight_files`.
       config: its section `model` is read.
-      variables: of the graph.
-
-    Returns:
-      The report.
-
-    Raises:
-      UserError: the file does not fit.
-    """
-    shapes = {variable.op.name: tuple(variable.shape.as_list()) for variable in variables}
-    backbone = config.model.backbone
-    restored = weights.restore(weights.read_npz(path), shapes, backbone, backbones.scope_of(backbone), path)
-    checkpoints.assign(session, with_averages(restored.values, shapes), variables)
-    report = restored.report()
-    if config.model.activation != "swish" and not config.train.recalibrate:
-        report += (
-            f"\nnote: these weights were trained with swish and are loaded under {config.model.activation}; "
-            "--recalibrate 50 would estimate their batch-norm statistics anew, as --batch-norm frozen needs"
-        )
-    return report
-
-
-def start_from_checkpoint(session: Any, path: str) -> str:
-    """Load the averaged weights of another run, at step 0.
-
-    Args:
-      session: of the graph.
-      path: a workdir or a checkpoint's prefix.
 
     Returns:
       What was done.
 
     Raises:
-      UserError: there is none, or it is of another architecture.
+      UserError: the file is missing, damaged or of another architecture.
     """
-    prefix = checkpoints.find(path)
-    values = checkpoints.averaged(checkpoints.read(prefix))
-    model_variables = tf.model_variables()
-    checkpoints.check_fit(prefix, values, model_variables)
-    mine = {variable.op.name: values[variable.op.name] for variable in model_variables}
-    shapes = {variable.op.name: tuple(variable.shape.as_list()) for variable in tf.global_variables()}
-    checkpoints.assign(session, with_averages(mine, shapes), tf.global_variables())
-    return f"starting from the averaged weights of {prefix}"
+    source = weight_files.read(path)
+    scope = backbones.scope_of(config.model.backbone)
+    model_variables = {variable.op.name: variable for variable in tf.model_variables()}
+    wanted = [name for name in model_variables if name.startswith(f"{scope}/")]
+    if (model_variables.keys() - set(wanted)) & source.arrays.keys():  # a head, too: a whole model
+        checkpoints.check_fit(source.path, source.arrays, list(model_variables.values()))
+        values = {name: source.arrays[name] for name in model_variables}
+        report = "; ".join((f"starting from the weights of {source.path}", *source.notes))
+    else:
+        restored = weights.restore(source, config.model.backbone, wanted)
+        values, report = restored.values, restored.report() + _note_on_activation(config)
+    variables = {variable.op.name: variable for variable in tf.global_variables()}
+    checkpoints.assign(session, with_averages(values, variables), list(variables.values()))
+    return report
+
+
+def _note_on_activation(config: Config) -> str:
+    trained = backbones.get_backbone(config.model.backbone).activation
+    if config.model.activation == trained or config.train.recalibrate:
+        return ""
+    return (
+        f"\nnote: published weights were trained with {trained} and are loaded under "
+        f"{config.model.activation}; --recalibrate 50 would estimate their batch-norm statistics anew, "
+        "as --batch-norm frozen needs"
+    )
 
 
 def with_averages(values: Mapping[str, Any], known: Container[str]) -> dict[str, Any]:
