@@ -1,18 +1,20 @@
 """Commands, links and snippets of the documents are those of the code."""
 
+import argparse
 import ast
 import re
 import shlex
 from pathlib import Path
 
 import pytest
+from programs import load_example
 
 from efficientnet_east import catalogue, cli
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMMAND = re.compile(
-    r"^ {4}(python (?:train\.py|eval\.py|-m efficientnet_east) .*?)(?: +#.*)?$", re.MULTILINE
+    r"^ {4}(python (?:train\.py|eval\.py|-m efficientnet_east|examples/\S+) .*?)(?: +#.*)?$", re.MULTILINE
 )
 
 
@@ -31,11 +33,38 @@ def test_documents_show_the_three_main_commands() -> None:
 @pytest.mark.parametrize("command", commands())
 def test_command_is_understood(command: str) -> None:
     words = shlex.split(command)[1:]
+    if words[0].startswith("examples/"):
+        assert example(Path(words[0])).parse_args(words[1:])
+        return
     words = words[2:] if words[0] == "-m" else [Path(words[0]).stem, *words[1:]]
     assert cli.parser().parse_args(words).command is not None
     for word in words:
         if word.startswith("configs/"):
             assert (ROOT / word).is_file()
+
+
+def example(script: Path) -> argparse.ArgumentParser:
+    """The parser of one of the programs in `examples/`."""
+    (module,) = load_example(str(script.parent.relative_to("examples")), script.stem)
+    return module.parser()
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_options_exist(path: Path) -> None:
+    """Every `--option` that a document names, in a command or not, is one of a program here."""
+    known = set(re.findall(r"--[\w-]+", " ".join(help_of(cli.parser()))))
+    for script in sorted((ROOT / "examples").rglob("*.py")):
+        if "def parser()" in script.read_text(encoding="utf-8"):
+            known |= set(re.findall(r"--[\w-]+", " ".join(help_of(example(script.relative_to(ROOT))))))
+    named = re.findall(r"(?<![\w-])--[a-z][\w-]*", path.read_text(encoding="utf-8"))
+    assert not set(named) - known
+
+
+def help_of(parser: argparse.ArgumentParser) -> list[str]:
+    """The help of a parser and of its subcommands."""
+    subcommands = [action.choices for action in parser._actions if isinstance(action.choices, dict)]
+    inside = [text for choices in subcommands for sub in choices.values() for text in help_of(sub)]
+    return [parser.format_help(), *inside]
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
@@ -60,3 +89,17 @@ def test_readme_table_of_backbones_is_what_the_catalogue_computes() -> None:
             f"| {name} | {trunk.parameters:,} | {whole.parameters:,} | {giga:.4g} G @{whole.resolution} "
             f"| {', '.join(map(str, trunk.channels))} |"
         )
+
+
+def test_channels_for_forks_are_those_of_the_catalogue() -> None:
+    text = (ROOT / "docs" / "forks.md").read_text(encoding="utf-8")
+    described = [catalogue.get_backbone(name) for name in ("resnet50", "b0", "b4", "b4-modified")]
+    for level in range(1, 6):
+        numbers = [described[0].strides[level - 1], *(b.channels[level - 1] for b in described)]
+        assert f"| `pool{level}` = `f{level}` | {' | '.join(map(str, numbers))} |" in text
+
+
+def test_what_a_fork_adds_parses() -> None:
+    text = (ROOT / "docs" / "forks.md").read_text(encoding="utf-8")
+    (diff,) = re.findall(r"```diff\n(.*?)```", text, re.DOTALL)
+    assert ast.parse("\n".join(line[1:] for line in diff.splitlines() if not line.startswith("-"))).body

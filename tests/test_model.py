@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from graphs import as_if_trained
 
 from efficientnet_east import checkpoints, model, scaling
 from efficientnet_east.compat import tf
@@ -136,22 +137,6 @@ def test_under_wrap_function() -> None:
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
-def as_if_trained(variables: list[Any]) -> dict[str, np.ndarray]:
-    """Batch norms that do something and let most values pass, and outputs far from their priors."""
-    values = {}
-    for variable in variables:
-        name, shape = variable.op.name, variable.shape.as_list()
-        leaf = name.rsplit("/", 1)[1]
-        if "/BatchNorm/" in name:
-            centre = {"gamma": 1.0, "moving_variance": 1.0, "beta": 0.3}.get(leaf, 0.0)
-            values[name] = centre + RNG.uniform(-0.2, 0.2, shape)
-        elif leaf == "fusion":
-            values[name] = RNG.uniform(-0.5, 2, shape)
-        elif name.startswith("feature_fusion/Conv_") and leaf == "weights":
-            values[name] = RNG.normal(0, 0.3, shape)
-    return values
-
-
 def test_freezing_computes_what_follows_from_variables_alone(graph: Any) -> None:
     with tf.variable_scope("a"):
         weights = tf.get_variable("weights", [3], initializer=tf.constant_initializer([1.0, 2.0, 5.0]))
@@ -195,7 +180,7 @@ def test_frozen_graph_in_opencv(options: dict[str, Any], graph: Any, tmp_path: A
     pixels = RNG.integers(0, 256, (1, *size, 3)).astype(np.float32)
     with tf.Session() as session:
         session.run(tf.global_variables_initializer())
-        checkpoints.assign(session, as_if_trained(tf.global_variables()), tf.global_variables())
+        checkpoints.assign(session, as_if_trained(tf.global_variables(), RNG), tf.global_variables())
         expected = session.run(outputs, {images: pixels})
         frozen = freeze(session, names)
     path = tmp_path / "frozen.pb"

@@ -193,6 +193,31 @@ def test_interrupted_twice_and_resumed_is_the_same_as_in_one_go(
     assert snapshot(workdir) == after
 
 
+def test_a_workdir_that_has_moved_resumes_evaluates_and_detects(
+    run: Runner, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """To a name with a space and an accent, while something else has taken the old place."""
+    old, new = tmp_path / "run", tmp_path / "elsewhere" / "mein Lauf é"
+    assert run("run", "--steps", "1")[0] == 0
+    new.parent.mkdir()
+    old.rename(new)
+    make_data(old)
+    before = snapshot(old)
+
+    code, out, _ = run("elsewhere/mein Lauf é", "--steps", "2")
+    assert code == 0 and f"resuming from step 1 ({new / 'model.ckpt-1'})" in out
+    assert tensors(new)["global_step"] == 2
+    words = ["--checkpoint", str(new), "--data", str(tmp_path / "data"), "--json", str(tmp_path / "out.json")]
+    assert main(["eval", *words]) == 0
+    assert f"scoring {new / 'model.ckpt-2'} on 2 images" in capsys.readouterr().err
+    assert json.loads((tmp_path / "out.json").read_text()).keys() >= {"hmean"}
+    image = tmp_path / "data" / "images" / "img_1.png"
+    words = ["--checkpoint", str(new / "model.ckpt-1"), "--output", str(tmp_path / "out")]
+    assert main(["detect", str(image), *words]) == 0
+    assert (tmp_path / "out" / "img_1_words.txt").exists()
+    assert snapshot(old) == before
+
+
 def test_another_seed_is_another_run(run: Runner, tmp_path: Path) -> None:
     """So that the comparison above compares something: batches differ, and so do weights."""
     names: list[tuple[str, ...]] = []

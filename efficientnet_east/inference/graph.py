@@ -15,7 +15,7 @@ from efficientnet_east.inference.detector import Run, available_threads
 INPUT_NAME = "input_images"
 
 
-def load_graph(prefix: str, config: Config) -> Run:
+def load_session(prefix: str, config: Config) -> tuple[Any, Any, model.Outputs]:
     """Build the inference graph in a graph and session of its own, and load a checkpoint into it.
 
     Args:
@@ -23,7 +23,8 @@ def load_graph(prefix: str, config: Config) -> Run:
       config: its sections `model` and `train.threads` are read.
 
     Returns:
-      A runtime, see `detector.Run`; it keeps its session until it is dropped.
+      The session, to be closed by the caller; the placeholder, float32 (batch, height, width, 3), RGB in
+      [0, 255]; and the maps.
 
     Raises:
       UserError: the checkpoint is damaged or of another architecture.
@@ -36,6 +37,23 @@ def load_graph(prefix: str, config: Config) -> Run:
         weights = checkpoints.averaged(checkpoints.read(prefix))
         checkpoints.check_fit(prefix, weights, variables)
         checkpoints.assign(session, weights, variables)
+    return session, images, outputs
+
+
+def load_graph(prefix: str, config: Config) -> Run:
+    """Make a runtime of a checkpoint, see `load_session`.
+
+    Args:
+      prefix: of the checkpoint.
+      config: its sections `model` and `train.threads` are read.
+
+    Returns:
+      A runtime, see `detector.Run`; it keeps its session until it is dropped.
+
+    Raises:
+      UserError: the checkpoint is damaged or of another architecture.
+    """
+    session, images, outputs = load_session(prefix, config)
 
     def run(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         score, geometry = session.run(outputs, {images: batch})
