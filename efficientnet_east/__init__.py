@@ -13,10 +13,11 @@ _HOMES = {
     "Sample": "structures",
     "Truth": "structures",
     "UserError": "errors",
+    "get_backbone": "catalogue",
 }
-_ROOMS = ("backbones", "compat", "east_head", "losses", "model", "scaling")
+_ROOMS = ("backbones", "bifpn", "catalogue", "compat", "costs", "east_head", "losses", "model", "scaling")
 
-__all__ = ["Detections", "Detector", "Sample", "Truth", "UserError", "__version__", *_ROOMS]
+__all__ = ["Detections", "Detector", "Sample", "Truth", "UserError", "__version__", "get_backbone", *_ROOMS]
 
 
 def __getattr__(name: str) -> object:
