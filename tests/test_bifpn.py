@@ -300,5 +300,5 @@ def test_what_cannot_be_merged() -> None:
     for levels, received in (([3, 4, 5], "f3, f4, f5"), ([2, 4, 5], "f2, f4, f5"), ([], "none")):
         with pytest.raises(ValueError, match=f"f2 and f3 are needed, received {received}"):
             bifpn(maps(levels), finest=2, width=8, repeats=1)
-    with pytest.raises(ValueError, match="merge must be one of u, bifpn, received fpn"):
+    with pytest.raises(ValueError, match="merge must be one of u, bifpn, received 'fpn'"):
         east_head(maps(range(2, 6)), merge="fpn")
