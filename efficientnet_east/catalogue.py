@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 
 from efficientnet_east import costs, scaling
 from efficientnet_east.costs import Layer
@@ -88,6 +89,13 @@ class Backbone:
     def activation_bytes(self, height: int, width: int, *, batch: int = 1, activation: str = "") -> int:
         """Estimated bytes that a training step keeps, see `costs.activation_bytes`."""
         return costs.activation_bytes(self.layers, height, width, activation or self.activation, batch)
+
+    def recomputed_bytes(self, height: int, width: int, *, batch: int = 1, activation: str = "") -> int:
+        """The same with `recompute`, see `costs.recomputed_bytes`."""
+        wanted = {feature.end_point for feature in self.features}
+        return costs.recomputed_bytes(
+            self.layers, height, width, activation or self.activation, batch, wanted
+        )
 
 
 def names() -> tuple[str, ...]:
@@ -198,19 +206,25 @@ _RESNET_FEATURES = (
 
 
 def _resnet_layers(classes: int | None) -> tuple[Layer, ...]:
-    found = [Layer("conv1", 7, 3, RESNET50_STEM, stride=2)]
+    found = [Layer("conv1", 7, 3, RESNET50_STEM, stride=2, pooled=True)]
     inputs, stride = RESNET50_STEM, 4
     for block in RESNET50_BLOCKS:
         for unit in range(1, block.units + 1):
-            name = f"{block.name}/unit_{unit}/bottleneck_v1"
-            if inputs != block.outputs:
-                found.append(Layer(f"{name}/shortcut", 1, inputs, block.outputs, stride, activated=False))
-            found.append(Layer(f"{name}/conv1", 1, inputs, block.channels, stride))
-            stride *= block.stride if unit == block.units else 1
-            found.append(Layer(f"{name}/conv2", 3, block.channels, block.channels, stride))
-            # The activation follows the residual sum.
-            found.append(Layer(f"{name}/conv3", 1, block.channels, block.outputs, stride, products=True))
-            inputs = block.outputs
+            step = block.stride if unit == block.units else 1
+            found.extend(_unit_layers(block, f"{block.name}/unit_{unit}", inputs, stride, step))
+            inputs, stride = block.outputs, stride * step
     if classes is not None:
         found.append(Layer("logits", 1, inputs, classes, None, batch_norm=False, activated=False))
     return tuple(found)
+
+
+def _unit_layers(block: ResnetBlock, unit: str, inputs: int, stride: int, step: int) -> Iterator[Layer]:
+    """The layers of a bottleneck unit that gets its input at a stride and takes one step of its own."""
+    name, narrow, wide = f"{unit}/bottleneck_v1", block.channels, block.outputs
+    if inputs != wide:
+        yield Layer(f"{name}/shortcut", 1, inputs, wide, stride, activated=False, part=unit)
+    yield Layer(f"{name}/conv1", 1, inputs, narrow, stride, part=unit)
+    stride *= step
+    yield Layer(f"{name}/conv2", 3, narrow, narrow, stride, part=unit)
+    # The activation follows the residual sum.
+    yield Layer(f"{name}/conv3", 1, narrow, wide, stride, part=unit)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from efficientnet_east import cli_scaling
 from efficientnet_east import config as configuration
 from efficientnet_east.data import submissions
 from efficientnet_east.data.images import make_folder, read_image, write_file, write_image
@@ -89,6 +90,7 @@ def parser() -> argparse.ArgumentParser:
     _add_eval(commands)
     _add_detect(commands)
     _add_weights(commands)
+    _add_scaling(commands)
     return top
 
 
@@ -150,6 +152,11 @@ def _add_weights(commands: Any) -> None:
         "--checkpoint", metavar="WORKDIR", required=True, help="workdir of train.py, or a prefix"
     )
     sub.add_argument("--output", metavar="FILE", required=True, help=output)
+
+
+def _add_scaling(commands: Any) -> None:
+    sub = _subcommand(commands, "scaling", cli_scaling.run, "count what backbones cost, without building them")
+    cli_scaling.add_options(sub)
 
 
 def _field_help(name: str) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 # Maps that the backward pass reads of a layer with batch norm, each of the layer's output size: batch norm
 # needs the convolution's output; ReLU its own output; swish (x * sigmoid(x)) and hard-swish both factors and,
@@ -27,7 +28,9 @@ class Layer:
       depthwise: one kernel for each channel; `inputs` equals `outputs`.
       batch_norm: followed by batch norm; if not, the layer has biases.
       activated: followed by the activation.
-      products: whether a squeeze-and-excite product or a residual sum of the same size follows.
+      products: whether a squeeze-and-excite product of the same size follows.
+      pooled: whether 3x3 max-pooling with stride 2 follows.
+      part: what is computed again as a whole with `recompute`, such as `blocks_3`; empty for what is kept.
     """
 
     name: str
@@ -39,6 +42,8 @@ class Layer:
     batch_norm: bool = True
     activated: bool = True
     products: bool = False
+    pooled: bool = False
+    part: str = ""
 
     @property
     def weights(self) -> int:
@@ -53,6 +58,14 @@ class Layer:
     def cells(self, height: int, width: int) -> int:
         """Cells of the output for an image of so many pixels."""
         return 1 if self.stride is None else math.ceil(height / self.stride) * math.ceil(width / self.stride)
+
+    def kept(self, height: int, width: int, activation: str) -> int:
+        """Numbers that the backward pass reads, for one image of so many pixels."""
+        maps = (KEPT_MAPS[activation] if self.activated else _LINEAR_MAPS) + self.products
+        found = maps * self.cells(height, width)
+        if self.pooled and self.stride is not None:
+            found += dataclasses.replace(self, stride=2 * self.stride).cells(height, width)
+        return found * self.outputs
 
 
 def parameters(layers: Iterable[Layer]) -> int:
@@ -79,8 +92,9 @@ def activation_bytes(
 ) -> int:
     """Estimate the bytes of float32 activations that a training step keeps for its backward pass.
 
-    Counted are the maps that the gradients of convolution, batch norm, activation, squeeze-and-excite and
-    residual sum read. The allocator's overhead and the weights with their slots come on top.
+    Counted are the maps that the gradients of convolution, batch norm, activation and squeeze-and-excite
+    read; a residual sum overwrites one of its terms. Gradients, the allocator's overhead and the weights with
+    their slots come on top.
 
     Args:
       layers: of the network.
@@ -92,8 +106,41 @@ def activation_bytes(
     Returns:
       The bytes.
     """
-    kept = 0
+    return 4 * batch * sum(layer.kept(height, width, activation) for layer in layers)
+
+
+def recomputed_bytes(
+    layers: Iterable[Layer],
+    height: int,
+    width: int,
+    activation: str,
+    batch: int = 1,
+    wanted: Collection[str] = (),
+) -> int:
+    """Estimate the same when every part is computed again in the backward pass (`recompute`).
+
+    Kept are all maps of the layers outside of parts, one map for each part, its output, and while a part's
+    gradient is computed what is inside of it: the largest part counts.
+
+    Args:
+      layers: of the network.
+      height: of the images, in pixels.
+      width: of the images, in pixels.
+      activation: a key of `KEPT_MAPS`.
+      batch: number of images.
+      wanted: names of layers inside of parts whose output is used outside, and so kept as well.
+
+    Returns:
+      The bytes.
+    """
+    kept, inside, outputs = 0, collections.Counter[str](), dict[str, int]()
     for layer in layers:
-        maps = KEPT_MAPS[activation] if layer.activated else _LINEAR_MAPS
-        kept += (maps + layer.products) * layer.outputs * layer.cells(height, width)
-    return 4 * batch * kept
+        numbers = layer.kept(height, width, activation)
+        if not layer.part:
+            kept += numbers
+            continue
+        inside[layer.part] += numbers
+        outputs[layer.part] = layer.outputs * layer.cells(height, width)  # of its last layer in the end
+        if layer.name in wanted:
+            kept += outputs[layer.part]
+    return 4 * batch * (kept + sum(outputs.values()) + max(inside.values(), default=0))

@@ -312,7 +312,7 @@ def layers(network: Network, *, head: bool = False, classes: int | None = None) 
     found = [Layer("stem", 3, 3, network.stem, stride=2)]
     stride = 2
     for block in network.blocks:
-        found.extend(_block_layers(block, stride))
+        found.extend(dataclasses.replace(layer, part=block.name) for layer in _block_layers(block, stride))
         stride *= block.stride
     if head or classes is not None:
         found.append(Layer("head", 1, network.blocks[-1].outputs, network.head, stride))
@@ -332,7 +332,7 @@ def _block_layers(block: Block, stride: int) -> Iterator[Layer]:
     if gated:
         yield Layer(f"{name}/se/reduce", 1, wide, block.squeeze, None, batch_norm=False)
         yield Layer(f"{name}/se/expand", 1, block.squeeze, wide, None, batch_norm=False)
-    yield Layer(f"{name}/project", 1, wide, block.outputs, stride, activated=False, products=block.residual)
+    yield Layer(f"{name}/project", 1, wide, block.outputs, stride, activated=False)
 
 
 def frozen_blocks(network: Network, frozen: str) -> int:

@@ -20,17 +20,17 @@ LAYERS = (
     {"structures", "costs"},
     {"scaling"},
     {"catalogue"},
-    {"data", "geometry", "draw", "evaluation.icdar", "evaluation.__init__"},
+    {"data", "geometry", "draw", "chart", "calculator", "evaluation.icdar", "evaluation.__init__"},
     {"config"},  # the recipes' own: see `test_configuration_is_for_recipes`
     {"compat"},
     {"backbones", "bifpn", "east_head", "losses", "model", "checkpoints"},
     {"evaluation.evaluate", "inference", "training"},
-    {"cli", "__main__"},
+    {"cli", "cli_scaling", "__main__"},
 )
 WITHOUT_TENSORFLOW = LAYERS[:6]
 RECIPES_AND_ABOVE = LAYERS[8:]
 # Those that a user without TensorFlow may want: only functions that run the network import it.
-LAZY = {"cli", "evaluation.evaluate", "inference.__init__", "inference.detector", "training.__init__",
+LAZY = {"cli", "cli_scaling", "evaluation.evaluate", "inference.__init__", "inference.detector", "training.__init__",
         "training.schedule", "training.sources", "__main__"}  # fmt: skip
 TENSORFLOW = {"tensorflow", "tf_slim", "tf_keras", "keras"}
 
