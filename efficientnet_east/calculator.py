@@ -74,7 +74,7 @@ class Report:
       parameters: trainable numbers, batch-norm gamma and beta included.
       multiply_adds: of one image.
       activation_bytes: that a training step keeps of the batch, see `costs.activation_bytes`.
-      recomputed_bytes: the same with recomputation, see `costs.recomputed_bytes`.
+      recomputed_bytes: that it needs with recomputation, see `costs.recomputed_bytes`.
     """
 
     name: str
@@ -314,7 +314,7 @@ def overview(reports: Sequence[Report]) -> str:
         ["", "size", "acti-", "parameters", "mult.-", "kept", "kept*", "f1 ... f5"],
         ["", "pixels", "vation", "", "adds, G", "MB", "MB", "channels"],
     ]
-    return f"{_aligned([*heads, *rows], left=(0, 2, 7))}\n{_legend(reports[0])}\n* with recomputation"
+    return f"{_aligned([*heads, *rows], left=(0, 2, 7))}\n{_legend(reports[0])}; kept*: with recomputation"
 
 
 def stage_table(report: Report) -> str:
@@ -352,8 +352,8 @@ def stage_table(report: Report) -> str:
         ["channels", *(f"{feature.channels:,}" for feature in report.features)],
         ["end point", *(feature.end_point for feature in report.features)],
     ]
-    recomputed = f"{_mega(report.recomputed_bytes)} MB are kept with recomputation"
-    return "\n".join([_title(report), table, recomputed, _legend(report), "", _aligned(maps, left=(0,))])
+    legend = f"{_legend(report)}; with recomputation {_mega(report.recomputed_bytes)} MB"
+    return "\n".join([_title(report), table, legend, "", _aligned(maps, left=(0,))])
 
 
 def _title(report: Report) -> str:
@@ -364,13 +364,13 @@ def _title(report: Report) -> str:
 
 
 def _legend(report: Report) -> str:
-    """What the figures mean, in one line."""
+    """What the figures mean, in two lines."""
     if report.classes is not None:
         extent = f"classifier of {report.classes:,} included"
     else:
         extent = "trunk alone" if report.pre_stride == "block" else "trunk and head convolution"
     images = "1 image" if report.batch == 1 else f"{report.batch:,} images"
-    return f"{extent}; multiply-adds of 1 image; kept for the gradients of {images}: estimated"
+    return f"{extent}; multiply-adds of 1 image\nkept: estimated for a training step of {images}"
 
 
 def _giga(count: int) -> str:

@@ -91,7 +91,7 @@ class Backbone:
         return costs.activation_bytes(self.layers, height, width, activation or self.activation, batch)
 
     def recomputed_bytes(self, height: int, width: int, *, batch: int = 1, activation: str = "") -> int:
-        """The same with `recompute`, see `costs.recomputed_bytes`."""
+        """Estimated bytes that it needs with `recompute`, see `costs.recomputed_bytes`."""
         wanted = {feature.end_point for feature in self.features}
         return costs.recomputed_bytes(
             self.layers, height, width, activation or self.activation, batch, wanted

@@ -119,8 +119,9 @@ def recomputed_bytes(
 ) -> int:
     """Estimate the same when every part is computed again in the backward pass (`recompute`).
 
-    Kept are all maps of the layers outside of parts, one map for each part, its output, and while a part's
-    gradient is computed what is inside of it: the largest part counts.
+    Counted are all maps of the layers outside of parts, one map for each part, its output, and what is inside
+    of the largest part while its gradient is computed, with the gradient of its widest map: that one comes on
+    top here, for the maps of the other parts are gone.
 
     Args:
       layers: of the network.
@@ -133,14 +134,17 @@ def recomputed_bytes(
     Returns:
       The bytes.
     """
-    kept, inside, outputs = 0, collections.Counter[str](), dict[str, int]()
+    kept, inside = 0, collections.Counter[str]()
+    outputs, widest = dict[str, int](), collections.Counter[str]()
     for layer in layers:
         numbers = layer.kept(height, width, activation)
         if not layer.part:
             kept += numbers
             continue
+        output = layer.outputs * layer.cells(height, width)
         inside[layer.part] += numbers
-        outputs[layer.part] = layer.outputs * layer.cells(height, width)  # of its last layer in the end
+        widest[layer.part] = max(widest[layer.part], output)
+        outputs[layer.part] = output  # in the end that of its last layer
         if layer.name in wanted:
-            kept += outputs[layer.part]
-    return 4 * batch * (kept + sum(outputs.values()) + max(inside.values(), default=0))
+            kept += output
+    return 4 * batch * (kept + sum(outputs.values()) + max((inside + widest).values(), default=0))
