@@ -1,6 +1,7 @@
 """What the calculator counts and prints, from B0's table by hand to the options and the chart."""
 
 import dataclasses
+import importlib.util
 import json
 import subprocess
 import sys
@@ -69,6 +70,12 @@ def test_stages_are_those_of_the_paper() -> None:
     assert rows == TABLE_1
     assert [s.kernel for s in found] == [3, 3, 3, 5, 3, 5, 5, 3, 1, 1]
     assert all(s.width == s.height for s in found)
+
+
+def test_odd_sizes_round_up() -> None:
+    found = calculator.describe("b0", (101, 76)).stages
+    assert [stage.height for stage in found] == [101, 51, 51, 26, 13, 7, 7, 4]
+    assert [stage.width for stage in found] == [76, 38, 38, 19, 10, 5, 5, 3]
 
 
 def test_b0_by_hand() -> None:
@@ -164,13 +171,19 @@ def test_recomputation_by_hand(activation: str, batch: int) -> None:
 
 
 def test_parts_are_blocks_and_units() -> None:
-    def parts(name: str) -> list[str]:
-        return list(dict.fromkeys(layer.part for layer in catalogue.get_backbone(name, classes=9).layers))
+    def outside(name: str) -> list[str]:
+        layers = catalogue.get_backbone(name, classes=9).layers
+        assert all(layer.name.startswith(f"{layer.part}/") for layer in layers if layer.part)
+        return [layer.name for layer in layers if not layer.part]
 
-    assert parts("b0") == ["", *(f"blocks_{number}" for number in range(16))]
+    def parts(name: str) -> list[str]:
+        return list(dict.fromkeys(layer.part for layer in catalogue.get_backbone(name).layers if layer.part))
+
+    assert outside("b0") == ["stem", "head", "logits"] and outside("resnet50") == ["conv1", "logits"]
+    assert parts("b0") == [f"blocks_{number}" for number in range(16)]
     units = {"block1": 3, "block2": 4, "block3": 6, "block4": 3}
     expected = [f"{row}/unit_{unit}" for row, count in units.items() for unit in range(1, count + 1)]
-    assert parts("resnet50") == ["", *expected]
+    assert parts("resnet50") == expected
 
 
 def test_expansions_that_are_merged_are_kept() -> None:
@@ -255,6 +268,8 @@ def test_tables_fit_the_terminal(words: list[str], capsys: pytest.CaptureFixture
         (["--phi", "big"], "--phi: 'big' cannot be used; expected a plain decimal from -3 to 12"),
         (["--phi", "13"], "--phi: '13' cannot be used"),
         (["--size", "0"], "--size: '0' cannot be used; expected a side such as 512 or WIDTHxHEIGHT"),
+        (["--size", "0x64"], "--size: '0x64' cannot be used"),
+        (["--size", "64x0"], "--size: '64x0' cannot be used"),
         (["--size", "512x"], "--size: '512x' cannot be used"),
         (["--size", "-5"], "--size: '-5' cannot be used"),
         (["--size", "65537"], "--size: '65537' cannot be used"),
@@ -369,3 +384,33 @@ def test_report_is_complete() -> None:
     (row,) = calculator.as_dict([calculator.describe("b0")])["backbones"]
     assert set(row) == {field.name for field in dataclasses.fields(calculator.Report)}
     assert set(row["stages"][0]) == {field.name for field in dataclasses.fields(calculator.Stage)}
+
+
+# --- the page
+
+
+def test_page_shows_what_is_counted() -> None:
+    page = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
+    for name, (millions, billions) in TABLE_2.items():
+        report = calculator.describe(name, classes=1000)
+        giga = report.multiply_adds / 1e9
+        (row,) = (line for line in page.splitlines() if line.startswith(f"| {name} |"))
+        cells = [cell.strip() for cell in row.strip("|").split("|")]
+        published, counted = f"{millions} M", f"{report.parameters:,}"
+        assert cells[1:3] == [published, counted] and float(cells[3].removesuffix(" G")) == billions
+        assert cells[4:] == [f"{giga:.4g} G", f"{giga / billions - 1:+.1%}"]
+    table = calculator.stage_table(calculator.describe("b0"))
+    assert table.partition("\ntrunk alone")[0] in page
+
+
+def test_page_shows_what_was_measured() -> None:
+    """The table is that of the measured rows, whose estimates are what is estimated now."""
+    specification = importlib.util.spec_from_file_location("memory", ROOT / "benchmarks" / "memory.py")
+    memory = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(memory)
+    rows = json.loads((ROOT / "benchmarks" / "results" / "memory.json").read_text())
+    assert [
+        {key: row[key] for key in case} for row, case in zip(rows, memory.cases(), strict=True)
+    ] == memory.cases()
+    assert [row["estimated_mb"] for row in rows] == [round(memory.estimate(row)) for row in rows]
+    assert memory.table(rows) in (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
