@@ -155,7 +155,9 @@ def _add_weights(commands: Any) -> None:
 
 
 def _add_scaling(commands: Any) -> None:
-    sub = _subcommand(commands, "scaling", cli_scaling.run, "count what backbones cost, without building them")
+    sub = _subcommand(
+        commands, "scaling", cli_scaling.run, "count what backbones cost, without building them"
+    )
     cli_scaling.add_options(sub)
 
 
