@@ -137,7 +137,8 @@ def get_variant(name: str) -> scaling.Variant:
     try:
         return scaling.get_variant(name)
     except UserError as error:
-        raise UserError(error.where, error.problem, f"{error.expected}, or {RESNET50}") from None
+        expected = error.expected.replace(", or phi=", f", {RESNET50}, or phi=")
+        raise UserError(error.where, error.problem, expected) from None
 
 
 def check_feature_options(name: str, pre_stride: str, levels: int) -> None:

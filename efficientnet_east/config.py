@@ -108,12 +108,14 @@ class Train(_Section):
     weight_decay: float = _field(1e-5, "L2 on kernels (adam), or decoupled decay (adamw)", ge=0)
     clip_norm: float = _field(5.0, "global norm that gradients are clipped to; 0 for no clipping", ge=0)
     ema_decay: float = _field(0.997, "of the weight averages that evaluation uses", ge=0, lt=1)
-    drop_connect: float = _field(0.2, "stochastic depth of the last block", ge=0, lt=1)
+    drop_connect: float = _field(0.2, "stochastic depth of an EfficientNet's last block", ge=0, lt=1)
     batch_norm: Literal["train", "frozen", "sync"] = _field(
         "train", "frozen: keep the backbone's statistics as loaded; sync: over all replicas"
     )
     frozen: str | None = _field(
-        None, "do not train the backbone up to this part: stem, stage1 ... stage7, or blocks_0 ..."
+        None,
+        "do not train the backbone up to this part: stem, stage1 ... stage7, or blocks_0 ...; "
+        "of resnet50 conv1, or block1 ... block4",
     )
     recompute: bool = _field(
         False, "compute the backbone's blocks again in the backward pass: less memory, more time"

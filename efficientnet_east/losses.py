@@ -101,7 +101,7 @@ def quad_loss(offsets: Tensor, truth: Tensor, positive: Tensor) -> Tensor:
     errors = [tf.reduce_sum(_smoothed_l1(offsets - order), 3, keepdims=True) for order in orders]
     sides = tf.square(orders[1] - truth)  # (batch, h, w, 8): each corner less the one before it
     shortest = tf.reduce_min(sides[..., ::2] + sides[..., 1::2], 3, keepdims=True)
-    # At least a pixel, of which a text without a side would cost as much as one can mend.
+    # At least a pixel: by a side of no length nothing could be divided.
     size = tf.sqrt(tf.maximum(shortest, 1.0))
     return _mean(tf.reduce_min(tf.stack(errors), 0) / (8.0 * size), positive)
 

@@ -104,10 +104,11 @@ def build(
       The score and geometry maps.
 
     Raises:
-      UserError: an unknown name, or images that do not fit.
+      UserError: an unknown backbone or option of it, or images that do not fit.
+      ValueError: an option of the head, see `east_head.east_head`.
     """
-    check_sides(images, 2**levels)
-    described = backbones.get_backbone(backbone)
+    described = backbones.get_backbone(backbone, pre_stride=pre_stride, levels=levels)
+    check_sides(images, described.strides[-1])
     kind = described.normalisation if normalisation == "auto" else normalisation
     width, repeats = scaling.bifpn_size(described.phi)
     decay: dict[str, Any] = {} if bn_decay is None else {"bn_decay": bn_decay}
@@ -146,18 +147,17 @@ def build(
 
 
 def check_sides(images: Tensor, divisor: int = 32) -> None:
-    """Refuse images whose maps would not meet when they are merged; sizes unknown so far are let through.
+    """Refuse what is no RGB image, or has maps that would not meet; sizes unknown so far are let through.
 
     Args:
       images: (batch, height, width, 3).
       divisor: the stride of the coarsest map.
 
     Raises:
-      UserError: a side is known and no multiple of the divisor.
+      UserError: the shape or dtype is another, or a side is known and no multiple of the divisor.
     """
-    if images.shape.rank not in (4, None):
-        raise UserError("images", f"have the shape {images.shape}", "(batch, height, width, 3), RGB")
-    sides = images.shape.as_list()[1:3] if images.shape.rank else []
+    backbones.check_images(images, ("uint8", "float32"))
+    sides = images.shape.as_list()[1:3]
     if any(side is not None and side % divisor for side in sides):
         problem = f"are {sides[0]} x {sides[1]} pixels"
         raise UserError("images", problem, f"sides that are multiples of {divisor}: pad them")

@@ -370,12 +370,15 @@ def bifpn_size(phi: float) -> tuple[int, int]:
       phi: the compound coefficient; 0 for B0.
 
     Returns:
-      Channels and repeats: for 0, 1, ... 7 the published ones. Between and below them the paper's equation
-      (1), 64 * 1.35**phi to the nearest multiple of 8, and 3 + phi to the nearest number from 1; never more
-      than D7 has, where the published ones stop growing.
+      Channels and repeats: for 0, 1, ... 7 the published ones, between them in proportion, beyond 7 D7's.
+      Below 0 the paper's equation (1), 64 * 1.35**phi and 3 + phi. To the nearest multiple of 8, and to the
+      nearest number from 1.
     """
-    if phi in range(len(BIFPN_SIZES)):
-        return BIFPN_SIZES[int(phi)]
-    width = round(64 * 1.35**phi / CHANNEL_DIVISOR) * CHANNEL_DIVISOR
-    most_channels, most_repeats = BIFPN_SIZES[-1]
-    return min(width, most_channels), min(max(1, round(3 + phi)), most_repeats)
+    if phi < 0:
+        channels, repeats = 64 * 1.35**phi, 3 + phi
+    else:
+        last = len(BIFPN_SIZES) - 1
+        below = min(int(phi), last)
+        pairs = zip(BIFPN_SIZES[below], BIFPN_SIZES[min(below + 1, last)], strict=True)
+        channels, repeats = (low + (phi - below) * (high - low) for low, high in pairs)
+    return round(channels / CHANNEL_DIVISOR) * CHANNEL_DIVISOR, max(1, round(repeats))

@@ -97,9 +97,11 @@ def test_resnet_is_what_the_catalogue_says() -> None:
     for feature in described.features:
         cells = [math.ceil(side / feature.stride) for side in (96, 64)]
         assert end_points[feature.name].shape.as_list() == [1, *cells, feature.channels]
+    logits, _ = backbones.build(tf.zeros([1, 96, 64, 3]), "resnet50", num_classes=7, reuse=tf.AUTO_REUSE)
+    assert logits.shape.as_list() == [1, 7]
     ours = {v.op.name: v.shape.as_list() for v in tf.global_variables()}
     with tf.Graph().as_default(), slim.arg_scope(resnet_utils.resnet_arg_scope()):
-        slim.nets.resnet_v1.resnet_v1_50(tf.zeros([1, 96, 64, 3]), is_training=False)
+        slim.nets.resnet_v1.resnet_v1_50(tf.zeros([1, 96, 64, 3]), num_classes=7, is_training=False)
         assert ours == {v.op.name: v.shape.as_list() for v in tf.global_variables()}
 
 

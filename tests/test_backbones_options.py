@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from graphs import TINY, gated_block
 
-from efficientnet_east import backbones, catalogue, scaling
+from efficientnet_east import backbones, catalogue, model, scaling
 from efficientnet_east.backbones.batch_norm import is_statistic, reestimate, sync_batch_norm
 from efficientnet_east.backbones.efficientnet import ACTIVATIONS
 from efficientnet_east.backbones.recompute import recomputed
@@ -105,10 +105,24 @@ def test_sizes_known_late_give_the_same_maps(size: tuple[int, int]) -> None:
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("shape", [(1, 64, 64, 1), (1, 64, 64, 4), (64, 64, 3)])
-def test_images_without_three_channels(shape: tuple[int, ...]) -> None:
-    with pytest.raises(UserError, match=r"images: have the shape \(.*expected \(batch, height, width, 3\)"):
-        backbones.efficientnet_b0(tf.zeros(shape))
+@pytest.mark.parametrize("build", [backbones.efficientnet_b0, model.build])
+@pytest.mark.parametrize("shape", [(1, 64, 64, 1), (1, 64, 64, 4), (64, 64, 3), (1, 64, 64, None), None])
+def test_images_without_three_channels(shape: tuple[int, ...] | None, build: Any) -> None:
+    images = tf.placeholder(tf.float32, shape)
+    with pytest.raises(UserError, match=r"images: have the shape .*expected \(batch, height, width, 3\)"):
+        build(images)
+
+
+def test_images_of_another_kind() -> None:
+    with pytest.raises(UserError, match="images: are uint8; expected float32 or"):
+        backbones.efficientnet_b0(tf.zeros([1, 32, 32, 3], tf.uint8))
+    for build in (backbones.efficientnet_b0, model.build):
+        with pytest.raises(UserError, match="images: are a ndarray; expected a tensor"):
+            build(np.zeros((1, 32, 32, 3), np.float32))
+        with pytest.raises(UserError, match="images: are float64; expected"):
+            build(tf.zeros([1, 32, 32, 3], tf.float64))
+    with pytest.raises(UserError, match="levels: is 8; expected 5, 6 or 7"):
+        model.build(tf.zeros([1, 128, 128, 3]), levels=8)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +133,7 @@ def test_images_without_three_channels(shape: tuple[int, ...]) -> None:
         ({"activation": "elu"}, "activation: unknown 'elu'; expected one of relu, relu6, swish, hard-swish"),
         ({"batch_norm": "off"}, "batch_norm: unknown mode 'off'; expected one of train, frozen, sync"),
         ({"frozen": "stage8"}, "frozen: unknown part 'stage8'; expected one of stem, stage1, stage2"),
-        ({"name": "b9"}, "unknown variant 'b9'; expected one of b0, .*mnasnet-a1, or phi=NUMBER .*resnet50"),
+        ({"name": "b9"}, "unknown variant 'b9'; expected one of b0, .*mnasnet-a1, resnet50, or phi=NUMBER"),
         ({"name": "resnet50", "pre_stride": "expand"}, "pre_stride: 'expand' with resnet50; expected block"),
         ({"name": "resnet50", "activation": "swish"}, "activation: 'swish' with resnet50; expected relu"),
         (

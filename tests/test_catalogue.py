@@ -69,7 +69,7 @@ def test_the_expanding_reading_counts_the_head_convolution() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"name": "resnet51"}, "unknown variant 'resnet51'; expected one of b0, .*, or resnet50$"),
+        ({"name": "resnet51"}, "unknown variant 'resnet51'; expected one of b0, .*, resnet50, or phi=NUMBER"),
         ({"name": "b0", "pre_stride": "expansion"}, "expected one of block, expand"),
         ({"name": "b0", "levels": 4}, "levels: is 4; expected 5, 6 or 7"),
     ],

@@ -182,6 +182,14 @@ def test_of_two_texts_in_need_of_one_cell_the_smaller_has_it() -> None:
         assert maps.score.sum() == 1 and maps.geometry[25, 25, 1] == 2
 
 
+def test_a_text_in_need_of_a_cell_does_not_take_a_smaller_texts_only_one() -> None:
+    small = [[16, 16], [25, 16], [25, 25], [16, 25]]
+    thin = [[-36, 20.5], [76, 20.5], [76, 22.5], [-36, 22.5]]  # between two rows of cells
+    maps = encode(np.array([small, thin], np.float32), np.zeros(2, bool), (64, 96))
+    assert maps.score.sum() == 1
+    np.testing.assert_allclose(decode(maps.score, maps.geometry)[0], [small], atol=1e-4)
+
+
 def test_texts_that_leave_the_image() -> None:
     maps = labels(box(-60, 100, 60, 140), box(280, -8, 420, 60), box(400, 20, 500, 60), box(9, 250, 99, 290))
     np.testing.assert_allclose(maps.geometry[29, 2], [16, 52, 24, 68, 0])

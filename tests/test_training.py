@@ -429,3 +429,21 @@ def test_pictures_of_both_geometries_are_the_same() -> None:
         sheets.append(maps_sheet(batch, batch.score, batch.geometry).astype(int))
     assert np.ptp(sheets[0]) > 100
     assert np.abs(sheets[0] - sheets[1]).max() <= 8, "a level of the colours at most"
+
+
+def test_a_run_may_be_thawed_and_frozen_again(
+    tmp_path: Path, tiny: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was frozen begins to learn with moments from zero; everything else goes on."""
+    words = [*SMALL, "--data", str(make_data(tmp_path / "data")), "--workdir", str(tmp_path / "run")]
+    stem, head = "efficientnet-tiny/stem/weights", "feature_fusion/Conv_7/weights"
+    seen = []
+    for steps, part in ((1, "stage7"), (2, "none"), (3, "stem")):
+        assert main(["train", *words, f"--steps={steps}", f"--frozen={part}"]) == 0, capsys.readouterr().err
+        seen.append(tensors(tmp_path / "run"))
+    first, thawed, again = seen
+    assert f"{stem}/Adam" not in first and thawed[f"{stem}/Adam"].any() and f"{stem}/Adam" not in again
+    assert (first[stem] != thawed[stem]).any() and (thawed[stem] == again[stem]).all()
+    for before, after in ((first, thawed), (thawed, again)):
+        assert (before[f"{head}/Adam"] != after[f"{head}/Adam"]).any()
+    assert [values["global_step"] for values in seen] == [1, 2, 3]

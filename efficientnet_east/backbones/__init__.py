@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from efficientnet_east.backbones.efficientnet import (
@@ -14,11 +14,13 @@ from efficientnet_east.backbones.efficientnet import (
 )
 from efficientnet_east.backbones.resnet import resnet50
 from efficientnet_east.catalogue import get_backbone, scope_of
+from efficientnet_east.compat import tf
 from efficientnet_east.errors import UserError
 
 __all__ = [
     "ACTIVATIONS",
     "build",
+    "check_images",
     "conv_initializer",
     "efficientnet",
     "efficientnet_arg_scope",
@@ -53,17 +55,30 @@ def build(images: Any, name: str, **options: Any) -> tuple[Any, dict[str, Any]]:
     """
     features = {key: options[key] for key in ("pre_stride", "levels") if key in options}
     backbone = get_backbone(name, **features)
-    _check_images(images)
+    check_images(images)
     options = {"scope": backbone.scope} | options
     if backbone.network is None:
         return resnet50(images, **options)
     return efficientnet(images, backbone.network, **options)
 
 
-def _check_images(images: Any) -> None:
+def check_images(images: Any, kinds: Sequence[str] = ("float32", "float16", "bfloat16")) -> None:
+    """Refuse what is no batch of RGB images.
+
+    Args:
+      images: a tensor.
+      kinds: names of the dtypes that it may have.
+
+    Raises:
+      UserError: it is no tensor, or has another shape or dtype; height and width may be unknown.
+    """
+    if not tf.is_tensor(images):
+        raise UserError("images", f"are a {type(images).__name__}", "a tensor, such as tf.constant(...)")
     shape = images.shape
-    if shape.rank is not None and (shape.rank != 4 or shape.as_list()[3] not in (3, None)):
+    if shape.rank != 4 or shape.as_list()[3] != 3:
         raise UserError("images", f"have the shape {shape}", "(batch, height, width, 3), RGB")
+    if images.dtype.name not in kinds:
+        raise UserError("images", f"are {images.dtype.name}", " or ".join(kinds))
 
 
 def _named(name: str) -> Callable[..., tuple[Any, dict[str, Any]]]:

@@ -89,9 +89,9 @@ def resnet50(
         end_points |= feature_maps(end_points, found, levels)
         if num_classes is None:
             return net, end_points
-        logits = slim.fully_connected(
-            tf.reduce_mean(net, [1, 2]), num_classes, activation_fn=None, scope="logits"
-        )
+        pooled = tf.reduce_mean(net, [1, 2], keepdims=True)
+        # A convolution of one cell, as in slim's own.
+        logits = tf.squeeze(slim.conv2d(pooled, num_classes, 1, activation_fn=None, scope="logits"), [1, 2])
         return logits, end_points | {"logits": logits}
 
 

@@ -242,4 +242,6 @@ def _give_a_cell(
     wanted[owner[owner >= 0]] = False
     missing = np.flatnonzero(wanted)
     row, column = (np.rint(axis[missing] / stride).astype(np.intp) for axis in (y, x))
-    owner[np.minimum(row, owner.shape[0] - 1), np.minimum(column, owner.shape[1] - 1)] = missing
+    row, column = np.minimum(row, owner.shape[0] - 1), np.minimum(column, owner.shape[1] - 1)
+    larger = owner[row, column] < missing  # the cell's text so far, or none
+    owner[row[larger], column[larger]] = missing[larger]

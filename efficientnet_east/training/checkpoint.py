@@ -102,16 +102,24 @@ class Checkpoints:
         return True
 
     def _resume(self, session: Any, newest: str) -> str:
-        checkpoints.check_fit(newest, checkpoints.read(newest), self._variables)
+        tensors = checkpoints.read(newest)
+        # What was frozen so far has no moments yet; they begin at zero, as they would in a run's first step.
+        known = [v for v in self._variables if v.op.name in tensors or not _is_moment(v.op.name)]
+        checkpoints.check_fit(newest, tensors, known)
         for saver, folder in ((self._newest, self.workdir), (self._best, self.workdir / BEST)):
             saver.recover_last_checkpoints(checkpoints.listed_in(folder)[::-1])
-        self._newest.restore(session, newest)
+        checkpoints.assign(session, tensors, known)
         step = session.run(tf.train.get_global_step())
         unused = "; --init is not used" if self.config.train.init else ""
         return f"resuming from step {step} ({newest}){unused}"
 
     def _write_config(self, folder: Path) -> None:
         (folder / CONFIG_FILE).write_text(configuration.dump(self.config), encoding="utf-8")
+
+
+def _is_moment(name: str) -> bool:
+    """Whether a variable of this name is one of Adam's moments of another variable."""
+    return name.endswith(("/Adam", "/Adam_1"))
 
 
 def start_from(session: Any, path: str, config: Config) -> str:

@@ -45,13 +45,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         flags = parser().parse_args(argv)
+        if not 0 < flags.score_threshold < 1:
+            raise UserError("--score_threshold", f"is {flags.score_threshold}", "a number between 0 and 1")
         detector = load(flags)
         for path in find_images(flags.test_data_path):
             quads = np.rint(detector(read_image(path)).quads).astype(int).reshape(-1, 8)
             lines = "".join(",".join(map(str, quad)) + "\r\n" for quad in quads)
             write_file(Path(flags.output_dir) / f"res_{path.stem}.txt", lines.encode())
             print(f"{path}: {len(quads)} words")
-    except UserError as error:
+    except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

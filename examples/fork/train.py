@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         train(parser().parse_args(argv))
-    except UserError as error:
+    except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
@@ -78,6 +78,7 @@ def train(flags: argparse.Namespace) -> None:
     Raises:
       UserError: a flag cannot be used, or the loss is not finite.
     """
+    expect_positive(flags)
     config = session_config(flags.gpu_list)
     newest = find_beginning(flags.checkpoint_path, flags.restore)
     source = open_source(flags.training_data_path)
@@ -101,6 +102,21 @@ def train(flags: argparse.Namespace) -> None:
                     if step % flags.save_checkpoint_steps == 0 or step == flags.max_steps:
                         prefix = str(Path(flags.checkpoint_path) / checkpoints.PREFIX)
                         saver.save(session, prefix, global_step=step, write_meta_graph=False)
+
+
+def expect_positive(flags: argparse.Namespace) -> None:
+    """Refuse numbers that make no run.
+
+    Args:
+      flags: from `parser`.
+
+    Raises:
+      UserError: the first that is not above 0.
+    """
+    numbers = ("text_scale", "batch_size_per_gpu", "learning_rate", "max_steps", "save_checkpoint_steps")
+    for name in numbers:
+        if not getattr(flags, name) > 0:
+            raise UserError(f"--{name}", f"is {getattr(flags, name)}", "a number above 0")
 
 
 def session_config(gpu_list: str) -> Any:
