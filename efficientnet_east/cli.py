@@ -52,7 +52,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         arguments = _parse(argv)
-        return arguments.command(arguments)
+        code = arguments.command(arguments)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # whoever read the output has seen enough, as `| head` does
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (nothing more can be written at exit, either)
+        return 0
     except (UserError, OSError) as error:  # OSError: a full disk, a folder that may not be written
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USER_ERROR

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -414,3 +415,13 @@ def test_page_shows_what_was_measured() -> None:
     ] == memory.cases()
     assert [row["estimated_mb"] for row in rows] == [round(memory.estimate(row)) for row in rows]
     assert memory.table(rows) in (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    """As in `scaling | head`: the pipe is closed before anything is written."""
+    command = [sys.executable, "-m", "efficientnet_east", "scaling"]
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=100)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
