@@ -160,6 +160,20 @@ def check_feature_options(name: str, pre_stride: str, levels: int) -> None:
         raise UserError("levels", f"is {levels}", "5, 6 or 7")
 
 
+def check_activation(name: str, activation: str) -> None:
+    """Refuse an activation that a backbone cannot have.
+
+    Args:
+      name: of the backbone.
+      activation: its name; an EfficientNet can have each that there is.
+
+    Raises:
+      UserError: it is ResNet-50, whose units are ReLU's.
+    """
+    if name == RESNET50 and activation != "relu":
+        raise UserError("activation", f"{activation!r} with {RESNET50}", "relu")
+
+
 def frozen_blocks(name: str, frozen: str) -> int:
     """How many blocks "frozen up to and including PART" means, see `scaling.frozen_blocks`.
 

@@ -207,6 +207,7 @@ def load(path: str | None = None, overrides: Mapping[str, Any] | None = None) ->
         tree.setdefault(where[name], {})[name] = value
     config = _validate(tree, origin, overrides or {})
     catalogue.get_backbone(config.model.backbone, pre_stride=config.model.pre_stride)
+    catalogue.check_activation(config.model.backbone, config.model.activation)
     if config.train.frozen is not None:
         catalogue.frozen_blocks(config.model.backbone, config.train.frozen)
     return config

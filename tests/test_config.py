@@ -306,3 +306,19 @@ def test_what_is_no_yaml_is_named_with_its_line(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("model:\n  backbone: [b0\n")
     with pytest.raises(UserError, match=r"a\.yaml:3: is no YAML \(.*\); expected a YAML configuration$"):
         load(str(tmp_path / "a.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"backbone": "resnet50", "activation": "swish"}, "activation: 'swish' with resnet50"),
+        ({"backbone": "resnet50", "pre_stride": "expand"}, "pre_stride: 'expand' with resnet50"),
+        ({"backbone": "resnet50", "frozen": "stem"}, "frozen: unknown part 'stem'; expected one of conv1"),
+        ({"frozen": "stage9"}, "frozen: unknown part 'stage9'; expected one of stem, stage1"),
+    ],
+)
+def test_what_a_backbone_does_not_have_is_refused_before_any_work(options: dict[str, str], said: str) -> None:
+    with pytest.raises(UserError) as error:
+        load(None, options)
+    assert said in str(error.value)
+    load(None, {"backbone": "resnet50", "frozen": "block2"})

@@ -15,7 +15,6 @@ from efficientnet_east.backbones.batch_norm import batch_norm_options
 from efficientnet_east.backbones.efficientnet import feature_maps
 from efficientnet_east.backbones.recompute import recomputed
 from efficientnet_east.compat import slim, tf
-from efficientnet_east.errors import UserError
 
 Tensor = Any
 
@@ -66,8 +65,7 @@ def resnet50(
       UserError: an option that this network does not have.
     """
     del drop_connect, seed
-    if activation != "relu":
-        raise UserError("activation", f"{activation!r} with {catalogue.RESNET50}", "relu")
+    catalogue.check_activation(catalogue.RESNET50, activation)
     still = -1 if frozen is None else catalogue.frozen_blocks(catalogue.RESNET50, frozen)
     options: dict[str, Any] = {"is_training": is_training, "batch_norm": batch_norm, "bn_decay": bn_decay}
     found = catalogue.get_backbone(catalogue.RESNET50, pre_stride=pre_stride).features
