@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from efficientnet_east import safe_files
 from efficientnet_east.compat import tf
 from efficientnet_east.errors import UserError
 
@@ -133,15 +132,14 @@ def write(prefix: str | Path, tensors: Mapping[str, np.ndarray]) -> None:
     """
     prefix = Path(prefix)
     try:
-        prefix.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".partial-", dir=prefix.parent) as folder:
-            _save(str(Path(folder) / prefix.name), tensors)
+        with safe_files.partial_folder(prefix.parent) as folder:
+            _save(str(folder / prefix.name), tensors)
             Path(f"{prefix}.index").unlink(missing_ok=True)  # without its index a checkpoint is not there
-            for part in (".data-00000-of-00001", ".index"):
-                os.replace(Path(folder) / f"{prefix.name}{part}", f"{prefix}{part}")
+            parts = [folder / f"{prefix.name}{part}" for part in (".data-00000-of-00001", ".index")]
+            safe_files.move_into_place(parts, prefix.parent)
     except (OSError, tf.errors.OpError) as error:
-        problem = f"cannot be written ({str(error).partition(chr(10))[0]})"
-        raise UserError(prefix, problem, "a writable folder with free space") from None
+        why = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        raise safe_files.cannot_be_written(prefix, why) from None
 
 
 def _save(prefix: str, tensors: Mapping[str, np.ndarray]) -> None:

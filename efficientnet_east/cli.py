@@ -20,10 +20,11 @@ from typing import Any, NoReturn
 from efficientnet_east import cli_scaling
 from efficientnet_east import config as configuration
 from efficientnet_east.data import submissions
-from efficientnet_east.data.images import make_folder, read_image, write_file, write_image
+from efficientnet_east.data.images import make_folder, read_image, write_image
 from efficientnet_east.draw import draw_quads
 from efficientnet_east.errors import UserError
 from efficientnet_east.evaluation import icdar
+from efficientnet_east.safe_files import write_file
 from efficientnet_east.structures import Detections, Source
 
 # Of the section `data`, what `eval` lets one change; without --data it takes what the run validated on.

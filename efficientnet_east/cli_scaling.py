@@ -8,8 +8,8 @@ from pathlib import Path
 
 from efficientnet_east import calculator, catalogue, chart
 from efficientnet_east.costs import KEPT_MAPS
-from efficientnet_east.data.images import write_file
 from efficientnet_east.errors import UserError
+from efficientnet_east.safe_files import write_file
 from efficientnet_east.scaling import PRE_STRIDES
 
 

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 from efficientnet_east import checkpoints
 from efficientnet_east import config as configuration
-from efficientnet_east.data.images import write_file
 from efficientnet_east.errors import UserError
 from efficientnet_east.inference.detector import config_beside
 from efficientnet_east.inference.graph import freeze, load_session
+from efficientnet_east.safe_files import write_file
 
 
 def frozen(checkpoint: str) -> bytes:

@@ -340,7 +340,7 @@ def test_nothing_is_left_of_a_checkpoint_that_could_not_be_written(
     def fail(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoints.os, "replace", fail)
+    monkeypatch.setattr(Path, "replace", fail)
     with pytest.raises(UserError, match=r"model\.ckpt: cannot be written .*No space left"):
         weight_files.write(tmp_path / "model.ckpt", {"a/b": np.zeros(1)})
     assert list(tmp_path.iterdir()) == []

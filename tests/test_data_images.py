@@ -292,7 +292,7 @@ def test_write_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("efficientnet_east.data.images.os.fsync", full)
+    monkeypatch.setattr("efficientnet_east.safe_files.os.fsync", full)
     with pytest.raises(UserError, match="No space left on device"):
         write_image(tmp_path / "a.png", rgb + 255)
     assert (tmp_path / "a.png").read_bytes() == before

@@ -76,7 +76,7 @@ def test_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("efficientnet_east.data.images.os.fsync", full)
+    monkeypatch.setattr("efficientnet_east.safe_files.os.fsync", full)
     with pytest.raises(UserError, match="No space left"):
         write_submission(tmp_path / "a.zip", {"img_2": QUAD})
     assert (tmp_path / "a.zip").read_bytes() == before and len(list(tmp_path.iterdir())) == 1

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from efficientnet_east import checkpoints
-from efficientnet_east.data.images import write_file
 from efficientnet_east.errors import UserError
+from efficientnet_east.safe_files import write_file
 
 FORMATS = {
     "tpu": "a TensorFlow checkpoint: its prefix, one of its files or its folder",

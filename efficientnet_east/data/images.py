@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
-import secrets
 import warnings
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from efficientnet_east.errors import UserError
+from efficientnet_east.safe_files import write_file
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
 
@@ -105,33 +104,6 @@ def make_folder(path: str | os.PathLike[str], where: str) -> Path:
         problem = f"{path} cannot be made ({error.strerror})"
         raise UserError(where, problem, "a folder that can be written") from None
     return Path(path)
-
-
-def write_file(path: str | os.PathLike[str], data: bytes) -> None:
-    """Puts `data` in place of `path` in one move, so that a crash leaves the old file.
-
-    Args:
-      path: the file to write. Missing folders are made.
-      data: its new content.
-
-    Raises:
-      UserError: the folder or the file cannot be written.
-    """
-    path = Path(path)
-    partial = path.with_name(f".partial-{secrets.token_hex(8)}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        problem = f"cannot be written ({error.strerror})"
-        raise UserError(path, problem, "a writable folder with free space") from None
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
 
 
 def _decode(source: str | os.PathLike[str] | bytes, max_pixels: int, *, draft: bool) -> np.ndarray:

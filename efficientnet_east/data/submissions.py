@@ -17,9 +17,9 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from efficientnet_east.data.icdar import natural_key, parse_corners, parse_truth
-from efficientnet_east.data.images import write_file
 from efficientnet_east.errors import UserError
 from efficientnet_east.geometry.quads import clockwise
+from efficientnet_east.safe_files import write_file
 from efficientnet_east.structures import Detections, Truth
 
 MAX_ARCHIVE = 64 << 20  # bytes, packed; also the limit of all entries together, unpacked

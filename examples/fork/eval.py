@@ -16,9 +16,10 @@ import numpy as np
 from efficientnet_east import checkpoints
 from efficientnet_east.compat import tf
 from efficientnet_east.config import Detect
-from efficientnet_east.data.images import SUFFIXES, read_image, write_file
+from efficientnet_east.data.images import SUFFIXES, read_image
 from efficientnet_east.errors import UserError
 from efficientnet_east.inference.detector import Detector
+from efficientnet_east.safe_files import write_file
 
 
 def parser() -> argparse.ArgumentParser:
