@@ -20,7 +20,7 @@ from efficientnet_east import config as configuration
 from efficientnet_east import model
 from efficientnet_east.compat import tf
 from efficientnet_east.inference.graph import session_config
-from efficientnet_east.training import loop
+from efficientnet_east.training import session
 
 WARM_UP = 2  # steps that are not timed
 
@@ -56,7 +56,7 @@ class Run:
     def __init__(self, config: configuration.Config) -> None:
         rng = np.random.default_rng(0)
         with tf.Graph().as_default() as graph:
-            feeds, self.step = loop.build(config)
+            feeds, self.step = session.build(config)
             self.session = tf.Session(graph=graph, config=session_config(config.train.threads))
             self.session.run(tf.global_variables_initializer())
         shapes = {name: tensor.shape.as_list() for name, tensor in feeds.items()}

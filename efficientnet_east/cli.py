@@ -239,10 +239,10 @@ def train(arguments: argparse.Namespace) -> int:
     """The subcommand `train`."""
     _hush_tensorflow()
     config = configuration.load(arguments.config, _overrides(arguments, *configuration.SECTIONS))
-    from efficientnet_east.training import loop
+    from efficientnet_east.training import session
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: save, then end
-    return 0 if loop.train(config) else EXIT_INTERRUPTED
+    return 0 if session.train(config) else EXIT_INTERRUPTED
 
 
 def evaluate(arguments: argparse.Namespace) -> int:

@@ -63,7 +63,7 @@ class Trained:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """`train` with everything that falls due, on a data set that is smaller than a batch."""
-    from efficientnet_east.training import loop
+    from efficientnet_east.training import session
 
     folder = tmp_path_factory.mktemp("trained")
     data = make_data(folder / "data", range(1, 2))
@@ -71,16 +71,16 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     words += ["--steps=4", "--warmup-steps=2", "--learning-rate=0.01", "--score-threshold=0.02"]
     words += ["--log-every=1", "--save-every=2", "--picture-every=2", "--validate-every=2"]
     built: list[Any] = []
-    build, output = loop.build, io.StringIO()
+    build, output = session.build, io.StringIO()
 
     def build_and_tell(config: Any) -> Any:
         parts = build(config)
-        built.extend((loop.tf.get_default_graph(), seen_in_the_graph(config), parts))
+        built.extend((session.tf.get_default_graph(), seen_in_the_graph(config), parts))
         return parts
 
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(output):
         patch.setitem(scaling.VARIANTS, "tiny", TINY)
-        patch.setattr(loop, "build", build_and_tell)
+        patch.setattr(session, "build", build_and_tell)
         code = cli.main(words)
     return Trained(folder / "run", data, code, output.getvalue(), *built)
 
@@ -99,9 +99,9 @@ def one_graph(monkeypatch: pytest.MonkeyPatch, tiny: None, trained: Trained) -> 
 
     Sessions, and with them variables and random states, are each run's own. Gives the graph.
     """
-    from efficientnet_east.training import loop
+    from efficientnet_east.training import session
 
-    tf = loop.tf
+    tf = session.tf
 
     def build(config: Any) -> Any:
         assert seen_in_the_graph(config) == trained.built_for, "a run with another graph needs one of its own"
@@ -115,6 +115,6 @@ def one_graph(monkeypatch: pytest.MonkeyPatch, tiny: None, trained: Trained) -> 
         def __getattr__(self, name: str) -> Any:
             return getattr(tf, name)
 
-    monkeypatch.setattr(loop, "tf", OneGraph())
-    monkeypatch.setattr(loop, "build", build)
+    monkeypatch.setattr(session, "tf", OneGraph())
+    monkeypatch.setattr(session, "build", build)
     return trained.graph

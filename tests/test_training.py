@@ -24,7 +24,7 @@ from efficientnet_east.data.images import read_image
 from efficientnet_east.data.loader import Batch
 from efficientnet_east.geometry.maps import encode
 from efficientnet_east.inference.detector import Detector
-from efficientnet_east.training import loop
+from efficientnet_east.training import loop, session
 from efficientnet_east.training.log import last_seconds, maps_sheet
 from efficientnet_east.training.schedule import learning_rate
 
@@ -140,17 +140,17 @@ def test_interrupted_twice_and_resumed_is_the_same_as_in_one_go(
     assert code == 0 and "resuming" not in out
 
     with monkeypatch.context() as patch:  # Ctrl-C within step 2, after the weights have changed
-        advance = loop._advance
+        advance = session.SessionEngine.advance
         calls = []
 
-        def interrupted(*arguments: Any) -> dict[str, float]:
+        def interrupted(*arguments: Any) -> Any:
             scalars = advance(*arguments)
             calls.append(scalars)
             if len(calls) == 2:
                 raise KeyboardInterrupt
             return scalars
 
-        patch.setattr(loop, "_advance", interrupted)
+        patch.setattr(session.SessionEngine, "advance", interrupted)
         code, out, _ = run("parts", *words)
     assert code == 130 and "interrupted; saved at step 2. The same command goes on from there" in out
 
@@ -224,7 +224,7 @@ def test_another_seed_is_another_run(run: Runner, tmp_path: Path) -> None:
     for workdir, seed in (("one", "1"), ("two", "2"), ("again", "1")):
         config = load(None, {"data": str(tmp_path / "data"), "crop_size": 64, "seed": seed, "workers": 0})
         source = loop.sources.training_source(config.data, config.train.seed, [])
-        with loop._open_stream(config, source, 0, None) as stream:  # type: ignore[arg-type]
+        with loop.open_stream(config, source, 0, None) as stream:  # type: ignore[arg-type]
             names.append((workdir, str(next(stream).images.tobytes())))
     assert names[0][1] == names[2][1] != names[1][1]
 
@@ -364,13 +364,13 @@ def test_statistics_are_estimated_before_the_first_step(
 ) -> None:
     """The first checkpoint holds the estimate; a run that goes on does not estimate again."""
     seen: list[dict[str, np.ndarray]] = []
-    estimate = loop.recalibrated
+    estimate = session.recalibrated
 
     def remember(*arguments: Any) -> dict[str, np.ndarray]:
         seen.append(estimate(*arguments))
         return seen[-1]
 
-    monkeypatch.setattr(loop, "recalibrated", remember)
+    monkeypatch.setattr(session, "recalibrated", remember)
     words = ["--recalibrate=3", "--learning-rate=1e-9"]
     code, printed, _ = run("run", "--steps=1", *words)
     assert code == 0 and f"estimated {len(seen[0])} batch-norm statistics anew from 3 batches" in printed

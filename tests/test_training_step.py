@@ -9,7 +9,7 @@ import pytest
 from efficientnet_east import model
 from efficientnet_east.compat import slim, tf
 from efficientnet_east.config import Config, load
-from efficientnet_east.training import loop
+from efficientnet_east.training import session
 from efficientnet_east.training import step as training_step
 
 
@@ -36,7 +36,7 @@ class Toy:
         self.config = load(None, {"crop_size": 64, "batch_size": 2} | fields)
         with tf.Graph().as_default() as graph:
             tf.set_random_seed(3)
-            self.feeds, self.step = loop.build(self.config)
+            self.feeds, self.step = session.build(self.config)
             self.names = [variable.op.name for variable in tf.model_variables()]
             self.variables = {variable.op.name: variable for variable in tf.global_variables()}
             self.session = tf.Session(graph=graph)

@@ -1,0 +1,142 @@
+"""Training in TensorFlow: the graph of the step, its session, and the engine that the loop drives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, SupportsFloat
+
+import numpy as np
+
+from efficientnet_east import checkpoints
+from efficientnet_east.compat import tf
+from efficientnet_east.config import Config
+from efficientnet_east.data.images import make_folder
+from efficientnet_east.data.loader import Batch
+from efficientnet_east.geometry.maps import CHANNELS
+from efficientnet_east.inference.detector import Detector
+from efficientnet_east.inference.graph import session_config
+from efficientnet_east.training import loop
+from efficientnet_east.training import step as training_step
+from efficientnet_east.training.checkpoint import Checkpoints, compare, with_averages
+from efficientnet_east.training.engine import FINITE
+from efficientnet_east.training.recalibrate import recalibrated
+
+FED = ("images", "score", "geometry", "mask")  # fields of Batch
+
+
+def train(config: Config, say: Callable[[str], None] = print) -> bool:
+    """Train, or go on training, in the configuration's workdir.
+
+    Args:
+      config: the whole of it.
+      say: receives lines for the user, before the first step.
+
+    Returns:
+      True if the run reached its last step, False if it was interrupted (and saved).
+
+    Raises:
+      UserError: the data or a weight file cannot be used, or the loss is not finite.
+    """
+    workdir = Path(config.train.workdir)
+    for change in compare(workdir, config):
+        say(f"changed since the last run: {change}")
+    source, validation = loop.open_data(config, say)
+    make_folder(workdir, "--workdir")
+    with tf.Graph().as_default() as graph:
+        tf.set_random_seed(config.train.seed)
+        feeds, step = build(config)
+        with tf.Session(graph=graph, config=session_config(config.train.threads)) as session:
+            engine = SessionEngine(config, session, feeds, step)
+            say(engine.begin())
+            if engine.done == 0 and config.train.recalibrate:
+                with loop.open_stream(config, source, 0, lambda line: None) as stream:
+                    say(engine.recalibrate(stream))
+            return loop.run(config, engine, source, validation, say)
+
+
+def build(config: Config) -> tuple[dict[str, Any], training_step.Step]:
+    """Build the step over placeholders.
+
+    Args:
+      config: the whole of it.
+
+    Returns:
+      The placeholders, by the names of `Batch`'s fields and `learning_rate`, and the step.
+    """
+    size, batch = config.data.crop_size, config.train.batch_size
+    cells, channels = size // config.model.output_stride, CHANNELS[config.model.geometry]
+    feeds = {
+        "images": tf.placeholder(tf.uint8, [batch, size, size, 3], "images"),
+        "score": tf.placeholder(tf.float32, [batch, cells, cells, 1], "score"),
+        "geometry": tf.placeholder(tf.float32, [batch, cells, cells, channels], "geometry"),
+        "mask": tf.placeholder(tf.float32, [batch, cells, cells, 1], "mask"),
+        "learning_rate": tf.placeholder(tf.float32, [], "learning_rate"),
+    }
+    return feeds, training_step.build(**feeds, config=config)
+
+
+class SessionEngine:
+    """`training.engine.Engine` over a session; its steps are over when `advance` returns.
+
+    Args:
+      config: the whole of it.
+      session: of the graph in which `feeds` and `step` were built, which must be the default one.
+      feeds: from `build`.
+      step: from `build`.
+    """
+
+    lag = 0
+
+    def __init__(
+        self, config: Config, session: Any, feeds: Mapping[str, Any], step: training_step.Step
+    ) -> None:
+        self._config, self._session, self._feeds, self._step = config, session, feeds, step
+        self._checkpoints = Checkpoints(Path(config.train.workdir), config)
+        self._saved = ""
+
+    @property
+    def done(self) -> int:
+        """See `Engine`; asked of the graph, because Ctrl-C may fall between a step and what follows it."""
+        return int(self._session.run(self._step.global_step))
+
+    def begin(self) -> str:
+        """Bring the variables to where the run begins, see `training.checkpoint`; what was done."""
+        return self._checkpoints.begin(self._session)
+
+    def recalibrate(self, stream: Iterable[Batch]) -> str:
+        """Replace the batch-norm statistics of a run that has not begun yet; what was done."""
+        count, variables = self._config.train.recalibrate, tf.global_variables()
+        model_variables = tf.model_variables()
+        names = [variable.op.name for variable in model_variables]
+        weights = dict(zip(names, self._session.run(model_variables), strict=True))
+        statistics = recalibrated(weights, self._config, stream, count)
+        known = {variable.op.name for variable in variables}
+        checkpoints.assign(self._session, with_averages(statistics, known), variables)
+        return f"estimated {len(statistics)} batch-norm statistics anew from {count} batches"
+
+    def advance(self, batches: Sequence[Batch], rate: float) -> Mapping[str, SupportsFloat]:
+        """See `Engine`."""
+        (batch,) = batches
+        feed = {self._feeds[name]: getattr(batch, name) for name in FED}
+        feed[self._feeds["learning_rate"]] = rate
+        fetches = [self._step.update, self._step.scalars, self._step.finite]
+        _, scalars, finite = self._session.run(fetches, feed)
+        return {**scalars, FINITE: finite}
+
+    def predict(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See `Engine`."""
+        score, geometry = self._session.run(self._step.outputs, {self._feeds["images"]: images})
+        return score, geometry
+
+    def save(self) -> None:
+        """See `Engine`."""
+        self._saved = self._checkpoints.save(self._session, self.done)
+
+    def detector(self) -> Detector:
+        """See `Engine`; of the checkpoint that was saved last."""
+        return Detector.load(self._saved)
+
+    def save_if_best(self, hmean: float) -> bool:
+        """See `Engine`."""
+        return self._checkpoints.save_if_best(self._session, self.done, hmean)
