@@ -17,8 +17,18 @@ import numpy as np
 import pytest
 
 from efficientnet_east.data.augment import Augmentation
-from efficientnet_east.data.icdar import IcdarImages, find_records
-from efficientnet_east.data.loader import Batch, Batches, LabelOptions, Mixture, batches
+from efficientnet_east.data.icdar import IcdarImages, Record, find_records
+from efficientnet_east.data.loader import (
+    Batch,
+    Batches,
+    LabelOptions,
+    Mixture,
+    TextBatch,
+    TextOptions,
+    batches,
+    most_texts,
+)
+from efficientnet_east.data.synthetic import SyntheticScenes
 from efficientnet_east.errors import UserError
 from efficientnet_east.geometry.maps import encode
 from efficientnet_east.structures import Sample, Truth
@@ -67,6 +77,18 @@ class Failing:
         raise ZeroDivisionError("a bug in the source")
 
 
+class Counting(Scenes):
+    """Knows what it was asked for."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__(length)
+        object.__setattr__(self, "asked", [])
+
+    def __getitem__(self, index: int, /) -> Sample:
+        self.asked.append(index)
+        return super().__getitem__(index)
+
+
 class Unpicklable(Exception):
     """Pickles, and cannot be unpickled: its arguments do not fit its signature."""
 
@@ -81,25 +103,48 @@ class Unsendable(Scenes):
         raise TypeError("holds an open file")
 
 
-def stream(source: Any = Scenes(7), **options: Any) -> Batches:
+@dataclasses.dataclass(frozen=True)
+class Crowded(Scenes):
+    """Scene i has i texts, the odd ones illegible."""
+
+    def __getitem__(self, index: int, /) -> Sample:
+        scene = super().__getitem__(index)
+        shift = np.arange(index, dtype=np.float32)[:, None, None] * np.array([1, 2], np.float32)
+        texts = Truth(scene.truth.quads + shift, np.arange(index) % 2 > 0, ("text",) * index)
+        return Sample(scene.name, scene.image, texts)
+
+
+def stream(source: Any = Scenes(7), **options: Any) -> Batches[Any]:
     defaults = {"batch_size": 4, "seed": 1, "augmentation": SMALL, "labels": LabelOptions()}
     return batches(source, **{**defaults, **options})
 
 
-def take(count: int, source: Any = Scenes(7), **options: Any) -> list[Batch]:
+def take(count: int, source: Any = Scenes(7), **options: Any) -> list[Any]:
     with stream(source, **options) as opened:
         return [next(opened) for _ in range(count)]
 
 
-def assert_equal(first: list[Batch], second: list[Batch]) -> None:
+def fields(batch: Batch | TextBatch) -> list[str]:
+    return [field.name for field in dataclasses.fields(batch)]
+
+
+def assert_equal(first: list[Any], second: list[Any]) -> None:
     assert len(first) == len(second)
     for one, other in zip(first, second, strict=True):
-        assert one.names == other.names
-        for field in ("images", "score", "geometry", "mask"):
+        assert type(one) is type(other) and one.names == other.names
+        for field in fields(one):
             np.testing.assert_array_equal(getattr(one, field), getattr(other, field))
 
 
-def names(taken: list[Batch]) -> list[str]:
+def joined(parts: list[Any]) -> Any:
+    """The batch whose shares these are."""
+    arrays = {}
+    for field in fields(parts[0])[:-1]:
+        arrays[field] = np.concatenate([getattr(part, field) for part in parts])
+    return type(parts[0])(**arrays, names=tuple(names(parts)))
+
+
+def names(taken: list[Any]) -> list[str]:
     return [name for batch in taken for name in batch.names]
 
 
@@ -147,6 +192,85 @@ def test_batches_of_quad() -> None:
         for field in ("images", "score", "mask"):
             np.testing.assert_array_equal(getattr(one, field), getattr(other, field))
     assert sum(np.abs(batch.geometry).sum() for batch in quad) > 0
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches_of_texts(workers: int) -> None:
+    """The same crops, with texts from which the very maps of the other kind of batch can be made."""
+    options = LabelOptions(min_side=3.0)
+    seen = set()
+    taken = take(6, Crowded(7), labels=TextOptions(9), workers=workers)
+    for maps, texts in zip(take(6, Crowded(7), labels=options), taken, strict=True):
+        assert isinstance(texts, TextBatch) and texts.names == maps.names
+        np.testing.assert_array_equal(texts.images, maps.images)
+        forms = {"quads": ((4, 9, 4, 2), np.float32), "ignore": ((4, 9), np.bool_), "count": ((4,), np.int32)}
+        for field, (shape, dtype) in forms.items():
+            array = getattr(texts, field)
+            assert type(array) is np.ndarray and array.shape == shape and array.dtype == dtype
+        for i, count in enumerate(texts.count):
+            seen.add(int(count))
+            assert not texts.quads[i, count:].any() and not texts.ignore[i, count:].any()
+            quads, ignore = texts.quads[i, :count], texts.ignore[i, :count]
+            made = encode(quads, ignore, (64, 64), min_side=3.0)
+            np.testing.assert_array_equal(maps.score[i, ..., 0], made.score)
+            np.testing.assert_array_equal(maps.geometry[i], made.geometry)
+            np.testing.assert_array_equal(maps.mask[i, ..., 0], made.mask)
+    assert {0, 6} <= seen
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_crop_with_too_many_texts_is_an_error(workers: int) -> None:
+    whole = Augmentation(size=128, scale=(1, 1), aspect=1, rotation=0)
+    options = {"augmentation": whole, "labels": TextOptions(5), "workers": workers, "on_bad": print}
+    with stream(Crowded(7), **options) as opened, pytest.raises(UserError) as raised:
+        for _ in range(7):
+            next(opened)
+    assert str(raised.value).startswith("img_6: has 6 texts in one crop; expected at most 5")
+
+
+def test_the_most_texts_of_a_source() -> None:
+    truths = [Truth(np.zeros((n, 4, 2), np.float32), np.zeros(n, np.bool_), ("a",) * n) for n in (1, 3, 2)]
+    files = IcdarImages([Record(Path("no_such_file.jpg"), truth) for truth in truths])
+    assert most_texts(files) == 3
+    assert most_texts(Crowded(5)) == 4
+    assert most_texts(Mixture((files, Crowded(6), Scenes(1)), (1, 1, 1))) == 5
+    assert most_texts(Crowded(1)) == 1
+    with pytest.raises(UserError, match="most: is 0"):
+        TextOptions(0)
+
+
+def test_no_scene_has_more_texts_than_promised() -> None:
+    source = SyntheticScenes(60, 3, (640, 640))
+    counts = [len(source[i].truth.texts) for i in range(20)]
+    assert max(counts) > 8 and max(counts) <= most_texts(source)
+
+
+@pytest.mark.parametrize(("labels", "start", "workers"), [
+    (LabelOptions(), 0, 0), (LabelOptions(), 2, 0), (TextOptions(1), 2, 0), (LabelOptions(), 1, 2),
+])
+def test_shards_are_shares_of_the_whole_batch(labels: Any, start: int, workers: int) -> None:
+    mixture = Mixture((Scenes(5), Scenes(4, prefix="other")), (2, 1))
+    whole = take(4, mixture, batch_size=6, labels=labels)[start:]
+    share = {"batch_size": 2, "labels": labels, "start": start, "workers": workers}
+    shares = [take(4 - start, mixture, shard=(i, 3), **share) for i in range(3)]
+    assert_equal(whole, [joined(list(parts)) for parts in zip(*shares, strict=True)])
+
+
+def test_a_shard_computes_its_own_share_only() -> None:
+    source = Counting(30)
+    first = names(take(3, Scenes(30), batch_size=6))
+    with stream(source, batch_size=2, shard=(1, 3)) as opened:
+        taken = [next(opened) for _ in range(3)]
+        assert opened.position == 3
+    assert names(taken) == [name for k in range(3) for name in first[6 * k + 2:6 * k + 4]]
+    ready = 3 + 1 + 2  # taken, being made, in the buffer
+    assert {f"img_{i}" for i in source.asked[:6]} == set(names(taken)) and len(source.asked) <= 2 * ready
+
+
+@pytest.mark.parametrize("shard", [(1, 1), (-1, 2), (0, 0)])
+def test_a_shard_that_is_none_is_refused(shard: tuple[int, int]) -> None:
+    with pytest.raises(UserError, match="shard: is"):
+        stream(shard=shard)
 
 
 @pytest.mark.parametrize("workers", [1, 2])

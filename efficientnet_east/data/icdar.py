@@ -69,6 +69,11 @@ class IcdarImages:
     def __len__(self) -> int:
         return len(self.records)
 
+    @property
+    def most_texts(self) -> int:
+        """The largest number of texts of any image."""
+        return max((len(record.truth.texts) for record in self.records), default=0)
+
     def __getitem__(self, index: int) -> Sample:
         record = self.records[index]
         return Sample(record.image.name, read_image(record.image), record.truth)

@@ -21,7 +21,7 @@ import traceback
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, Generic, TypeVar, overload
 
 import cv2
 import grain
@@ -68,9 +68,23 @@ class LabelOptions:
     geometry: str = "rbox"
 
 
+@dataclasses.dataclass(frozen=True)
+class TextOptions:
+    """Texts as they are, for labels that are made later, inside a graph.
+
+    Attributes:
+      most: the largest number of texts in any crop, 1 or more; see `most_texts`.
+    """
+
+    most: int
+
+    def __post_init__(self) -> None:
+        _check_least(most=(self.most, 1))
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Batch:
-    """One training batch of b crops of s x s pixels.
+    """One training batch of b crops of s x s pixels, with its labels.
 
     Attributes:
       images: uint8 (b, s, s, 3), RGB.
@@ -87,22 +101,47 @@ class Batch:
     names: tuple[str, ...]
 
 
-class Batches(Iterator[Batch]):
+@dataclasses.dataclass(frozen=True, eq=False)
+class TextBatch:
+    """One training batch of b crops of s x s pixels, with its texts padded to N = `TextOptions.most`.
+
+    Attributes:
+      images: uint8 (b, s, s, 3), RGB.
+      quads: float32 (b, N, 4, 2), (x, y) in pixels of the crop, clockwise, in the order of the annotation;
+        they may reach out of the crop. Rows from `count` on are 0.
+      ignore: bool (b, N), True for texts that are illegible or cut off; rows from `count` on are False.
+      count: int32 (b,), the number of texts of each crop.
+      names: the b image names.
+    """
+
+    images: np.ndarray
+    quads: np.ndarray
+    ignore: np.ndarray
+    count: np.ndarray
+    names: tuple[str, ...]
+
+
+AnyBatch = TypeVar("AnyBatch", Batch, TextBatch)
+
+
+class Batches(Iterator[AnyBatch], Generic[AnyBatch]):
     """The stream that `batches` returns: an iterator to be closed, or used in a `with` statement.
 
     Attributes:
       position: index of the next batch, counted from the very first one; what a checkpoint keeps.
     """
 
-    def __init__(self, iterator: Any, start: int, on_bad: Callable[[UserError], None] | None) -> None:
+    def __init__(self, iterator: Any, kind: type[AnyBatch], start: int,
+                 on_bad: Callable[[UserError], None] | None) -> None:
         self.position = start
+        self._kind: type[AnyBatch] = kind
         self._on_bad = on_bad
         # A list, so that closing can let go of the iterator, whose own end fails late in the interpreter's.
         self._held = [iterator]
-        self._end = weakref.finalize(self, _close_held, self._held)
+        self._end: Callable[[], Any] = weakref.finalize(self, _close_held, self._held)
         self._reported: set[str] = set()
 
-    def __next__(self) -> Batch:
+    def __next__(self) -> AnyBatch:
         """Returns the next batch.
 
         Raises:
@@ -123,13 +162,14 @@ class Batches(Iterator[Batch]):
             raise
         self._report(parts["skipped"])
         self.position += 1
-        return Batch(parts["images"], parts["score"], parts["geometry"], parts["mask"], tuple(parts["names"]))
+        arrays = {name: part for name, part in parts.items() if isinstance(part, np.ndarray)}
+        return self._kind(**arrays, names=tuple(parts["names"]))
 
     def close(self) -> None:
         """Ends threads and worker processes; may be called twice, and comes by itself at exit."""
         self._end()
 
-    def __enter__(self) -> Batches:
+    def __enter__(self) -> Batches[AnyBatch]:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
@@ -148,9 +188,22 @@ def _close_held(held: list[Any]) -> None:
         held.pop().close()
 
 
+@overload
 def batches(source: Source | Mixture, *, batch_size: int, seed: int, augmentation: Augmentation,
-            labels: LabelOptions, workers: int = 0, start: int = 0,
-            on_bad: Callable[[UserError], None] | None = None, buffer: int = 2) -> Batches:
+            labels: LabelOptions, workers: int = 0, start: int = 0, shard: tuple[int, int] = (0, 1),
+            on_bad: Callable[[UserError], None] | None = None, buffer: int = 2) -> Batches[Batch]: ...
+
+
+@overload
+def batches(source: Source | Mixture, *, batch_size: int, seed: int, augmentation: Augmentation,
+            labels: TextOptions, workers: int = 0, start: int = 0, shard: tuple[int, int] = (0, 1),
+            on_bad: Callable[[UserError], None] | None = None, buffer: int = 2) -> Batches[TextBatch]: ...
+
+
+def batches(source: Source | Mixture, *, batch_size: int, seed: int, augmentation: Augmentation,
+            labels: LabelOptions | TextOptions, workers: int = 0, start: int = 0,
+            shard: tuple[int, int] = (0, 1), on_bad: Callable[[UserError], None] | None = None,
+            buffer: int = 2) -> Batches[Any]:
     """Opens an endless stream of shuffled, augmented, labelled batches, and starts preparing them.
 
     Each epoch of a source is a new permutation; batches run on across epochs, so a source may be smaller
@@ -158,19 +211,22 @@ def batches(source: Source | Mixture, *, batch_size: int, seed: int, augmentatio
 
     Args:
       source: a sequence of Samples, or several with their shares.
-      batch_size: crops in a batch.
+      batch_size: crops in a batch of this stream: with `shard`, this process's share of them.
       seed: of the order and of every crop; 0 or more.
       augmentation: what a crop may look like.
-      labels: how the texts become maps.
+      labels: how the texts become maps; TextOptions leaves them texts.
       workers: processes that prepare batches; 0 prepares them in one thread of this process. A script
         that uses them must start under `if __name__ == "__main__":`, as always with spawned processes.
       start: index of the first batch wanted.
+      shard: (index, count) of this process among several that train together. Their batches number k, one
+        behind the other by index, are batch k of a single process with `batch_size` times count crops; a
+        process computes its own share only.
       on_bad: called once for each distinct UserError that a sample raises; the sample's place is then
         taken by the next good one of its source, and all others keep theirs. None raises the error.
       buffer: batches kept ready in this process; each worker keeps two more.
 
     Returns:
-      An iterator of Batch.
+      An iterator of Batch, or of TextBatch where `labels` are TextOptions.
 
     Raises:
       UserError: an argument is out of range, or a source is empty.
@@ -178,16 +234,38 @@ def batches(source: Source | Mixture, *, batch_size: int, seed: int, augmentatio
     mixture = source if isinstance(source, Mixture) else Mixture((source,), (1.0,))
     _check_least(batch_size=(batch_size, 1), seed=(seed, 0), workers=(workers, 0), start=(start, 0),
                  buffer=(buffer, 1))
+    if not 0 <= shard[0] < shard[1]:
+        raise UserError("shard", f"is {shard}", "(index, count) with an index from 0 and below the count")
     load = functools.partial(_load, sources=mixture.sources, augmentation=augmentation, labels=labels,
                              skip=on_bad is not None)
     stream = _positions(mixture, seed).random_map(load, seed=_seed(seed, len(mixture.sources)))
-    stream = stream.batch(batch_size, batch_fn=_stack).slice(slice(start, None))
+    # Batch m of the shares' size holds crops m * batch_size and on: the shards take them in turn.
+    index, count = shard
+    stream = stream.batch(batch_size, batch_fn=_stack).slice(slice(start * count + index, None, count))
     # Every item is a whole batch already: Grain's own threads inside a process would gain nothing.
     iterable = stream.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
     iterator = _start_workers(iterable, workers) if workers else iter(iterable)
     iterator = grain.experimental.ThreadPrefetchDatasetIterator(iterator, buffer)
     iterator.start_prefetch()
-    return Batches(iterator, start, on_bad)
+    return Batches(iterator, Batch if isinstance(labels, LabelOptions) else TextBatch, start, on_bad)
+
+
+def most_texts(source: Source | Mixture) -> int:
+    """Returns the number of texts that no crop of a source can exceed: what `TextOptions` asks for.
+
+    Args:
+      source: what `batches` takes. A source that has a number `most_texts` is believed; of any other every
+        sample is made once.
+
+    Returns:
+      1 or more.
+    """
+    if isinstance(source, Mixture):
+        return max(most_texts(part) for part in source.sources)
+    known = getattr(source, "most_texts", None)
+    if known is None:
+        known = max((len(source[i].truth.texts) for i in range(len(source))), default=0)
+    return max(1, known)
 
 
 def _positions(mixture: Mixture, seed: int) -> grain.MapDataset:
@@ -223,17 +301,30 @@ def _seed(seed: int, purpose: int) -> int:
 
 
 def _load(position: tuple[int, int], rng: np.random.Generator, *, sources: Sequence[Source],
-          augmentation: Augmentation, labels: LabelOptions, skip: bool) -> dict[str, Any]:
-    """One crop with its maps, or the error that stands in for it."""
+          augmentation: Augmentation, labels: LabelOptions | TextOptions, skip: bool) -> dict[str, Any]:
+    """One crop with its maps or texts, or the error that stands in for it."""
     number, index = position
     try:
         sample, skipped = _read(sources[number], index, skip)
         crop = augment(sample, rng, augmentation)
-        maps = encode(crop.truth.quads, crop.truth.ignore, crop.image.shape[:2], **dataclasses.asdict(labels))
+        arrays = _maps(crop, labels) if isinstance(labels, LabelOptions) else _texts(crop, labels.most)
     except BaseException as error:
         return {"error": _portable(error)}
-    return {"images": crop.image, "score": maps.score[..., None], "geometry": maps.geometry,
-            "mask": maps.mask[..., None], "names": crop.name, "skipped": skipped, "error": None}
+    return {"arrays": {"images": crop.image, **arrays}, "name": crop.name, "skipped": skipped, "error": None}
+
+
+def _maps(crop: Sample, labels: LabelOptions) -> dict[str, np.ndarray]:
+    maps = encode(crop.truth.quads, crop.truth.ignore, crop.image.shape[:2], **dataclasses.asdict(labels))
+    return {"score": maps.score[..., None], "geometry": maps.geometry, "mask": maps.mask[..., None]}
+
+
+def _texts(crop: Sample, most: int) -> dict[str, np.ndarray]:
+    count = len(crop.truth.texts)
+    if count > most:
+        raise UserError(crop.name, f"has {count} texts in one crop", f"at most {most}, see `most_texts`")
+    quads, ignore = np.zeros((most, 4, 2), np.float32), np.zeros(most, np.bool_)
+    quads[:count], ignore[:count] = crop.truth.quads, crop.truth.ignore
+    return {"quads": quads, "ignore": ignore, "count": np.array(count, np.int32)}
 
 
 def _read(source: Source, index: int, skip: bool) -> tuple[Sample, list[UserError]]:
@@ -269,9 +360,9 @@ def _stack(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
     for item in items:
         if item["error"] is not None:
             return {"error": item["error"]}
-    batch: dict[str, Any] = {name: np.stack([item[name] for item in items])
-                             for name in ("images", "score", "geometry", "mask")}
-    batch["names"] = [item["names"] for item in items]
+    batch: dict[str, Any] = {name: np.stack([item["arrays"][name] for item in items])
+                             for name in items[0]["arrays"]}
+    batch["names"] = [item["name"] for item in items]
     batch["skipped"] = [error for item in items for error in item["skipped"]]
     return {**batch, "error": None}
 

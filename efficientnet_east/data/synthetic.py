@@ -22,11 +22,15 @@ LEGIBLE_HEIGHT = 8.0  # pixels; lower words are marked ignore
 LEGIBLE_CONTRAST = 14.0  # grey levels between ink and ground, see `contrast`; below: ignore
 BORDER = 3.0  # pixels that stay free between words and the image's border
 MARGIN = 1.0  # pixels between a word's ink and its quad
+MOST_WORDS = 25  # of a scene
 GRID = 4  # pixels of one cell of the map of taken places
 
 
 class SyntheticScenes:
     """Street and interior scenes with words on them.
+
+    Attributes:
+      most_texts: the largest number of texts of any scene.
 
     Args:
       length: number of scenes, at least 1; scene i is the same whatever the length.
@@ -36,6 +40,8 @@ class SyntheticScenes:
     Raises:
       UserError: an argument is out of its range.
     """
+
+    most_texts = MOST_WORDS
 
     def __init__(self, length: int, seed: int, size: tuple[int, int] = (720, 1280)) -> None:
         for name, value, least in (("length", length, 1), ("seed", seed, 0), ("size", min(size), MIN_SIDE)):
@@ -85,7 +91,7 @@ def _truth(image: np.ndarray, ink: np.ndarray, placed: list[tuple[signs.Layout, 
 
 
 def _word_count(rng: np.random.Generator) -> int:
-    return int(np.clip(round(np.exp(rng.normal(2.2, 0.65))), 2, 25))
+    return int(np.clip(round(np.exp(rng.normal(2.2, 0.65))), 2, MOST_WORDS))
 
 
 def _placements(
