@@ -96,7 +96,8 @@ class Train(_Section):
         None, "weights to start from: of a backbone, or a checkpoint or workdir of this project"
     )
     steps: int = _field(100_000, "training steps", gt=0)
-    batch_size: int = _field(8, "crops in a step", gt=0)
+    batch_size: int = _field(8, "crops in a pass of the network, and in a step unless it accumulates", gt=0)
+    accumulate: int = _field(1, "passes in a step, whose mean gradient is applied", gt=0)
     optimizer: Literal["adam", "adamw"] = _field("adam", "Adam with L2 in the loss, or AdamW")
     learning_rate: float = _field(1e-3, "peak learning rate", gt=0)
     schedule: Literal["cosine", "exponential", "constant"] = _field(

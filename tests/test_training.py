@@ -24,7 +24,7 @@ from efficientnet_east.data.images import read_image
 from efficientnet_east.data.loader import Batch
 from efficientnet_east.geometry.maps import encode
 from efficientnet_east.inference.detector import Detector
-from efficientnet_east.training import loop, session
+from efficientnet_east.training import loop, session, sources
 from efficientnet_east.training.log import last_seconds, maps_sheet
 from efficientnet_east.training.schedule import learning_rate
 
@@ -218,6 +218,37 @@ def test_a_workdir_that_has_moved_resumes_evaluates_and_detects(
     assert snapshot(old) == before
 
 
+class Listening:
+    """An engine that computes nothing and remembers what it was given."""
+
+    lag = 0
+
+    def __init__(self, done: int) -> None:
+        self.done, self.given = done, []
+
+    def advance(self, passes: Any, rate: float) -> dict[str, float]:
+        self.done += 1
+        self.given.append([batch.images for batch in passes])
+        return {"finite": 1.0, "loss/model": 1.0}
+
+    def predict(self, images: np.ndarray) -> None:
+        del images
+
+    def save(self) -> None:
+        pass
+
+
+def test_a_step_takes_a_batch_for_each_pass(tmp_path: Path) -> None:
+    """And a run that goes on after two steps of three passes begins with the batch of number six."""
+    words = {"data": str(make_data(tmp_path / "data")), "workdir": str(tmp_path / "run"), "crop_size": 64}
+    config = load(None, words | {"workers": 0, "batch_size": 2, "accumulate": 3, "steps": 4})
+    engine, source = Listening(2), sources.training_source(config.data, config.train.seed, [])
+    assert loop.run(config, engine, source, None, print)
+    with loop.open_stream(load(None, words | {"workers": 0, "batch_size": 2}), source, 6, print) as stream:
+        expected = [[next(stream).images for _ in range(3)] for _ in range(2)]
+    np.testing.assert_array_equal(engine.given, expected)
+
+
 def test_another_seed_is_another_run(run: Runner, tmp_path: Path) -> None:
     """So that the comparison above compares something: batches differ, and so do weights."""
     names: list[tuple[str, ...]] = []
@@ -346,10 +377,12 @@ def test_options_of_the_network_train_together(
     data = make_data(tmp_path / "data")
     words = ["--output-stride=2", "--optimizer=adamw", "--ema-decay=0", "--batch-norm=frozen", "--steps=1"]
     words += ["--pre-stride=expand", "--activation=hard-swish", "--recompute", "--frozen=stage1"]
+    words += ["--accumulate=2"]
     where = ["--data", str(data), "--workdir", str(tmp_path / "run")]
     assert main(["train", *SMALL, *words, *where]) == 0, capsys.readouterr().err
     values = tensors(tmp_path / "run")
     assert not [name for name in values if name.endswith(checkpoints.AVERAGE_SUFFIX)]
+    assert not [name for name in values if "accumulated" in name] and values["global_step"] == 1
     assert "feature_fusion/merge_f1_3x3/weights" in values and "efficientnet-tiny/head/weights" in values
     learned = {name.split("/")[1] for name in values if name.endswith("weights/Adam")}
     assert "stem" not in learned and "blocks_0" not in learned and {"blocks_1", "head"} <= learned

@@ -18,7 +18,7 @@ def toy(images: Any, *, weight_decay: float, **options: Any) -> model.Outputs:
     regularizer = slim.l2_regularizer(weight_decay) if weight_decay else None
     with slim.arg_scope([slim.conv2d, slim.separable_conv2d], weights_regularizer=regularizer):
         net = tf.cast(images, tf.float32) / 255.0
-        batch_norm = {"scale": True, "is_training": True, "decay": 0.5}
+        batch_norm = {"scale": True, "is_training": options["batch_norm"] != "frozen", "decay": 0.5}
         net = slim.conv2d(
             net, 4, 3, stride=4, normalizer_fn=slim.batch_norm, normalizer_params=batch_norm, scope="stem"
         )
@@ -39,25 +39,41 @@ class Toy:
             self.feeds, self.step = session.build(self.config)
             self.names = [variable.op.name for variable in tf.model_variables()]
             self.variables = {variable.op.name: variable for variable in tf.global_variables()}
+            self.of_passes = tf.local_variables()
             self.session = tf.Session(graph=graph)
-            self.session.run(tf.global_variables_initializer())
+            self.session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
 
     def run(self, rate: float = 0.01, spoil: float = 1.0) -> tuple[dict[str, float], bool]:
         rng = np.random.default_rng(int(self.session.run(self.step.global_step)))
-        values = {
-            "images": rng.integers(0, 256, (2, 64, 64, 3), dtype=np.uint8),
-            "score": (rng.random((2, 16, 16, 1)) > 0.5) * spoil,
-            "geometry": rng.uniform(1, 50, (2, 16, 16, 5)),
-            "mask": np.ones((2, 16, 16, 1)),
-            "learning_rate": rate,
-        }
-        feed = {self.feeds[name]: value for name, value in values.items()}
-        _, scalars, finite = self.session.run([self.step.update, self.step.scalars, self.step.finite], feed)
+        batch = crops(rng, 2)
+        return self.pass_of(batch | {"score": batch["score"] * spoil}, rate)
+
+    def pass_of(self, batch: dict[str, np.ndarray], rate: float = 0.01) -> tuple[dict[str, float], bool]:
+        """The pass that ends a step."""
+        fetches = [self.step.update, self.step.scalars, self.step.finite]
+        _, scalars, finite = self.session.run(fetches, self.feed(batch) | {self.feeds["learning_rate"]: rate})
         return scalars, bool(finite)
+
+    def add(self, batch: dict[str, np.ndarray]) -> None:
+        """A pass before that."""
+        self.session.run(self.step.add, self.feed(batch))
+
+    def feed(self, batch: dict[str, np.ndarray]) -> dict[Any, Any]:
+        return {self.feeds[name]: value for name, value in batch.items()}
 
     def values(self, suffix: str = "", names: Iterable[str] = ()) -> dict[str, np.ndarray]:
         """The model's variables, or what stands beside them under a suffix."""
         return self.session.run({name: self.variables[name + suffix] for name in names or self.names})
+
+
+def crops(rng: np.random.Generator, count: int) -> dict[str, np.ndarray]:
+    """A batch of noise."""
+    return {
+        "images": rng.integers(0, 256, (count, 64, 64, 3), dtype=np.uint8),
+        "score": (rng.random((count, 16, 16, 1)) > 0.5) * 1.0,
+        "geometry": rng.uniform(1, 50, (count, 16, 16, 5)),
+        "mask": np.ones((count, 16, 16, 1)),
+    }
 
 
 def trainable(values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -137,6 +153,84 @@ def test_dropped_blocks_are_drawn_from_seed_and_step(monkeypatch: pytest.MonkeyP
     assert toy_run.session.run(seeds[0]).tolist() == [5, 0]
     toy_run.run()
     assert toy_run.session.run(seeds[0]).tolist() == [5, 1]
+
+
+# --- accumulation
+
+
+def test_the_passes_of_a_step_are_one_large_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three passes of two crops and one of six: weights, moments, averages, scalars, over three steps.
+
+    Where batch norm is frozen and the loss is a mean over crops, as it is here, with text in every cell.
+    """
+    options = {"batch_norm": "frozen", "score_loss": "balanced_cross_entropy"}
+    whole = Toy(monkeypatch, batch_size=6, **options)
+    parts = Toy(monkeypatch, batch_size=2, accumulate=3, **options)
+    assert not whole.of_passes and whole.step.add is None
+    assert parts.variables.keys() == whole.variables.keys(), "nothing of the passes is saved"
+    rng = np.random.default_rng(0)
+    for step in range(3):
+        batch = crops(rng, 6) | {"score": np.ones((6, 16, 16, 1))}
+        thirds = [{name: value[i : i + 2] for name, value in batch.items()} for i in (0, 2, 4)]
+        parts.add(thirds[0])
+        parts.add(thirds[1])
+        assert parts.session.run(parts.step.global_step) == step
+        scalars, finite = parts.pass_of(thirds[2])
+        expected, _ = whole.pass_of(batch)
+        assert finite and scalars == pytest.approx(expected, rel=1e-5)
+        assert parts.session.run(parts.step.global_step) == step + 1
+        for value in parts.session.run(parts.of_passes):
+            assert not value.any()
+    found, wanted = (run.values(names=run.variables) for run in (parts, whole))
+    for name, value in wanted.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+def test_the_mean_over_passes_is_that_of_their_own_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With batch statistics and the dice loss, which a pass takes over its own crops. And those of a pass's
+    statistics are averaged in every pass."""
+    batches = [crops(np.random.default_rng(seed), 2) for seed in (1, 2)]
+    alone = []
+    for batch in batches:
+        toy_run = Toy(monkeypatch, clip_norm=0)
+        toy_run.pass_of(batch)
+        alone.append(toy_run.values("/Adam", trainable(toy_run.values())))
+    toy_run = Toy(monkeypatch, clip_norm=0, accumulate=2)
+    toy_run.add(batches[0])
+    between = toy_run.values()
+    toy_run.pass_of(batches[1])
+    for name, moment in toy_run.values("/Adam", alone[0]).items():
+        expected = (alone[0][name] + alone[1][name]) / 2
+        np.testing.assert_allclose(moment, expected, rtol=1e-4, atol=1e-7, err_msg=name)
+    start = Toy(monkeypatch).values()
+    for name, value in between.items():
+        assert (value != start[name]).any() == ("moving" in name), name
+
+
+def test_every_pass_must_be_finite(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = crops(np.random.default_rng(0), 2)
+    spoiled = batch | {"score": batch["score"] * np.nan}
+    toy_run = Toy(monkeypatch, accumulate=3)
+    for order, expected in (((batch, batch, batch), True), ((spoiled, batch, batch), False)):
+        toy_run.add(order[0])
+        toy_run.add(order[1])
+        scalars, finite = toy_run.pass_of(order[2])
+        assert finite == expected == np.isfinite(scalars["loss/total"])
+
+
+def test_every_pass_drops_its_own_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds = []
+
+    def toy_and_tell(images: Any, **options: Any) -> model.Outputs:
+        seeds.append(options["seed"])
+        return toy(images, **options)
+
+    toy_run = Toy(monkeypatch, network=toy_and_tell, seed=5, accumulate=2)
+    batch, found = crops(np.random.default_rng(0), 2), []
+    for run in (toy_run.add, toy_run.pass_of, toy_run.add, toy_run.pass_of):
+        found.append(toy_run.session.run(seeds[0]).tolist())
+        run(batch)
+    assert found == [[5, 0], [5, 1], [5, 2], [5, 3]]
 
 
 def test_the_step_is_the_models(tiny: None) -> None:

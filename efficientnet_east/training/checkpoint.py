@@ -56,7 +56,7 @@ class Checkpoints:
         Raises:
           UserError: a file is missing, damaged or of another architecture.
         """
-        session.run(tf.global_variables_initializer())
+        session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
         newest = checkpoints.newest_in(self.workdir)
         if newest:
             return self._resume(session, newest)

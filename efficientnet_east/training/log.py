@@ -31,7 +31,7 @@ class Log:
     """
 
     def __init__(self, config: Config, done: int) -> None:
-        self._batch = config.train.batch_size
+        self._crops = config.train.batch_size * config.train.accumulate
         self._bar = tqdm(total=config.train.steps, initial=done, unit="step", smoothing=0.05)
         with tf.Graph().as_default():  # the v1 writer refuses to be made in eager mode
             self._events = tf.summary.FileWriter(config.train.workdir)
@@ -69,7 +69,7 @@ class Log:
           done: number of steps done.
           values: tag -> value, `loss/model` and `learning_rate` among them.
         """
-        speed = self._batch * (self._bar.format_dict["rate"] or 0.0)
+        speed = self._crops * (self._bar.format_dict["rate"] or 0.0)
         share = self._waited / max(1e-9, time.monotonic() - self._begun)
         self._write_scalars(done, values | {"images_per_second": speed, "data_wait": share})
         loss, rate = values["loss/model"], values["learning_rate"]

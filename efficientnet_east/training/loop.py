@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import SupportsFloat
 
 from efficientnet_east.config import Config
@@ -88,7 +88,7 @@ def open_stream(config: Config, source: Source, done: int, say: Callable[[str], 
         augmentation=sources.augmentation(config.data),
         labels=sources.labels(config.data, config.model),
         workers=config.data.workers,
-        start=done,
+        start=done * config.train.accumulate,
         on_bad=report if config.data.skip_bad else None,
     )
 
@@ -96,14 +96,15 @@ def open_stream(config: Config, source: Source, done: int, say: Callable[[str], 
 def _steps(config: Config, engine: Engine, stream: Batches, validation: Source | None, log: Log) -> bool:
     """Step until the last one, or until Ctrl-C; whether the last was reached."""
     train = config.train
-    under_way: collections.deque[tuple[int, Batch, Mapping[str, SupportsFloat]]] = collections.deque()
+    under_way: collections.deque[tuple[int, list[Batch], Mapping[str, SupportsFloat]]] = collections.deque()
     done = saved = engine.done
     try:
         while done < train.steps:
-            batch, rate = log.wait_for(stream), learning_rate(done, train)
-            scalars = engine.advance([batch], rate)
+            passes = [log.wait_for(stream) for _ in range(train.accumulate)]
+            rate = learning_rate(done, train)
+            scalars = engine.advance(passes, rate)
             done += 1
-            under_way.append((done, batch, scalars))
+            under_way.append((done, passes, scalars))
             log.advance()
             due = {
                 name: is_due(done, every, train.steps)
@@ -118,8 +119,8 @@ def _steps(config: Config, engine: Engine, stream: Batches, validation: Source |
                 expect_finite(*under_way.popleft())
             if due["log"]:
                 log.scalars(done, _floats(scalars) | {"learning_rate": rate})
-            if due["picture"] and (maps := engine.predict(batch.images)):
-                log.picture(done, batch, *maps)
+            if due["picture"] and (maps := engine.predict(passes[-1].images)):
+                log.picture(done, passes[-1], *maps)
             if due["save"] or (due["validate"] and validation):
                 engine.save()
                 saved = done
@@ -136,19 +137,20 @@ def _steps(config: Config, engine: Engine, stream: Batches, validation: Source |
     return True
 
 
-def expect_finite(step: int, batch: Batch, scalars: Mapping[str, SupportsFloat]) -> None:
+def expect_finite(step: int, passes: Sequence[Batch], scalars: Mapping[str, SupportsFloat]) -> None:
     """Stop a run before anything is saved that came out of a step gone wrong.
 
     Args:
       step: its number.
-      batch: of the step.
+      passes: the batches of the step.
       scalars: of the step.
 
     Raises:
       UserError: they say that the step was not finite.
     """
     if not float(scalars[FINITE]):
-        problem = f"the loss is not finite on {', '.join(batch.names)}"
+        names = ", ".join(name for batch in passes for name in batch.names)
+        problem = f"the loss is not finite on {names}"
         expected = "a finite one: try a lower --learning-rate; the last checkpoint is untouched"
         raise UserError(f"step {step}", problem, expected)
 

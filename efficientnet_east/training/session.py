@@ -117,11 +117,11 @@ class SessionEngine:
 
     def advance(self, batches: Sequence[Batch], rate: float) -> Mapping[str, SupportsFloat]:
         """See `Engine`."""
-        (batch,) = batches
-        feed = {self._feeds[name]: getattr(batch, name) for name in FED}
-        feed[self._feeds["learning_rate"]] = rate
+        *before, last = ({self._feeds[name]: getattr(batch, name) for name in FED} for batch in batches)
+        for feed in before:
+            self._session.run(self._step.add, feed)
         fetches = [self._step.update, self._step.scalars, self._step.finite]
-        _, scalars, finite = self._session.run(fetches, feed)
+        _, scalars, finite = self._session.run(fetches, last | {self._feeds["learning_rate"]: rate})
         return {**scalars, FINITE: finite}
 
     def predict(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

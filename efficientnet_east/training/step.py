@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from efficientnet_east import losses, model
@@ -14,16 +15,18 @@ Tensor = Any
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """The tensors of one step.
+    """The tensors of one step, which is `train.accumulate` passes: by `add`, and the last one by `update`.
 
     Attributes:
-      update: runs the step: batch-norm statistics, weights, averages, step counter.
-      scalars: name -> scalar, to be logged.
-      finite: bool scalar, False if the loss or a gradient is not finite.
+      add: runs a pass: batch-norm statistics, and its gradients are added up; None if a step is one pass.
+      update: runs the last pass and the step: batch-norm statistics, weights, averages, step counter.
+      scalars: name -> scalar, to be logged; in the run of `update` means over the passes.
+      finite: bool scalar of the same run, False if a loss or a gradient of any pass is not finite.
       outputs: the predicted maps.
       global_step: int64 variable, the number of steps done.
     """
 
+    add: Any | None
     update: Any
     scalars: dict[str, Tensor]
     finite: Tensor
@@ -49,6 +52,7 @@ def build(
     """
     train = config.train
     global_step = tf.train.get_or_create_global_step()
+    passes = _Passes(train.accumulate, global_step)
     decoupled = train.optimizer == "adamw"
     outputs = model.build(
         images,
@@ -59,7 +63,7 @@ def build(
         frozen=train.frozen,
         recompute=train.recompute,
         weight_decay=0.0 if decoupled else train.weight_decay,
-        seed=tf.stack([train.seed, tf.cast(global_step, tf.int32)]),
+        seed=tf.stack([train.seed, passes.number]),
     )
     terms = losses.east_losses(
         *outputs, score, geometry, mask,
@@ -71,28 +75,81 @@ def build(
     )  # fmt: skip
     regularisers = tf.get_collection(tf.GraphKeys.REGULARIZATION_LOSSES)
     total = tf.add_n([terms["model"], *regularisers])
-    gradients, norm = _gradients(total, train.clip_norm)
+    variables = tf.trainable_variables()
+    measured = [*tf.gradients(total, variables, unconnected_gradients="zero"), total, *terms.values()]
     with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):
-        updated = tf.train.AdamOptimizer(learning_rate).apply_gradients(gradients, global_step)
+        add, means = passes.mean(measured)
+        gradients, norm = _clipped(means[: len(variables)], train.clip_norm)
+        total, *of_terms = means[len(variables) :]
+        optimizer = tf.train.AdamOptimizer(learning_rate)
+        updated = optimizer.apply_gradients(list(zip(gradients, variables, strict=True)), global_step)
     if decoupled:
         updated = _decay(updated, learning_rate * train.weight_decay)
-    update = _average(updated, train, global_step)
-    scalars = {f"loss/{name}": term for name, term in terms.items()} | {
+    updated = _average(updated, train, global_step)
+    scalars = {f"loss/{name}": term for name, term in zip(terms, of_terms, strict=True)} | {
         "loss/total": total,
         "gradient_norm": norm,
     }
     finite = tf.logical_and(tf.math.is_finite(total), tf.math.is_finite(norm))
-    return Step(update, scalars, finite, outputs, global_step)
+    return Step(add, passes.reset_after(updated), scalars, finite, outputs, global_step)
 
 
-def _gradients(loss: Tensor, clip_norm: float) -> tuple[list[tuple[Tensor, Any]], Tensor]:
-    variables = tf.trainable_variables()
-    gradients = tf.gradients(loss, variables)
+class _Passes:
+    """What the passes of a step add up.
+
+    The sums are local variables: they are zero between steps, when checkpoints are made, and in none of them.
+    Each replica of a strategy has its own.
+
+    Args:
+      count: of the passes in a step; 1 needs no variable.
+      global_step: number of steps done.
+    """
+
+    def __init__(self, count: int, global_step: Any) -> None:
+        self._count = count
+        self._sums: list[Any] = []
+        self.number = tf.cast(global_step, tf.int32)  # of this pass, from the run's first
+        if count > 1:
+            self._done = _local("passes", [], tf.int32)
+            self.number = self.number * count + self._done.read_value()
+
+    def mean(self, tensors: Sequence[Tensor]) -> tuple[Any | None, list[Tensor]]:
+        """The operation that adds tensors to their sums, and their means if this is the last pass."""
+        if self._count == 1:
+            return None, list(tensors)
+        self._sums = [
+            _local(f"sum_{number}", tensor.shape.as_list(), tensor.dtype)
+            for number, tensor in enumerate(tensors)
+        ]
+        pairs = list(zip(self._sums, tensors, strict=True))
+        with tf.control_dependencies([self.number]):  # which this pass has read before it changes
+            add = tf.group(self._done.assign_add(1), *(total.assign_add(tensor) for total, tensor in pairs))
+        return add, [(total.read_value() + tensor) / self._count for total, tensor in pairs]
+
+    def reset_after(self, updated: Any) -> Any:
+        """The operation after which the next step can begin."""
+        if self._count == 1:
+            return updated
+        with tf.control_dependencies([updated]):
+            return tf.group(*(v.assign(tf.zeros_like(v)) for v in [self._done, *self._sums]))
+
+
+def _local(name: str, shape: Sequence[int], dtype: Any) -> Any:
+    return tf.get_local_variable(
+        f"accumulated/{name}",
+        shape,
+        dtype,
+        tf.zeros_initializer(),
+        synchronization=tf.VariableSynchronization.ON_READ,
+        aggregation=tf.VariableAggregation.SUM,
+    )
+
+
+def _clipped(gradients: list[Tensor], clip_norm: float) -> tuple[list[Tensor], Tensor]:
+    """Gradients of at most this global norm, and the norm that they had."""
     if clip_norm:
-        gradients, norm = tf.clip_by_global_norm(gradients, clip_norm)
-    else:
-        norm = tf.global_norm(gradients)
-    return list(zip(gradients, variables, strict=True)), norm
+        return tf.clip_by_global_norm(gradients, clip_norm)
+    return gradients, tf.global_norm(gradients)
 
 
 def _decay(updated: Any, amount: Tensor) -> Any:
