@@ -10,19 +10,15 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from step import WARM_UP, Run
 
 from efficientnet_east import config as configuration
 from efficientnet_east import model
 from efficientnet_east.compat import tf
-from efficientnet_east.inference.graph import session_config
-from efficientnet_east.training import session
-
-WARM_UP = 2  # steps that are not timed
 
 
 def counts(config: configuration.Config, size: int) -> dict[str, int]:
@@ -50,31 +46,6 @@ def multiply_adds(op: Any) -> int:
     return cells * height * width * (inputs if op.type == "Conv2D" else 1)
 
 
-class Run:
-    """A training step in a graph and session of its own, fed with the same random batch every time."""
-
-    def __init__(self, config: configuration.Config) -> None:
-        rng = np.random.default_rng(0)
-        with tf.Graph().as_default() as graph:
-            feeds, self.step = session.build(config)
-            self.session = tf.Session(graph=graph, config=session_config(config.train.threads))
-            self.session.run(tf.global_variables_initializer())
-        shapes = {name: tensor.shape.as_list() for name, tensor in feeds.items()}
-        values = {
-            "images": rng.integers(0, 256, shapes["images"], dtype=np.uint8),
-            "score": rng.random(shapes["score"]) > 0.9,
-            "geometry": rng.uniform(1, 50, shapes["geometry"]) * [1, 1, 1, 1, 0.01],
-            "mask": np.ones(shapes["mask"]),
-            "learning_rate": 1e-4,
-        }
-        self.feed = {feeds[name]: value for name, value in values.items()}
-
-    def seconds(self) -> float:
-        begin = time.perf_counter()
-        self.session.run(self.step.update, self.feed)
-        return time.perf_counter() - begin
-
-
 def main() -> None:
     """Writes the figures as JSON and prints them."""
     raw = argparse.RawDescriptionHelpFormatter
@@ -87,8 +58,10 @@ def main() -> None:
     options = parser.parse_args()
     fields = {"backbone": options.backbone, "crop_size": options.size, "batch_size": options.batch}
     configs = {merge: configuration.load(None, fields | {"merge": merge}) for merge in ("u", "bifpn")}
-    runs = {merge: Run(config) for merge, config in configs.items()}
-    times = [{merge: run.seconds() for merge, run in runs.items()} for _ in range(WARM_UP + options.steps)]
+    runs = {merge: Run(fields | {"merge": merge}) for merge in configs}
+    times = [
+        {merge: run.seconds()["wall"] for merge, run in runs.items()} for _ in range(WARM_UP + options.steps)
+    ]
     times = times[WARM_UP:]
     figures: dict[str, Any] = dict(fields)
     for merge, config in configs.items():
