@@ -27,6 +27,9 @@ import numpy as np
 
 # Every pair of corners: the least rectangle lies along a side of the convex hull, and each is one of these.
 _STARTS, _ENDS = np.triu_indices(4, k=1)
+# Two sides that meet in a slightly acute corner have rectangles of exactly the same area. Rounding, which is
+# another one in `labels`, must not choose between them: areas this near to each other, as a share, are equal.
+EQUAL_AREAS = 1e-5
 
 
 def area(quads: np.ndarray) -> np.ndarray:
@@ -198,7 +201,7 @@ def rectangle(point: np.ndarray, distances: np.ndarray, angles: np.ndarray) -> n
 
 
 def min_area_rectangle(quads: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The rectangle of least area around a quad.
+    """The rectangle of least area around a quad; of several such, that along the first of its sides.
 
     Args:
       quads: (..., 4, 2), one quad or many, pixels.
@@ -216,7 +219,8 @@ def min_area_rectangle(quads: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     along, across = quads @ np.moveaxis(u, -1, -2), quads @ np.moveaxis(v, -1, -2)
     extents = np.stack([across.min(-2), along.max(-2), across.max(-2), along.min(-2)], axis=-1)
     top, right, bottom, left = np.moveaxis(extents, -1, 0)
-    best = np.argmin((right - left) * (bottom - top), axis=-1)[..., None]
+    size = (right - left) * (bottom - top)
+    best = np.argmax(size <= size.min(axis=-1, keepdims=True) * (1 + EQUAL_AREAS), axis=-1)[..., None]
     angles = np.take_along_axis(angles, best, axis=-1)[..., 0]
     extents = np.take_along_axis(extents, best[..., None], axis=-2)[..., 0, :]
     return rectangle(np.zeros_like(quads[..., 0, :]), extents * (-1, 1, 1, -1), angles), angles
