@@ -42,6 +42,7 @@ setup(
             "pytest>=8.0",
             "hypothesis>=6.100",
             "shapely>=2.0",  # the second implementation of the geometry, in its tests
+            "tensorboard>=2.18",  # reads what training writes
             "ruff>=0.6",
             "mypy>=1.11",
             "types-pyyaml",

@@ -192,6 +192,8 @@ def _add_fields(sub: argparse.ArgumentParser, sections: dict[str, Any], threads:
 def _add_field(group: Any, name: str, info: Any) -> None:
     flags = list(dict.fromkeys([f"--{name.replace('_', '-')}", f"--{name}"]))
     default = "none" if info.default is None else info.default
+    if isinstance(default, tuple):
+        default = ",".join(map(str, default))
     options: dict[str, Any] = {
         "dest": name,
         "default": argparse.SUPPRESS,

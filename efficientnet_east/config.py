@@ -7,9 +7,10 @@ Every field name is unique over the sections, so that a command line can say `--
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 import yaml
@@ -24,6 +25,22 @@ class _Section(pydantic.BaseModel):
 
 def _field(default: Any, help: str, **bounds: Any) -> Any:
     return pydantic.Field(default, description=help, **bounds)
+
+
+def _split(value: Any) -> Any:
+    """A list as a command line has it, `0.6,0.85`, or a single number."""
+    if isinstance(value, str):
+        return [part for part in value.split(",") if part.strip()]
+    return [value] if isinstance(value, int | float) else value
+
+
+def _rising(milestones: tuple[float, ...]) -> tuple[float, ...]:
+    if any(first >= second for first, second in itertools.pairwise((0.0, *milestones))):
+        raise ValueError("numbers above 0, each larger than the one before, such as 0.6,0.85")
+    return milestones
+
+
+Milestones = Annotated[tuple[float, ...], pydantic.BeforeValidator(_split), pydantic.AfterValidator(_rising)]
 
 
 class Model(_Section):
@@ -100,12 +117,21 @@ class Train(_Section):
     accumulate: int = _field(1, "passes in a step, whose mean gradient is applied", gt=0)
     optimizer: Literal["adam", "adamw"] = _field("adam", "Adam with L2 in the loss, or AdamW")
     learning_rate: float = _field(1e-3, "peak learning rate", gt=0)
-    schedule: Literal["cosine", "exponential", "constant"] = _field(
-        "cosine", "after the warm-up: to 0 by a half cosine, by decay_factor every decay_steps, or constant"
+    schedule: Literal["cosine", "step", "exponential", "one-cycle", "constant"] = _field(
+        "cosine", "how the learning rate falls after the warm-up, see docs/training.md"
     )
     warmup_steps: int = _field(200, "steps over which the rate rises from 0", ge=0)
+    final_rate: float | None = _field(
+        None, "share of the peak rate at the end; none: 0 for cosine, 1e-4 for one-cycle", ge=0, le=1
+    )
+    rise: float = _field(0.3, "share of the run over which one-cycle's rate rises", ge=0, lt=1)
+    milestones: Milestones = _field(
+        (0.6, 0.85), "where schedule step falls by step_factor: steps, or shares of the run below 1"
+    )
+    step_factor: float = _field(0.1, "of the rate at each milestone", gt=0, le=1)
     decay_steps: int = _field(10_000, "period of the exponential schedule", gt=0)
     decay_factor: float = _field(0.94, "factor of the exponential schedule", gt=0, le=1)
+    staircase: bool = _field(True, "let the exponential schedule fall once a period, not in every step")
     weight_decay: float = _field(1e-5, "L2 on kernels (adam), or decoupled decay (adamw)", ge=0)
     clip_norm: float = _field(5.0, "global norm that gradients are clipped to; 0 for no clipping", ge=0)
     ema_decay: float = _field(0.997, "of the weight averages that evaluation uses", ge=0, lt=1)

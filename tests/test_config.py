@@ -47,10 +47,12 @@ def other_value(name: str) -> Any:
         return "phi=0.5"
     if name == "frozen":
         return "stage2"
+    if name == "milestones":
+        return (0.5, 100.0)
     if choices := get_args(info.annotation):
         if type(None) not in choices:
             return next(choice for choice in choices if choice != info.default)
-        return 7 if int in choices else "some/path"
+        return 7 if int in choices else 0.5 if float in choices else "some/path"
     if info.annotation is bool:
         return not info.default
     if info.annotation is str:
@@ -104,7 +106,7 @@ def test_every_field_from_file_override_and_command_line(name: str, tmp_path: Pa
     path = write(tmp_path, yaml.safe_dump({section_of(name): {name: value} | beside}))
     assert value_of(load(path), name) == value != value_of(load(), name)
     for flag in {f"--{name}", f"--{name.replace('_', '-')}"}:
-        words = [flag, str(value)]
+        words = [flag, ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
         if isinstance(value, bool):
             words = [flag if value else flag.replace("--", "--no-", 1)]
         given = vars(PARSER.parse_args(["train", *words]))
@@ -145,6 +147,14 @@ def test_an_option_takes_back_what_a_file_says(name: str, tmp_path: Path) -> Non
     assert value_of(load(path, {name: getattr(arguments, name)}), name) is None
 
 
+@pytest.mark.parametrize(
+    ("given", "milestones"),
+    [("0.6,0.85", (0.6, 0.85)), ("300, 5e3,", (300, 5000)), ([0.5, 100], (0.5, 100)), (7, (7,)), ("", ())],
+)
+def test_lists_of_numbers(given: Any, milestones: tuple[float, ...]) -> None:
+    assert load(None, {"milestones": given}).train.milestones == milestones
+
+
 # --- what cannot be used
 
 
@@ -171,6 +181,10 @@ def test_an_option_takes_back_what_a_file_says(name: str, tmp_path: Path) -> Non
         ("train:\n  learning_rate: .nan\n", "train.learning_rate", "finite"),
         ("train:\n  learning_rate: .inf\n", "train.learning_rate", "finite"),
         ("train:\n  seed: 2147483648\n", "train.seed", "less than 2147483648"),
+        ("train:\n  milestones: [0.5, 0.5]\n", "train.milestones", "each larger than the one before"),
+        ("train:\n  milestones: [0, 5]\n", "train.milestones", "numbers above 0"),
+        ("train:\n  milestones: [a]\n", "train.milestones", "number"),
+        ("train:\n  milestones: {0.5: 1}\n", "train.milestones", "tuple"),
         ("train:\n  optimizer: sgd\n", "train.optimizer", "'adam' or 'adamw'"),
         ("model:\n  output_stride: 3\n", "model.output_stride", "2 or 4"),
         ("model:\n  backbone: 4\n", "model.backbone", "string"),

@@ -31,8 +31,8 @@ WITHOUT_TENSORFLOW = LAYERS[:6]
 RECIPES_AND_ABOVE = LAYERS[8:]
 # Those that a user without TensorFlow may want: only functions that run the network import it.
 LAZY = {"cli", "cli_scaling", "evaluation.evaluate", "inference.__init__", "inference.detector",
-        "training.__init__", "training.engine", "training.schedule", "training.sources",
-        "__main__"}  # fmt: skip
+        "training.__init__", "training.engine", "training.events", "training.log", "training.loop",
+        "training.schedule", "training.sources", "__main__"}  # fmt: skip
 TENSORFLOW = {"tensorflow", "tf_slim", "tf_keras", "keras"}
 
 

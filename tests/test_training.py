@@ -115,7 +115,7 @@ def test_its_events(trained: Trained, tiny: None) -> None:
         for value in event.summary.value:
             if value.HasField("image"):
                 pictures.append((event.step, value.tag))
-                assert value.image.encoded_image_string.startswith(b"\x89PNG")
+                assert value.image.encoded_image_string.startswith(b"\xff\xd8\xff")
             else:
                 scalars.setdefault(value.tag, {})[event.step] = value.simple_value
     assert pictures == [(2, "crops, truth, prediction"), (4, "crops, truth, prediction")]

@@ -8,15 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
-from efficientnet_east.compat import tf
 from efficientnet_east.config import Config
 from efficientnet_east.data.loader import Batch
 from efficientnet_east.draw import contact_sheet, maps_picture
 from efficientnet_east.geometry.maps import angles
+from efficientnet_east.training.events import EventFile
 
 VALIDATION_FILE = "validation.csv"
 PICTURES = 4  # crops of a batch that are shown
@@ -33,8 +32,7 @@ class Log:
     def __init__(self, config: Config, done: int) -> None:
         self._crops = config.train.batch_size * config.train.accumulate
         self._bar = tqdm(total=config.train.steps, initial=done, unit="step", smoothing=0.05)
-        with tf.Graph().as_default():  # the v1 writer refuses to be made in eager mode
-            self._events = tf.summary.FileWriter(config.train.workdir)
+        self._events = EventFile(Path(config.train.workdir), done)
         self._figures = Path(config.train.workdir) / VALIDATION_FILE
         self._before, self._begun, self._waited = last_seconds(self._figures), time.monotonic(), 0.0
 
@@ -45,7 +43,6 @@ class Log:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.close()
-        self._events.close()
 
     def say(self, line: str) -> None:
         """Print a line above the progress bar."""
@@ -85,11 +82,7 @@ class Log:
           geometry: float32 (b, h, w, 5 or 8), predicted.
         """
         sheet = maps_sheet(batch, score, geometry)
-        png = cv2.imencode(".png", sheet[..., ::-1])[1].tobytes()
-        shown = tf.Summary.Image(height=sheet.shape[0], width=sheet.shape[1], encoded_image_string=png)
-        value = tf.Summary.Value(tag="crops, truth, prediction", image=shown)
-        self._events.add_summary(tf.Summary(value=[value]), done)
-        self._events.flush()
+        self._events.picture(done, "crops, truth, prediction", sheet)
 
     def validation(self, done: int, figures: dict[str, float], best: bool) -> None:
         """Record the figures of a validation against the run's wall time.
@@ -111,8 +104,7 @@ class Log:
         self.say(f"step {done}, {seconds / 60:.1f} min: {shown}{' (best so far)' if best else ''}")
 
     def _write_scalars(self, done: int, values: dict[str, float]) -> None:
-        entries = [tf.Summary.Value(tag=tag, simple_value=float(value)) for tag, value in values.items()]
-        self._events.add_summary(tf.Summary(value=entries), done)
+        self._events.scalars(done, values)
 
 
 def last_seconds(path: Path) -> float:

@@ -6,25 +6,75 @@ import math
 
 from efficientnet_east.config import Train
 
+# Smith's one-cycle as fastai and PyTorch begin and end it: shares of the peak.
+ONE_CYCLE_START, ONE_CYCLE_END = 1 / 25, 1e-4
+
 
 def learning_rate(step: int, train: Train) -> float:
     """The learning rate of a step.
 
+    Over the warm-up it rises linearly and is never above that line. The schedules, as shares of the peak:
+
+    * cosine: from 1 at the end of the warm-up to `final_rate`, by half a cosine (Loshchilov and Hutter 2017);
+    * step: times `step_factor` at each of the milestones;
+    * exponential: times `decay_factor` in `decay_steps` steps, all at once or (`staircase` off) bit by bit;
+    * one-cycle: from 1/25 to 1 over the share `rise` of the run, then to `final_rate`, both by half a cosine
+      (Smith and Topin 2018);
+    * constant: 1.
+
     Args:
       step: 0 for the first one.
-      train: peak rate, warm-up, schedule, number of steps.
+      train: the schedule, its numbers, the peak rate and the number of steps.
 
     Returns:
-      The rate: it rises linearly over the warm-up, then follows the schedule.
+      The rate.
     """
+    share = _share(step, train)
     if step < train.warmup_steps:
-        return train.learning_rate * (step + 1) / train.warmup_steps
-    if train.schedule == "constant":
-        return train.learning_rate
+        warm = (step + 1) / train.warmup_steps
+        share = min(warm, share) if train.schedule == "one-cycle" else warm
+    return train.learning_rate * share
+
+
+def _share(step: int, train: Train) -> float:
+    """The rate as a share of its peak, but for the warm-up."""
+    if train.schedule == "cosine":
+        return _fall(_progress(step, train.warmup_steps, train.steps), 1.0, train.final_rate or 0.0)
+    if train.schedule == "step":
+        return train.step_factor ** sum(step >= in_steps(when, train.steps) for when in train.milestones)
     if train.schedule == "exponential":
-        return train.learning_rate * train.decay_factor ** (step // train.decay_steps)
-    progress = (step - train.warmup_steps) / max(1, train.steps - train.warmup_steps)
-    return train.learning_rate * 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
+        periods = step // train.decay_steps if train.staircase else step / train.decay_steps
+        return train.decay_factor**periods
+    if train.schedule == "one-cycle":
+        top = in_steps(train.rise, train.steps) if train.rise else 0
+        if step < top:
+            return _fall(step / top, ONE_CYCLE_START, 1.0)
+        end = ONE_CYCLE_END if train.final_rate is None else train.final_rate
+        return _fall(_progress(step, top, train.steps), 1.0, end)
+    return 1.0
+
+
+def _progress(step: int, begin: int, end: int) -> float:
+    """How far a step is from `begin` to `end`, in [0, 1]."""
+    return min(1.0, max(0.0, (step - begin) / max(1, end - begin)))
+
+
+def _fall(progress: float, start: float, end: float) -> float:
+    """From `start` to `end` by half a cosine."""
+    return end + (start - end) * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+def in_steps(when: float, steps: int) -> int:
+    """A time of a run in steps.
+
+    Args:
+      when: a share of the run if below 1, else a number of steps.
+      steps: of the run.
+
+    Returns:
+      The number of steps, rounded.
+    """
+    return round(when * steps) if when < 1 else round(when)
 
 
 def is_due(step: int, every: int, last: int) -> bool:
