@@ -195,6 +195,32 @@ def frozen_blocks(name: str, frozen: str) -> int:
     return parts.index(frozen)
 
 
+def parts(name: str) -> tuple[str, ...]:
+    """The parts that a backbone's depth is counted by: its stem, then each block (each unit of ResNet-50).
+
+    Args:
+      name: of the backbone.
+
+    Returns:
+      Their variable scopes within the backbone's own, in the order of the graph.
+
+    Raises:
+      UserError: the backbone is unknown.
+    """
+    if name == RESNET50:
+        units = [f"{row.name}/unit_{unit}" for row in RESNET50_BLOCKS for unit in range(1, row.units + 1)]
+        return ("conv1", *units)
+    return ("stem", *(block.name for block in scaling.resolve(get_variant(name)).blocks))
+
+
+def frozen_parts(name: str, frozen: str) -> tuple[str, ...]:
+    """Those of `parts` that are frozen "up to and including PART", see `frozen_blocks`."""
+    count = frozen_blocks(name, frozen)
+    if name == RESNET50:
+        count = sum(row.units for row in RESNET50_BLOCKS[:count])
+    return parts(name)[: count + 1]
+
+
 def scope_of(name: str) -> str:
     """The variable scope of a backbone: that of its published checkpoints.
 

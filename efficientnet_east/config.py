@@ -117,6 +117,12 @@ class Train(_Section):
     accumulate: int = _field(1, "passes in a step, whose mean gradient is applied", gt=0)
     optimizer: Literal["adam", "adamw"] = _field("adam", "Adam with L2 in the loss, or AdamW")
     learning_rate: float = _field(1e-3, "peak learning rate", gt=0)
+    backbone_rate: float = _field(
+        1.0, "factor of the learning rate for the backbone; 0: it is not trained", ge=0
+    )
+    layer_decay: float = _field(
+        1.0, "once more for each block of the backbone before its last (ResNet-50: unit)", gt=0, le=1
+    )
     schedule: Literal["cosine", "step", "exponential", "one-cycle", "constant"] = _field(
         "cosine", "how the learning rate falls after the warm-up, see docs/training.md"
     )
@@ -144,6 +150,7 @@ class Train(_Section):
         "do not train the backbone up to this part: stem, stage1 ... stage7, or blocks_0 ...; "
         "of resnet50 conv1, or block1 ... block4",
     )
+    unfreeze_at: int = _field(0, "step from which on the frozen part is trained, too; 0: never", ge=0)
     recompute: bool = _field(
         False, "compute the backbone's blocks again in the backward pass: less memory, more time"
     )
@@ -191,6 +198,8 @@ class Config(_Section):
         network, divisor = self.model, self.model.size_divisor
         if network.merge != "bifpn" and (network.levels > 5 or network.fpn_width or network.fpn_repeats):
             raise ValueError("model.levels above 5, fpn_width and fpn_repeats need model.merge bifpn")
+        if self.train.unfreeze_at and self.train.frozen is None:
+            raise ValueError("train.unfreeze_at needs train.frozen")
         if self.data.crop_size % divisor:
             raise ValueError(f"data.crop_size must be a multiple of {divisor} with levels {network.levels}")
         return self

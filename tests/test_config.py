@@ -24,6 +24,7 @@ NAMES = [name for _, name, _ in fields()]
 
 # What a field needs beside it to be something else than its default.
 BESIDE = {name: {"merge": "bifpn"} for name in ("levels", "fpn_width", "fpn_repeats")}
+BESIDE["unfreeze_at"] = {"frozen": "stage2"}
 
 
 def write(folder: Path, text: str) -> str:

@@ -480,3 +480,30 @@ def test_a_run_may_be_thawed_and_frozen_again(
     for before, after in ((first, thawed), (thawed, again)):
         assert (before[f"{head}/Adam"] != after[f"{head}/Adam"]).any()
     assert [values["global_step"] for values in seen] == [1, 2, 3]
+
+
+def test_what_is_frozen_is_trained_from_a_step_on(
+    tmp_path: Path, tiny: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Weights, moments and batch norm's statistics: still before the step, moving after it, in one command.
+
+    Two commands, of which the second begins after that step, are the same run.
+    """
+    words = [*SMALL, "--data", str(make_data(tmp_path / "data")), "--frozen=stage7", "--unfreeze-at=2"]
+    words += ["--warmup-steps=0", "--learning-rate=0.01", "--save-every=1", "--keep-checkpoints=9"]
+    words += ["--schedule=constant"]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert main(["train", *words, "--steps=4", "--workdir", str(whole)]) == 0
+    assert "training what was frozen up to stage7, too" in capsys.readouterr().out
+    stem, mean = "efficientnet-tiny/stem/weights", "efficientnet-tiny/stem/BatchNorm/moving_mean"
+    first, second, third = (checkpoints.read(str(whole / f"model.ckpt-{step}")) for step in (1, 2, 3))
+    assert (first[stem] == second[stem]).all() and not second[mean].any() and f"{stem}/Adam" not in second
+    moved = np.abs(third[stem] - second[stem])
+    assert moved.max() == pytest.approx(0.01, rel=0.2), "a first step of Adam has the rate's size"
+    assert third[mean].any() and third[f"{stem}/Adam"].any()
+    for steps in ("3", "4"):
+        assert main(["train", *words, f"--steps={steps}", "--workdir", str(parts)]) == 0
+    assert "resuming from step 3" in capsys.readouterr().out
+    found = tensors(parts)
+    for name, value in tensors(whole).items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)

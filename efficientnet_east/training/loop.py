@@ -19,7 +19,12 @@ from efficientnet_east.training.schedule import is_due, learning_rate
 
 
 def run(
-    config: Config, engine: Engine, source: Source, validation: Source | None, say: Callable[[str], None]
+    config: Config,
+    engine: Engine,
+    source: Source,
+    validation: Source | None,
+    say: Callable[[str], None],
+    until: int = 0,
 ) -> bool:
     """Step from where the engine stands to the configuration's last step.
 
@@ -29,18 +34,20 @@ def run(
       source: what is trained on.
       validation: what is validated on, or None.
       say: receives lines for the user, before the first step.
+      until: the step to save at and return, if that is before the last; 0 for the last.
 
     Returns:
-      True if the run reached its last step, False if it was interrupted (and saved).
+      True if the run reached that step, False if it was interrupted (and saved).
 
     Raises:
       UserError: the data cannot be used, or the loss is not finite.
     """
-    if engine.done >= config.train.steps:
-        say(f"all {config.train.steps} steps are done; raise --steps to go on")
+    train = config.train
+    if engine.done >= train.steps:
+        say(f"all {train.steps} steps are done; raise --steps to go on")
         return True
     with Log(config, engine.done) as log, open_stream(config, source, engine.done, log.say) as stream:
-        return _steps(config, engine, stream, validation, log)
+        return _steps(config, engine, stream, validation, log, min(until or train.steps, train.steps))
 
 
 def open_data(config: Config, say: Callable[[str], None]) -> tuple[Source, Source | None]:
@@ -93,13 +100,15 @@ def open_stream(config: Config, source: Source, done: int, say: Callable[[str], 
     )
 
 
-def _steps(config: Config, engine: Engine, stream: Batches, validation: Source | None, log: Log) -> bool:
-    """Step until the last one, or until Ctrl-C; whether the last was reached."""
+def _steps(
+    config: Config, engine: Engine, stream: Batches, validation: Source | None, log: Log, until: int
+) -> bool:
+    """Step until one, or until Ctrl-C; whether it was reached."""
     train = config.train
     under_way: collections.deque[tuple[int, list[Batch], Mapping[str, SupportsFloat]]] = collections.deque()
     done = saved = engine.done
     try:
-        while done < train.steps:
+        while done < until:
             passes = [log.wait_for(stream) for _ in range(train.accumulate)]
             rate = learning_rate(done, train)
             scalars = engine.advance(passes, rate)
@@ -107,12 +116,12 @@ def _steps(config: Config, engine: Engine, stream: Batches, validation: Source |
             under_way.append((done, passes, scalars))
             log.advance()
             due = {
-                name: is_due(done, every, train.steps)
-                for name, every in (
-                    ("log", train.log_every),
-                    ("picture", train.picture_every),
-                    ("validate", train.validate_every),
-                    ("save", train.save_every),
+                name: is_due(done, every, last)
+                for name, every, last in (
+                    ("log", train.log_every, train.steps),
+                    ("picture", train.picture_every, train.steps),
+                    ("validate", train.validate_every, train.steps),
+                    ("save", train.save_every, until),
                 )
             }
             while len(under_way) > (0 if any(due.values()) else engine.lag):

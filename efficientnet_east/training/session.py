@@ -10,12 +10,13 @@ import numpy as np
 
 from efficientnet_east import checkpoints
 from efficientnet_east.compat import tf
-from efficientnet_east.config import Config
+from efficientnet_east.config import Config, Train
 from efficientnet_east.data.images import make_folder
 from efficientnet_east.data.loader import Batch
 from efficientnet_east.geometry.maps import CHANNELS
 from efficientnet_east.inference.detector import Detector
 from efficientnet_east.inference.graph import session_config
+from efficientnet_east.structures import Source
 from efficientnet_east.training import loop
 from efficientnet_east.training import step as training_step
 from efficientnet_east.training.checkpoint import Checkpoints, compare, with_averages
@@ -43,23 +44,64 @@ def train(config: Config, say: Callable[[str], None] = print) -> bool:
         say(f"changed since the last run: {change}")
     source, validation = loop.open_data(config, say)
     make_folder(workdir, "--workdir")
-    with tf.Graph().as_default() as graph:
-        tf.set_random_seed(config.train.seed)
-        feeds, step = build(config)
-        with tf.Session(graph=graph, config=session_config(config.train.threads)) as session:
-            engine = SessionEngine(config, session, feeds, step)
-            say(engine.begin())
-            if engine.done == 0 and config.train.recalibrate:
-                with loop.open_stream(config, source, 0, lambda line: None) as stream:
-                    say(engine.recalibrate(stream))
-            return loop.run(config, engine, source, validation, say)
+    done, reached = _step_of(checkpoints.newest_in(workdir)), True
+    while reached:
+        thawed = is_thawed(done, config.train)
+        with tf.Graph().as_default() as graph:
+            tf.set_random_seed(config.train.seed)
+            feeds, step = build(config, thawed)
+            with tf.Session(graph=graph, config=session_config(config.train.threads)) as session:
+                engine = SessionEngine(config, session, feeds, step)
+                say(engine.begin())
+                if is_thawed(engine.done, config.train) == thawed:  # if not, it is an older checkpoint
+                    reached = _run(config, engine, source, validation, say, thawed)
+                done = engine.done
+        if done >= config.train.steps:
+            break
+    return reached
 
 
-def build(config: Config) -> tuple[dict[str, Any], training_step.Step]:
+def is_thawed(done: int, train: Train) -> bool:
+    """Whether what follows so many steps is trained although it was frozen in the beginning.
+
+    Args:
+      done: number of steps done.
+      train: the configuration's section.
+
+    Returns:
+      True from the step `unfreeze_at` on.
+    """
+    return 0 < train.unfreeze_at <= done
+
+
+def _step_of(prefix: str | None) -> int:
+    digits = (prefix or "").rpartition("-")[2]
+    return int(digits) if digits.isdecimal() else 0
+
+
+def _run(
+    config: Config,
+    engine: SessionEngine,
+    source: Source,
+    validation: Source | None,
+    say: Callable[[str], None],
+    thawed: bool,
+) -> bool:
+    """Step to the end of what one graph can do."""
+    if engine.done == 0 and config.train.recalibrate:
+        with loop.open_stream(config, source, 0, lambda line: None) as stream:
+            say(engine.recalibrate(stream))
+    if thawed:
+        say(f"training what was frozen up to {config.train.frozen}, too")
+    return loop.run(config, engine, source, validation, say, 0 if thawed else config.train.unfreeze_at)
+
+
+def build(config: Config, thawed: bool = False) -> tuple[dict[str, Any], training_step.Step]:
     """Build the step over placeholders.
 
     Args:
       config: the whole of it.
+      thawed: see `step.build`.
 
     Returns:
       The placeholders, by the names of `Batch`'s fields and `learning_rate`, and the step.
@@ -73,7 +115,7 @@ def build(config: Config) -> tuple[dict[str, Any], training_step.Step]:
         "mask": tf.placeholder(tf.float32, [batch, cells, cells, 1], "mask"),
         "learning_rate": tf.placeholder(tf.float32, [], "learning_rate"),
     }
-    return feeds, training_step.build(**feeds, config=config)
+    return feeds, training_step.build(**feeds, config=config, thawed=thawed)
 
 
 class SessionEngine:

@@ -9,6 +9,8 @@ from typing import Any
 from efficientnet_east import losses, model
 from efficientnet_east.compat import tf
 from efficientnet_east.config import Config, Train
+from efficientnet_east.training import rates
+from efficientnet_east.training.optimizer import Adam, decay
 
 Tensor = Any
 
@@ -35,7 +37,14 @@ class Step:
 
 
 def build(
-    images: Tensor, score: Tensor, geometry: Tensor, mask: Tensor, learning_rate: Tensor, config: Config
+    images: Tensor,
+    score: Tensor,
+    geometry: Tensor,
+    mask: Tensor,
+    learning_rate: Tensor,
+    config: Config,
+    *,
+    thawed: bool = False,
 ) -> Step:
     """Build the step.
 
@@ -46,6 +55,7 @@ def build(
       mask: float32 (..., 1), 0 on ignored text.
       learning_rate: float32 scalar.
       config: its sections `model` and `train` are read.
+      thawed: build what follows the step `train.unfreeze_at`, in which nothing is frozen any more.
 
     Returns:
       The step.
@@ -60,7 +70,7 @@ def build(
         is_training=True,
         drop_connect=train.drop_connect,
         batch_norm=train.batch_norm,
-        frozen=train.frozen,
+        frozen=None if thawed else train.frozen,
         recompute=train.recompute,
         weight_decay=0.0 if decoupled else train.weight_decay,
         seed=tf.stack([train.seed, passes.number]),
@@ -75,16 +85,17 @@ def build(
     )  # fmt: skip
     regularisers = tf.get_collection(tf.GraphKeys.REGULARIZATION_LOSSES)
     total = tf.add_n([terms["model"], *regularisers])
-    variables = tf.trainable_variables()
+    factor = rates.factors(config.model.backbone, train.backbone_rate, train.layer_decay)
+    variables = [variable for variable in tf.trainable_variables() if factor(variable.op.name)]
     measured = [*tf.gradients(total, variables, unconnected_gradients="zero"), total, *terms.values()]
     with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):
         add, means = passes.mean(measured)
         gradients, norm = _clipped(means[: len(variables)], train.clip_norm)
         total, *of_terms = means[len(variables) :]
-        optimizer = tf.train.AdamOptimizer(learning_rate)
+        optimizer = Adam(learning_rate, factor=factor, **_late(config, thawed, global_step))
         updated = optimizer.apply_gradients(list(zip(gradients, variables, strict=True)), global_step)
     if decoupled:
-        updated = _decay(updated, learning_rate * train.weight_decay)
+        updated = decay(updated, learning_rate * train.weight_decay, factor)
     updated = _average(updated, train, global_step)
     scalars = {f"loss/{name}": term for name, term in zip(terms, of_terms, strict=True)} | {
         "loss/total": total,
@@ -152,11 +163,13 @@ def _clipped(gradients: list[Tensor], clip_norm: float) -> tuple[list[Tensor], T
     return gradients, tf.global_norm(gradients)
 
 
-def _decay(updated: Any, amount: Tensor) -> Any:
-    """AdamW's decay (Loshchilov and Hutter 2019), on kernels alone, after the gradient step."""
-    kernels = [v for v in tf.trainable_variables() if v.op.name.endswith("weights")]
-    with tf.control_dependencies([updated]):
-        return tf.group(*(kernel.assign_sub(amount * kernel.read_value()) for kernel in kernels))
+def _late(config: Config, thawed: bool, global_step: Any) -> dict[str, Any]:
+    """What Adam is told about the part that was frozen up to `train.unfreeze_at`."""
+    train = config.train
+    if not (thawed and train.unfreeze_at):
+        return {}
+    steps = tf.cast(global_step + 1 - train.unfreeze_at, tf.float32)
+    return {"late": rates.in_parts(config.model.backbone, train.frozen), "late_steps": steps}
 
 
 def _average(updated: Any, train: Train, global_step: Any) -> Any:

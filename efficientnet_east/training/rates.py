@@ -1,0 +1,49 @@
+"""Which variables learn at which share of the learning rate, and which begin late: by their names alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from efficientnet_east import catalogue
+
+
+def factors(backbone: str, backbone_rate: float, layer_decay: float) -> Callable[[str], float]:
+    """Learning rates by depth, as language and vision transformers are fine-tuned (Howard and Ruder 2018).
+
+    Args:
+      backbone: its name.
+      backbone_rate: factor for the backbone's variables.
+      layer_decay: factor once more for each step away from the backbone's last block (ResNet-50's last unit);
+        the stem comes after the first block.
+
+    Returns:
+      A function from a variable's name to its factor of the learning rate; 1 outside of the backbone.
+    """
+    scope, parts = catalogue.scope_of(backbone), catalogue.parts(backbone)
+    known = {
+        f"{scope}/{part}/": backbone_rate * layer_decay**depth for depth, part in enumerate(reversed(parts))
+    }
+
+    def factor(name: str) -> float:
+        if not name.startswith(f"{scope}/"):
+            return 1.0
+        # The head convolution, which some merges read, stands behind the last block.
+        return next((value for prefix, value in known.items() if name.startswith(prefix)), backbone_rate)
+
+    return factor
+
+
+def in_parts(backbone: str, frozen: str | None) -> Callable[[str], bool]:
+    """Tell the variables of the part that is or was frozen.
+
+    Args:
+      backbone: its name.
+      frozen: the last frozen part, see `catalogue.frozen_blocks`; None for no part.
+
+    Returns:
+      A function from a variable's name to whether it is one of them.
+    """
+    scope = catalogue.scope_of(backbone)
+    parts = () if frozen is None else catalogue.frozen_parts(backbone, frozen)
+    prefixes = tuple(f"{scope}/{part}/" for part in parts)
+    return lambda name: name.startswith(prefixes)
