@@ -28,6 +28,7 @@ setup(
         "opencv-python-headless>=4.10",
         "pillow>=10.4",
         "grain>=0.2.16",
+        "psutil>=5.9",
         "pydantic>=2.7",
         "pyyaml>=6.0",
         "tqdm>=4.66",

@@ -103,6 +103,9 @@ class Data(_Section):
     min_text_side: float = _field(6.0, "texts with a shorter side (pixels of the crop) are ignored", ge=0)
     ring: bool = _field(False, "learn nothing between the shrunk and the full text region")
     workers: int = _field(1, "processes that prepare batches; 0 prepares them in a thread", ge=0)
+    cache_megabytes: int | None = _field(
+        None, "of decoded images kept in memory; none: all, if they fit in half of what is free", ge=0
+    )
 
 
 class Train(_Section):

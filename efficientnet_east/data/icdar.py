@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from efficientnet_east.data.images import SUFFIXES, check_image, read_image
+from efficientnet_east.data.images import SUFFIXES, check_image, count_pixels, read_image
 from efficientnet_east.errors import UserError
 from efficientnet_east.geometry.quads import area, clockwise
 from efficientnet_east.structures import Sample, Truth
@@ -69,14 +69,32 @@ class IcdarImages:
     def __len__(self) -> int:
         return len(self.records)
 
+    def read(self, index: int) -> np.ndarray:
+        """The pixels of an image, as `images.read_image` gives them."""
+        return read_image(self.records[index].image)
+
+    def sample(self, index: int, image: np.ndarray) -> Sample:
+        """The sample whose pixels these are."""
+        record = self.records[index]
+        return Sample(record.image.name, image, record.truth)
+
+    def image_bytes(self) -> list[int]:
+        """The size of each image's pixels in bytes; 0 for one that cannot be read."""
+        sizes = []
+        for record in self.records:
+            try:
+                sizes.append(3 * count_pixels(record.image))
+            except UserError:
+                sizes.append(0)
+        return sizes
+
     @property
     def most_texts(self) -> int:
         """The largest number of texts of any image."""
         return max((len(record.truth.texts) for record in self.records), default=0)
 
     def __getitem__(self, index: int) -> Sample:
-        record = self.records[index]
-        return Sample(record.image.name, read_image(record.image), record.truth)
+        return self.sample(index, self.read(index))
 
     def __repr__(self) -> str:
         checksum = 0

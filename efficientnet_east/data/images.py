@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import os
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -19,6 +21,8 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
 _EXPECTED = "a whole JPEG, PNG, BMP, WebP, TIFF or GIF image"
 MAX_PIXELS = 100_000_000
+
+_Result = TypeVar("_Result")
 
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
@@ -49,7 +53,7 @@ def read_image(source: str | os.PathLike[str] | bytes, *, max_pixels: int = MAX_
     Raises:
       UserError: the file is missing, empty, damaged, too large or not one of the known formats.
     """
-    return _decode(source, max_pixels, draft=False)
+    return _opened(source, lambda image, where: _pixels(image, where, max_pixels, draft=False))
 
 
 def check_image(source: str | os.PathLike[str] | bytes, *, max_pixels: int = MAX_PIXELS) -> None:
@@ -64,7 +68,19 @@ def check_image(source: str | os.PathLike[str] | bytes, *, max_pixels: int = MAX
     Raises:
       UserError: `read_image` would raise it too.
     """
-    _decode(source, max_pixels, draft=True)
+    _opened(source, lambda image, where: _pixels(image, where, max_pixels, draft=True))
+
+
+def count_pixels(source: str | os.PathLike[str] | bytes) -> int:
+    """Returns the number of an image's pixels; only the beginning of the file is read.
+
+    Args:
+      source: a file, or the bytes of one.
+
+    Raises:
+      UserError: the file is missing, empty or not one of the known formats.
+    """
+    return _opened(source, lambda image, where: image.width * image.height)
 
 
 def write_image(path: str | os.PathLike[str], rgb: np.ndarray) -> None:
@@ -106,18 +122,19 @@ def make_folder(path: str | os.PathLike[str], where: str) -> Path:
     return Path(path)
 
 
-def _decode(source: str | os.PathLike[str] | bytes, max_pixels: int, *, draft: bool) -> np.ndarray:
+def _opened(source: str | os.PathLike[str] | bytes, use: Callable[[Image.Image, object], _Result]) -> _Result:
+    """What `use` makes of the opened file and its name."""
     where, file = ("image", io.BytesIO(source)) if isinstance(source, bytes) else (source, source)
     try:
         with warnings.catch_warnings():
             # Of damaged EXIF data, and from 89 million pixels on; what is too large is decided below.
             warnings.filterwarnings("ignore", module="PIL")
             with Image.open(file, formats=_FORMATS) as image:
-                return _pixels(image, where, max_pixels, draft)
+                return use(image, where)
     except UserError:
         raise
     except Image.DecompressionBombError:
-        raise UserError(where, "far too many pixels", f"at most {max_pixels}") from None
+        raise UserError(where, "far too many pixels", f"at most {MAX_PIXELS}") from None
     # A damaged file makes Pillow raise almost anything: OSError, SyntaxError, struct.error, IndexError...
     except Exception as error:
         raise UserError(where, _problem(error), _EXPECTED) from None

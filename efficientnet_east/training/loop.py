@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import SupportsFloat
 
 from efficientnet_east.config import Config
+from efficientnet_east.data.cache import keep_decoded
 from efficientnet_east.data.loader import Batch, Batches, batches
 from efficientnet_east.errors import UserError
 from efficientnet_east.evaluation import icdar
@@ -69,6 +70,9 @@ def open_data(config: Config, say: Callable[[str], None]) -> tuple[Source, Sourc
     for error in skipped:
         say(f"skipped: {error}")
     say(f"training on {len(source)} images, validating on {len(validation) if validation else 'none'}")
+    source, kept = keep_decoded(source, config.data.cache_megabytes)
+    if kept:
+        say(kept)
     return source, validation
 
 
