@@ -1,5 +1,5 @@
-"""Installation: `pip install .`, with the extras `dev` for the tests, `lanms` for the compiled merge, `torch`
-for PyTorch's weight files.
+"""Installation: `pip install .`, with the extras `dev` for the tests, `lanms` for the compiled merge, `pjrt`
+for training without TensorFlow, `torch` for PyTorch's weight files.
 """
 
 import re
@@ -38,9 +38,11 @@ setup(
     ],
     extras_require={
         "lanms": ["lanms-neo>=1.0.2"],  # built from source: needs a C++ compiler
+        "pjrt": ["jaxlib>=0.7.2"],
         "torch": ["torch>=2.0", "safetensors>=0.4"],
         "dev": [
             "pytest>=8.0",
+            "jaxlib>=0.7.2",
             "hypothesis>=6.100",
             "shapely>=2.0",  # the second implementation of the geometry, in its tests
             "tensorboard>=2.18",  # reads what training writes

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from efficientnet_east import cli_data, cli_scaling
+from efficientnet_east import cli_export, cli_scaling
 from efficientnet_east import config as configuration
 from efficientnet_east.data import submissions
 from efficientnet_east.data.images import make_folder, read_image, write_image
@@ -33,7 +33,7 @@ EVALUATED = {
     "list": "text file of the image names to use",
     "limit": "use the first N images only",
 }
-WEIGHT_FORMATS = ("tpu", "keras", "torch", "npz")
+WEIGHT_FORMATS = ("tpu", "keras", "torch", "npz", "pjrt")
 TRUTH_COLOUR, IGNORED_COLOUR = (60, 120, 255), (150, 150, 150)
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -97,7 +97,7 @@ def parser() -> argparse.ArgumentParser:
     _add_detect(commands)
     _add_weights(commands)
     _add_scaling(commands)
-    _add_data(commands)
+    _add_export(commands)
     return top
 
 
@@ -144,13 +144,13 @@ def _add_detect(commands: Any) -> None:
 
 
 def _add_weights(commands: Any) -> None:
-    output = "an .npz file, or the prefix of a TensorFlow checkpoint"
+    output = "an .npz file, or the prefix of a TensorFlow checkpoint; with --format pjrt a new workdir"
     sub = _subcommand(
         commands, "import-weights", import_weights, "bring a backbone's weights under this project's names"
     )
     sub.add_argument("--source", metavar="FILE", required=True, help="weight file, or a checkpoint's prefix")
     sub.add_argument("--format", choices=WEIGHT_FORMATS, help="of --source; by default its contents tell")
-    sub.add_argument("--backbone", metavar="NAME", required=True, help=_field_help("backbone"))
+    sub.add_argument("--backbone", metavar="NAME", help=f"{_field_help('backbone')}; not with --format pjrt")
     sub.add_argument("--output", metavar="FILE", required=True, help=output)
     sub.add_argument("--allow-missing", action="store_true", help="go on if arrays are missing")
     sub.add_argument("--allow-unused", action="store_true", help="go on if arrays have no place")
@@ -168,13 +168,10 @@ def _add_scaling(commands: Any) -> None:
     cli_scaling.add_options(sub)
 
 
-def _add_data(commands: Any) -> None:
-    help = "divide the images of a data set into lists to train and to validate on"
-    cli_data.add_fold_options(_subcommand(commands, "folds", cli_data.folds, help))
-    help = "find the places without text where a checkpoint sees some, to train on them (--mix)"
-    sub = _subcommand(commands, "mine", mine, help)
-    cli_data.add_mine_options(sub)
-    _add_fields(sub, {"detect": configuration.Detect}, threads=True)
+def _add_export(commands: Any) -> None:
+    sub = _subcommand(commands, "export", export, "write a network, or its training, for another runtime")
+    cli_export.add_options(sub)
+    _add_fields(sub, {"model": configuration.Model, "data": configuration.Data, "train": configuration.Train})
 
 
 def _field_help(name: str) -> str:
@@ -211,9 +208,6 @@ def _add_field(group: Any, name: str, info: Any) -> None:
     }
     if info.annotation is bool:
         group.add_argument(*flags, action=argparse.BooleanOptionalAction, **options)
-        return
-    if name == "mix":
-        group.add_argument(*flags, action="append", metavar="SOURCE=WEIGHT", **options)
         return
     if typing.get_origin(info.annotation) is typing.Literal:
         options["metavar"] = "|".join(str(choice) for choice in typing.get_args(info.annotation))
@@ -297,8 +291,6 @@ def _score_checkpoint(arguments: argparse.Namespace) -> dict[str, float]:
     prefix = checkpoints.find(arguments.checkpoint)
     # Without --data the run's own validation images count, so its training list and limit must not.
     chosen = {"list": None, "limit": None, "skip_bad": False} | _overrides(arguments, "data")
-    if hasattr(arguments, "data"):
-        chosen["mix"] = None
     config = configuration.load(str(config_beside(prefix)), chosen)
     skipped: list[UserError] = []
     samples = sources.evaluation_source(config.data, config.train.seed, skipped, hasattr(arguments, "data"))
@@ -351,15 +343,13 @@ def detect(arguments: argparse.Namespace) -> int:
     return EXIT_USER_ERROR if unread == len(paths) else 0
 
 
-def mine(arguments: argparse.Namespace) -> int:
-    """The subcommand `mine`."""
-    _hush_tensorflow()
-    return cli_data.mine(arguments)
-
-
 def import_weights(arguments: argparse.Namespace) -> int:
     """The subcommand `import-weights`."""
     _hush_tensorflow()
+    if arguments.format == "pjrt":
+        return cli_export.import_state(arguments)
+    if arguments.backbone is None:
+        raise UserError("--backbone", "is missing", "the backbone that --source has the weights of")
     _expect_weight_output(arguments.output)
     from efficientnet_east.backbones import weight_files, weights
 
@@ -383,6 +373,12 @@ def export_weights(arguments: argparse.Namespace) -> int:
     print(f"{'averaged weights' if averages else 'weights, of which it has no averages,'} of {prefix}")
     _write_weights(arguments.output, checkpoints.weights_of(tensors))
     return 0
+
+
+def export(arguments: argparse.Namespace) -> int:
+    """The subcommand `export`."""
+    _hush_tensorflow()
+    return cli_export.run(arguments, _overrides(arguments, "model", "data", "train"))
 
 
 def _expect_weight_output(path: str) -> None:

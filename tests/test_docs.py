@@ -10,12 +10,12 @@ import pytest
 from programs import load_example
 
 from efficientnet_east import catalogue, cli
+from efficientnet_east.pjrt import __main__ as pjrt
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-COMMAND = re.compile(
-    r"^ {4}(python (?:train\.py|eval\.py|-m efficientnet_east|examples/\S+) .*?)(?: +#.*)?$", re.MULTILINE
-)
+PROGRAMS = r"train\.py|eval\.py|-m efficientnet_east(?:\.pjrt)?|examples/\S+"
+COMMAND = re.compile(rf"^ {{4}}(python (?:{PROGRAMS}) .*?)(?: +#.*)?$", re.MULTILINE)
 
 
 def commands() -> list[str]:
@@ -36,6 +36,9 @@ def test_command_is_understood(command: str) -> None:
     if words[0].startswith("examples/"):
         assert example(Path(words[0])).parse_args(words[1:])
         return
+    if words[:2] == ["-m", "efficientnet_east.pjrt"]:
+        assert pjrt.parser().parse_args(words[2:]).export
+        return
     words = words[2:] if words[0] == "-m" else [Path(words[0]).stem, *words[1:]]
     assert cli.parser().parse_args(words).command is not None
     for word in words:
@@ -52,7 +55,7 @@ def example(script: Path) -> argparse.ArgumentParser:
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_options_exist(path: Path) -> None:
     """Every `--option` that a document names, in a command or not, is one of a program here."""
-    known = set(re.findall(r"--[\w-]+", " ".join(help_of(cli.parser()))))
+    known = set(re.findall(r"--[\w-]+", " ".join(help_of(cli.parser()) + help_of(pjrt.parser()))))
     for script in sorted((ROOT / "examples").rglob("*.py")):
         if "def parser()" in script.read_text(encoding="utf-8"):
             known |= set(re.findall(r"--[\w-]+", " ".join(help_of(example(script.relative_to(ROOT))))))

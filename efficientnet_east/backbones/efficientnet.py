@@ -6,7 +6,6 @@ Tan and Le, ICML 2019; constants as in the official TPU code, so that its checkp
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +13,6 @@ from typing import Any
 
 from efficientnet_east import scaling
 from efficientnet_east.backbones.batch_norm import batch_norm_options
-from efficientnet_east.backbones.depthwise import quick_depthwise_gradient
 from efficientnet_east.backbones.recompute import recomputed
 from efficientnet_east.compat import slim, tf
 from efficientnet_east.errors import UserError
@@ -248,9 +246,7 @@ def _block(
     **options: Any,
 ) -> dict[str, Tensor]:
     """`mbconv` in an arg scope of its own: when it is built again, the caller's has long been left."""
-    trains = options["is_training"] is not False  # else the graph may be for other runtimes: keep it plain
-    quick = quick_depthwise_gradient() if trains else contextlib.nullcontext()
-    with quick, _arg_scope(**options, activation=activation, again=again):
+    with _arg_scope(**options, activation=activation, again=again):
         return mbconv(inputs, block, activation, drop)
 
 
@@ -304,8 +300,15 @@ def drop_factors(batch: Tensor, rate: float, seed: Tensor | None = None) -> Tens
       float32 (batch, 1, 1, 1).
     """
     shape = [batch, 1, 1, 1]
-    noise = tf.random_uniform(shape) if seed is None else tf.random.stateless_uniform(shape, seed=seed)
+    noise = tf.random_uniform(shape) if seed is None else _uniform(shape, seed)
     return tf.floor(noise + (1.0 - rate)) / (1.0 - rate)
+
+
+def _uniform(shape: Any, seed: Tensor) -> Tensor:
+    """Numbers in [0, 1), the same under XLA: that draws the same bits, but makes other numbers of them."""
+    seed = tf.bitwise.bitwise_and(seed, 2**31 - 1)  # from one below 0 XLA draws other bits
+    bits = tf.random.stateless_uniform(shape, seed=seed, minval=None, maxval=None, dtype=tf.int32)
+    return tf.cast(tf.bitwise.bitwise_and(bits, 2**23 - 1), tf.float32) / 2**23
 
 
 def _drop_factors(

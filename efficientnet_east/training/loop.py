@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Callable, Mapping, Sequence
-from typing import SupportsFloat
+from typing import Any, SupportsFloat
 
 from efficientnet_east.config import Config
 from efficientnet_east.data.cache import keep_decoded
-from efficientnet_east.data.loader import Batch, Batches, Mixture, batches
+from efficientnet_east.data.loader import Batch, Batches, LabelOptions, TextOptions, batches
 from efficientnet_east.errors import UserError
 from efficientnet_east.evaluation import icdar
 from efficientnet_east.evaluation.evaluate import detect_all, quads_of
@@ -22,10 +22,11 @@ from efficientnet_east.training.schedule import is_due, learning_rate
 def run(
     config: Config,
     engine: Engine,
-    source: Source | Mixture,
+    source: Source,
     validation: Source | None,
     say: Callable[[str], None],
     until: int = 0,
+    labels: LabelOptions | TextOptions | None = None,
 ) -> bool:
     """Step from where the engine stands to the configuration's last step.
 
@@ -36,6 +37,7 @@ def run(
       validation: what is validated on, or None.
       say: receives lines for the user, before the first step.
       until: the step to save at and return, if that is before the last; 0 for the last.
+      labels: what the engine takes; None: the maps that the configuration asks for.
 
     Returns:
       True if the run reached that step, False if it was interrupted (and saved).
@@ -43,15 +45,15 @@ def run(
     Raises:
       UserError: the data cannot be used, or the loss is not finite.
     """
-    train = config.train
-    if engine.done >= train.steps:
+    train, done = config.train, engine.done
+    if done >= train.steps:
         say(f"all {train.steps} steps are done; raise --steps to go on")
         return True
-    with Log(config, engine.done) as log, open_stream(config, source, engine.done, log.say) as stream:
+    with Log(config, done) as log, open_stream(config, source, done, log.say, labels) as stream:
         return _steps(config, engine, stream, validation, log, min(until or train.steps, train.steps))
 
 
-def open_data(config: Config, say: Callable[[str], None]) -> tuple[Source | Mixture, Source | None]:
+def open_data(config: Config, say: Callable[[str], None]) -> tuple[Source, Source | None]:
     """Open what a configuration trains and validates on.
 
     Args:
@@ -69,15 +71,20 @@ def open_data(config: Config, say: Callable[[str], None]) -> tuple[Source | Mixt
     validation = sources.validation_source(config.data, config.train.seed, skipped)
     for error in skipped:
         say(f"skipped: {error}")
-    trained_on = sources.describe(config.data, source)
-    say(f"training on {trained_on}, validating on {len(validation) if validation else 'none'}")
+    say(f"training on {len(source)} images, validating on {len(validation) if validation else 'none'}")
     source, kept = keep_decoded(source, config.data.cache_megabytes)
     if kept:
         say(kept)
     return source, validation
 
 
-def open_stream(config: Config, source: Source | Mixture, done: int, say: Callable[[str], None]) -> Batches:
+def open_stream(
+    config: Config,
+    source: Source,
+    done: int,
+    say: Callable[[str], None],
+    labels: LabelOptions | TextOptions | None = None,
+) -> Batches[Any]:
     """Open the stream of batches that follows a number of steps.
 
     Args:
@@ -85,6 +92,7 @@ def open_stream(config: Config, source: Source | Mixture, done: int, say: Callab
       source: what is trained on.
       done: number of steps done.
       say: receives a line for each image that is left out.
+      labels: as for `run`.
 
     Returns:
       The stream, to be closed.
@@ -93,12 +101,13 @@ def open_stream(config: Config, source: Source | Mixture, done: int, say: Callab
     def report(error: UserError) -> None:
         say(f"skipped: {error}")
 
+    wanted: Any = labels or sources.labels(config.data, config.model)
     return batches(
         source,
         batch_size=config.train.batch_size,
         seed=config.train.seed,
         augmentation=sources.augmentation(config.data),
-        labels=sources.labels(config.data, config.model),
+        labels=wanted,
         workers=config.data.workers,
         start=done * config.train.accumulate,
         on_bad=report if config.data.skip_bad else None,

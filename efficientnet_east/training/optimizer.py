@@ -59,7 +59,7 @@ class Adam(tf.train.AdamOptimizer):
         return self._apply(super()._resource_apply_dense, grad, var)
 
     def _apply(self, apply: Callable[[Tensor, Any], Any], grad: Tensor, var: Any) -> Any:
-        name, of_all = var.op.name, self._lr_t
+        name, of_all = name_of(var), self._lr_t
         factor = self._factor(name)
         self._lr_t = of_all if factor == 1.0 else of_all * factor
         self._powers = self._late_powers if self._late(name) else ()
@@ -70,6 +70,11 @@ class Adam(tf.train.AdamOptimizer):
 
     def _get_beta_accumulators(self) -> Sequence[Any]:
         return self._powers or super()._get_beta_accumulators()
+
+
+def name_of(variable: Any) -> str:
+    """A variable's name in a checkpoint; within a function that is exported, variables have no `op`."""
+    return str(variable.name).partition(":")[0]
 
 
 def decay(updated: Any, amount: Tensor, factor: Callable[[str], float]) -> Any:
@@ -83,7 +88,7 @@ def decay(updated: Any, amount: Tensor, factor: Callable[[str], float]) -> Any:
     Returns:
       The operation of both.
     """
-    kernels = [v for v in tf.trainable_variables() if v.op.name.endswith("weights")]
+    kernels = [v for v in tf.trainable_variables() if name_of(v).endswith("weights")]
     with tf.control_dependencies([updated]):
-        shares = [(kernel, amount * factor(kernel.op.name)) for kernel in kernels]
+        shares = [(kernel, amount * factor(name_of(kernel))) for kernel in kernels]
         return tf.group(*(kernel.assign_sub(share * kernel.read_value()) for kernel, share in shares))

@@ -10,7 +10,7 @@ from efficientnet_east import losses, model
 from efficientnet_east.compat import tf
 from efficientnet_east.config import Config, Train
 from efficientnet_east.training import rates
-from efficientnet_east.training.optimizer import Adam, decay
+from efficientnet_east.training.optimizer import Adam, decay, name_of
 
 Tensor = Any
 
@@ -86,7 +86,7 @@ def build(
     regularisers = tf.get_collection(tf.GraphKeys.REGULARIZATION_LOSSES)
     total = tf.add_n([terms["model"], *regularisers])
     factor = rates.factors(config.model.backbone, train.backbone_rate, train.layer_decay)
-    variables = [variable for variable in tf.trainable_variables() if factor(variable.op.name)]
+    variables = [variable for variable in tf.trainable_variables() if factor(name_of(variable))]
     measured = [*tf.gradients(total, variables, unconnected_gradients="zero"), total, *terms.values()]
     with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):
         add, means = passes.mean(measured)

@@ -1,0 +1,47 @@
+"""Bring the state of a run back into a checkpoint of TensorFlow; this needs TensorFlow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from efficientnet_east import checkpoints
+from efficientnet_east import config as configuration
+from efficientnet_east.errors import UserError
+from efficientnet_east.inference.detector import CONFIG_FILE
+from efficientnet_east.pjrt import manifest as manifests
+from efficientnet_east.pjrt import state
+from efficientnet_east.pjrt.manifest import STEP_NAME
+from efficientnet_east.safe_files import write_file
+
+
+def restore(source: Path, workdir: Path, say: Callable[[str], None]) -> str:
+    """Make a workdir of train.py out of a state: weights, averages, optimiser, step.
+
+    Args:
+      source: a workdir of `python -m efficientnet_east.pjrt` (its newest state), or a state in one.
+      workdir: made if it is not there.
+      say: receives a line for each damaged state that is passed over.
+
+    Returns:
+      The checkpoint's prefix.
+
+    Raises:
+      UserError: there is no sound state, the workdir holds a run already, or it cannot be written.
+    """
+    folder = source if source.is_dir() else source.parent
+    described = manifests.read(folder)
+    if source.is_dir():
+        found = state.newest(folder, described.state, say)
+        if found is None:
+            raise UserError(source, "holds no state", "a workdir of `python -m efficientnet_east.pjrt`")
+        arrays = found[1]
+    else:
+        arrays = state.load(source, described.state)
+    if (workdir / CONFIG_FILE).exists() or checkpoints.newest_in(workdir):
+        raise UserError(workdir, "holds a run already", "a new folder for the workdir")
+    config = configuration.load(str(folder / CONFIG_FILE), {"workdir": str(workdir)})
+    prefix = f"{workdir / checkpoints.PREFIX}-{int(arrays[STEP_NAME])}"
+    checkpoints.write(prefix, arrays)
+    write_file(workdir / CONFIG_FILE, configuration.dump(config).encode())
+    return prefix
