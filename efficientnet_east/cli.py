@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from efficientnet_east import cli_export, cli_scaling
+from efficientnet_east import cli_data, cli_export, cli_scaling
 from efficientnet_east import config as configuration
 from efficientnet_east.data import submissions
 from efficientnet_east.data.images import make_folder, read_image, write_image
@@ -98,6 +98,7 @@ def parser() -> argparse.ArgumentParser:
     _add_weights(commands)
     _add_scaling(commands)
     _add_export(commands)
+    _add_data(commands)
     return top
 
 
@@ -174,6 +175,15 @@ def _add_export(commands: Any) -> None:
     _add_fields(sub, {"model": configuration.Model, "data": configuration.Data, "train": configuration.Train})
 
 
+def _add_data(commands: Any) -> None:
+    help = "divide the images of a data set into lists to train and to validate on"
+    cli_data.add_fold_options(_subcommand(commands, "folds", cli_data.folds, help))
+    help = "find the places without text where a checkpoint sees some, to train on them (--mix)"
+    sub = _subcommand(commands, "mine", mine, help)
+    cli_data.add_mine_options(sub)
+    _add_fields(sub, {"detect": configuration.Detect}, threads=True)
+
+
 def _field_help(name: str) -> str:
     return next(str(info.description) for _, field, info in configuration.fields() if field == name)
 
@@ -208,6 +218,9 @@ def _add_field(group: Any, name: str, info: Any) -> None:
     }
     if info.annotation is bool:
         group.add_argument(*flags, action=argparse.BooleanOptionalAction, **options)
+        return
+    if name == "mix":
+        group.add_argument(*flags, action="append", metavar="SOURCE=WEIGHT", **options)
         return
     if typing.get_origin(info.annotation) is typing.Literal:
         options["metavar"] = "|".join(str(choice) for choice in typing.get_args(info.annotation))
@@ -291,6 +304,8 @@ def _score_checkpoint(arguments: argparse.Namespace) -> dict[str, float]:
     prefix = checkpoints.find(arguments.checkpoint)
     # Without --data the run's own validation images count, so its training list and limit must not.
     chosen = {"list": None, "limit": None, "skip_bad": False} | _overrides(arguments, "data")
+    if hasattr(arguments, "data"):
+        chosen["mix"] = None
     config = configuration.load(str(config_beside(prefix)), chosen)
     skipped: list[UserError] = []
     samples = sources.evaluation_source(config.data, config.train.seed, skipped, hasattr(arguments, "data"))
@@ -341,6 +356,12 @@ def detect(arguments: argparse.Namespace) -> int:
         write_image(f"{output}.png", draw_quads(image, found.quads, scores=found.scores))
         print(f"{path}: {len(found)} words -> {output}.png, .txt")
     return EXIT_USER_ERROR if unread == len(paths) else 0
+
+
+def mine(arguments: argparse.Namespace) -> int:
+    """The subcommand `mine`."""
+    _hush_tensorflow()
+    return cli_data.mine(arguments)
 
 
 def import_weights(arguments: argparse.Namespace) -> int:

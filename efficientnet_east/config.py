@@ -43,6 +43,33 @@ def _rising(milestones: tuple[float, ...]) -> tuple[float, ...]:
 Milestones = Annotated[tuple[float, ...], pydantic.BeforeValidator(_split), pydantic.AfterValidator(_rising)]
 
 
+def _read_mix(value: Any) -> Any:
+    """A mapping from entries SOURCE=WEIGHT, as a command line gives them and a file may."""
+    if value == ["none"] or not isinstance(value, list):
+        return None if value == ["none"] else value
+    mix: dict[str, str] = {}
+    for entry in value:
+        source, equals, weight = str(entry).rpartition("=")
+        if not source or not equals:
+            raise ValueError("SOURCE=WEIGHT, such as synthetic=1")
+        if source in mix:
+            raise ValueError(f"each source once, not {source} twice")
+        mix[source] = weight
+    return mix
+
+
+def _in_one_order(mix: dict[str, float] | None) -> dict[str, float] | None:
+    """Which crops a source gives depends on its place, which must not depend on how the mix was written."""
+    return dict(sorted(mix.items())) if mix else None
+
+
+Mix = Annotated[
+    dict[str, Annotated[float, pydantic.Field(gt=0)]] | None,
+    pydantic.BeforeValidator(_read_mix),
+    pydantic.AfterValidator(_in_one_order),
+]
+
+
 class Model(_Section):
     """What the network is; a checkpoint fits one such section only."""
 
@@ -80,6 +107,9 @@ class Data(_Section):
     data: str | None = _field(None, "folder of images and ground truth; none: synthetic scenes")
     list: str | None = _field(None, "text file of the image names to train on")
     limit: int | None = _field(None, "use the first so many images only", gt=0)
+    mix: Mix = _field(
+        None, "instead of data: SOURCE=WEIGHT, more than once; synthetic, a folder, FOLDER@LIST or mined.json"
+    )
     val_data: str | None = _field(None, "folder to validate on; none: --data, if --val-list is given")
     val_list: str | None = _field(None, "text file of the image names to validate on")
     val_limit: int | None = _field(None, "validate on the first so many images only", gt=0)
@@ -198,6 +228,8 @@ class Config(_Section):
     def _across_fields(self) -> Config:
         if self.data.scale_min > self.data.scale_max:
             raise ValueError("data.scale_min must not be larger than data.scale_max")
+        if self.data.mix and (self.data.data or self.data.list or self.data.limit):
+            raise ValueError("data.mix must name all that is trained on, without data.data, list or limit")
         network, divisor = self.model, self.model.size_divisor
         if network.merge != "bifpn" and (network.levels > 5 or network.fpn_width or network.fpn_repeats):
             raise ValueError("model.levels above 5, fpn_width and fpn_repeats need model.merge bifpn")
@@ -286,8 +318,8 @@ def _validate(tree: dict[str, Any], origin: str, overrides: Mapping[str, Any]) -
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         path = [str(part) for part in first["loc"]]
-        given = path and path[-1] in overrides
-        where = f"--{path[-1].replace('_', '-')}" if given else f"{origin}: {'.'.join(path) or 'values'}"
-        received = "" if first["type"] == "value_error" else f"{first['input']!r} cannot be used"
+        given = len(path) > 1 and path[1] in overrides
+        where = f"--{path[1].replace('_', '-')}" if given else f"{origin}: {'.'.join(path) or 'values'}"
+        received = "" if not path else f"{first['input']!r} cannot be used"
         expected = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
         raise UserError(where, received or "values do not fit together", expected) from None

@@ -39,14 +39,18 @@ class Sample:
       name: the image's file name (or the number of a synthetic scene), for messages and results.
       image: uint8 (height, width, 3), RGB, as a viewer shows it.
       truth: the texts, in pixels of `image`.
+      focus: float32 (4, 2), the quad that a crop must show, in pixels of `image`; None leaves it to chance.
     """
 
     name: str
     image: np.ndarray
     truth: Truth
+    focus: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         _check("Sample.image", self.image, np.uint8, (*self.image.shape[:2], 3))
+        if self.focus is not None:
+            _check("Sample.focus", self.focus, np.float32, (4, 2))
 
 
 class Source(Protocol):

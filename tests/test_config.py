@@ -50,6 +50,8 @@ def other_value(name: str) -> Any:
         return "stage2"
     if name == "milestones":
         return (0.5, 100.0)
+    if name == "mix":
+        return {"some/path": 2.0, "synthetic": 0.5}
     if choices := get_args(info.annotation):
         if type(None) not in choices:
             return next(choice for choice in choices if choice != info.default)
@@ -108,11 +110,32 @@ def test_every_field_from_file_override_and_command_line(name: str, tmp_path: Pa
     assert value_of(load(path), name) == value != value_of(load(), name)
     for flag in {f"--{name}", f"--{name.replace('_', '-')}"}:
         words = [flag, ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
+        if isinstance(value, dict):
+            words = [f"{flag}={source}={weight}" for source, weight in value.items()]
         if isinstance(value, bool):
             words = [flag if value else flag.replace("--", "--no-", 1)]
         given = vars(PARSER.parse_args(["train", *words]))
         assert given.keys() == {"command", "config", name}
         assert value_of(load(None, {name: given[name]} | beside), name) == value
+
+
+def test_a_mix_in_a_file(tmp_path: Path) -> None:
+    """As a mapping or as a list; the order does not matter, and the command line wins as a whole."""
+    mapping = write(tmp_path, "data:\n  mix:\n    synthetic: 1\n    ../own@train.txt: 2.5\n")
+    mix = load(mapping).data.mix
+    assert mix == {"../own@train.txt": 2.5, "synthetic": 1} and list(mix) == sorted(mix)
+    assert list(load(None, {"mix": ["a=1", "b=1"]}).data.mix or ()) == ["a", "b"]
+    assert list(load(None, {"mix": ["b=1", "a=1"]}).data.mix or ()) == ["a", "b"]
+    assert load(mapping, {"mix": ["x=y=3"]}).data.mix == {"x=y": 3}
+    listed = write(tmp_path, "data:\n  mix: [synthetic=1, ../own@train.txt=2.5]\n")
+    assert load(listed).data.mix == mix
+    assert load(write(tmp_path, "data:\n  mix: {}\n")).data.mix is None
+
+
+@pytest.mark.parametrize("beside", [{"data": "DIR"}, {"list": "a.txt"}, {"limit": 3}])
+def test_a_mix_names_all_that_is_trained_on(beside: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"without data\.data, list or limit"):
+        load(None, {"mix": ["synthetic=1"]} | beside)
 
 
 def test_help_lists_every_field(capsys: pytest.CaptureFixture[str]) -> None:
@@ -127,9 +150,9 @@ def test_help_lists_every_field(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_round_trip() -> None:
     """What a run writes beside its checkpoints says the same when it is read again."""
-    alone = {"scale_min", "scale_max", "crop_size"}  # which have to fit others
+    alone = {"scale_min", "scale_max", "crop_size", "mix"}  # which have to fit others
     changed = load(None, {name: other_value(name) for name in NAMES if name not in alone})
-    for configuration in (load(), changed):
+    for configuration in (load(), changed, load(None, {"mix": other_value("mix")})):
         assert Config.model_validate(yaml.safe_load(dump(configuration))) == configuration
 
 
@@ -200,7 +223,8 @@ def test_lists_of_numbers(given: Any, milestones: tuple[float, ...]) -> None:
         ("model:\n  fpn_repeats: 3\n", "", "need model.merge bifpn"),
         ("model:\n  fpn_repeats: -1\n", "model.fpn_repeats", "greater than or equal to 0"),
         (
-            "model:\n  merge: bifpn\n  levels: 7\ndata:\n  crop_size: 448\n", "",
+            "model:\n  merge: bifpn\n  levels: 7\ndata:\n  crop_size: 448\n",
+            "",
             "data.crop_size must be a multiple of 128 with levels 7",
         ),
         ("data:\n  scale_min: 2\n", "", "scale_min must not be larger than data.scale_max"),
@@ -232,6 +256,13 @@ def test_no_such_file(tmp_path: Path) -> None:
         ("steps", "many", "--steps", "integer"),
         ("batch_size", "-1", "--batch-size", "greater than 0"),
         ("learning_rate", "inf", "--learning-rate", "finite"),
+        ("mix", ["synthetic"], "--mix", "SOURCE=WEIGHT"),
+        ("mix", ["=1"], "--mix", "SOURCE=WEIGHT"),
+        ("mix", ["synthetic=0"], "--mix", "greater than 0"),
+        ("mix", ["synthetic=inf"], "--mix", "finite"),
+        ("mix", ["synthetic=much"], "--mix", "number"),
+        ("mix", ["a=b=1", "a=b=2"], "--mix", "a=b twice"),
+        ("mix", "synthetic=1", "--mix", "dictionary"),
         ("backbone", "b9", "backbone", "b0, b1, b2, b3, b4, b5, b6, b7, b8, l2, b4-modified, lite0"),
         ("backbone", "phi=13", "backbone", "from -3 to 12"),
         ("backbone", "phi=nan", "backbone", "from -3 to 12"),
@@ -241,7 +272,7 @@ def test_no_such_file(tmp_path: Path) -> None:
         ("backbone", "phi=\N{ARABIC-INDIC DIGIT ONE}", "backbone", "from -3 to 12"),
     ],
 )
-def test_bad_override(name: str, value: str, where: str, said: str) -> None:
+def test_bad_override(name: str, value: Any, where: str, said: str) -> None:
     with pytest.raises(UserError) as error:
         load(None, {name: value})
     assert error.value.where == where and said in error.value.expected

@@ -6,6 +6,7 @@ Tan and Le, ICML 2019; constants as in the official TPU code, so that its checkp
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 
 from efficientnet_east import scaling
 from efficientnet_east.backbones.batch_norm import batch_norm_options
+from efficientnet_east.backbones.depthwise import quick_depthwise_gradient
 from efficientnet_east.backbones.recompute import recomputed
 from efficientnet_east.compat import slim, tf
 from efficientnet_east.errors import UserError
@@ -246,7 +248,9 @@ def _block(
     **options: Any,
 ) -> dict[str, Tensor]:
     """`mbconv` in an arg scope of its own: when it is built again, the caller's has long been left."""
-    with _arg_scope(**options, activation=activation, again=again):
+    trains = options["is_training"] is not False  # else the graph may be for other runtimes: keep it plain
+    quick = quick_depthwise_gradient() if trains else contextlib.nullcontext()
+    with quick, _arg_scope(**options, activation=activation, again=again):
         return mbconv(inputs, block, activation, drop)
 
 

@@ -99,7 +99,8 @@ def augment(sample: Sample, rng: np.random.Generator, options: Augmentation) -> 
     """Cuts one random crop.
 
     Args:
-      sample: the image and its texts; any size, with or without text.
+      sample: the image and its texts; any size, with or without text. If it has a `focus`, the crop shows
+        that, and as few texts as can be.
       rng: the only source of chance; the same generator state gives the same crop.
       options: what the crop may look like.
 
@@ -218,17 +219,29 @@ def _random_linear(rng: np.random.Generator, options: Augmentation) -> np.ndarra
 
 def _choose_window(linear: np.ndarray, sample: Sample, rng: np.random.Generator,
                    options: Augmentation) -> np.ndarray:
-    """The matrix (2, 3) whose offset cuts the fewest texts, of `options.tries` random ones."""
-    truth = sample.truth
+    """The matrix (2, 3) whose offset cuts the fewest texts, of `options.tries` random ones.
+
+    Where the sample says what the crop must show, it shows that, and of all texts as few as can be.
+    """
+    truth, matrix = sample.truth, np.column_stack([linear, np.zeros(2)])
     targets = np.flatnonzero(~truth.ignore)
-    moved = geometry.transform(truth.quads, np.column_stack([linear, np.zeros(2)])).astype(np.float64)
-    if len(targets) and rng.random() < options.text_crops:
+    moved = geometry.transform(truth.quads, matrix).astype(np.float64)
+    focus = None if sample.focus is None else geometry.transform(sample.focus, matrix).astype(np.float64)
+    if focus is not None:
+        offsets = _offsets_around(focus, rng, options)
+    elif len(targets) and rng.random() < options.text_crops:
         offsets = _offsets_around(moved[rng.choice(targets)], rng, options)
     else:
         offsets = None
     offsets = _inside_image(offsets, linear, sample.image.shape, rng, options)
-    cut = _crosses(moved[targets] - offsets[:, None, None] + 0.5, options.size).sum(axis=1)
-    return np.column_stack([linear, -offsets[int(np.argmin(cut))]])
+    corners = offsets[:, None, None] - 0.5  # (tries, 1, 1, 2)
+    if focus is None:
+        unwanted = _crosses(moved[targets] - corners, options.size).sum(axis=1)
+    else:
+        # A rotated window that had to move into the image may have lost what it was placed around.
+        lost = _crosses(focus - corners[:, 0], options.size) | _apart(focus - corners[:, 0], options.size)
+        unwanted = (~_apart(moved - corners, options.size)).sum(axis=1) + lost * (1 + len(moved))
+    return np.column_stack([linear, -offsets[int(np.argmin(unwanted))]])
 
 
 def _offsets_around(quad: np.ndarray, rng: np.random.Generator, options: Augmentation) -> np.ndarray:

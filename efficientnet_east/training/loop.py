@@ -8,7 +8,7 @@ from typing import Any, SupportsFloat
 
 from efficientnet_east.config import Config
 from efficientnet_east.data.cache import keep_decoded
-from efficientnet_east.data.loader import Batch, Batches, LabelOptions, TextOptions, batches
+from efficientnet_east.data.loader import Batch, Batches, LabelOptions, Mixture, TextOptions, batches
 from efficientnet_east.errors import UserError
 from efficientnet_east.evaluation import icdar
 from efficientnet_east.evaluation.evaluate import detect_all, quads_of
@@ -22,7 +22,7 @@ from efficientnet_east.training.schedule import is_due, learning_rate
 def run(
     config: Config,
     engine: Engine,
-    source: Source,
+    source: Source | Mixture,
     validation: Source | None,
     say: Callable[[str], None],
     until: int = 0,
@@ -53,7 +53,7 @@ def run(
         return _steps(config, engine, stream, validation, log, min(until or train.steps, train.steps))
 
 
-def open_data(config: Config, say: Callable[[str], None]) -> tuple[Source, Source | None]:
+def open_data(config: Config, say: Callable[[str], None]) -> tuple[Source | Mixture, Source | None]:
     """Open what a configuration trains and validates on.
 
     Args:
@@ -71,7 +71,8 @@ def open_data(config: Config, say: Callable[[str], None]) -> tuple[Source, Sourc
     validation = sources.validation_source(config.data, config.train.seed, skipped)
     for error in skipped:
         say(f"skipped: {error}")
-    say(f"training on {len(source)} images, validating on {len(validation) if validation else 'none'}")
+    trained_on = sources.describe(config.data, source)
+    say(f"training on {trained_on}, validating on {len(validation) if validation else 'none'}")
     source, kept = keep_decoded(source, config.data.cache_megabytes)
     if kept:
         say(kept)
@@ -80,7 +81,7 @@ def open_data(config: Config, say: Callable[[str], None]) -> tuple[Source, Sourc
 
 def open_stream(
     config: Config,
-    source: Source,
+    source: Source | Mixture,
     done: int,
     say: Callable[[str], None],
     labels: LabelOptions | TextOptions | None = None,

@@ -12,7 +12,7 @@ from efficientnet_east import checkpoints
 from efficientnet_east.compat import tf
 from efficientnet_east.config import Config, Train
 from efficientnet_east.data.images import make_folder
-from efficientnet_east.data.loader import Batch
+from efficientnet_east.data.loader import Batch, Mixture
 from efficientnet_east.geometry.maps import CHANNELS
 from efficientnet_east.inference.detector import Detector
 from efficientnet_east.inference.graph import session_config
@@ -82,7 +82,7 @@ def _step_of(prefix: str | None) -> int:
 def _run(
     config: Config,
     engine: SessionEngine,
-    source: Source,
+    source: Source | Mixture,
     validation: Source | None,
     say: Callable[[str], None],
     thawed: bool,

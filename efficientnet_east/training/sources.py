@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from efficientnet_east.config import Data, Model
+from efficientnet_east.data import hard_negatives
 from efficientnet_east.data.augment import Augmentation, Colour
 from efficientnet_east.data.icdar import (
     LAYOUTS,
@@ -14,15 +15,16 @@ from efficientnet_east.data.icdar import (
     read_list,
     require_text,
 )
-from efficientnet_east.data.loader import LabelOptions
+from efficientnet_east.data.loader import LabelOptions, Mixture
 from efficientnet_east.data.synthetic import SyntheticScenes
 from efficientnet_east.errors import UserError
 from efficientnet_east.structures import Source
 
+SYNTHETIC = "synthetic"  # among the sources of a mix
 SYNTHETIC_VALIDATION = 20  # scenes to validate on when training is synthetic, unless val_limit says otherwise
 
 
-def training_source(data: Data, seed: int, skipped: list[UserError]) -> Source:
+def training_source(data: Data, seed: int, skipped: list[UserError]) -> Source | Mixture:
     """Open what is trained on.
 
     Args:
@@ -31,19 +33,67 @@ def training_source(data: Data, seed: int, skipped: list[UserError]) -> Source:
       skipped: with `data.skip_bad`, receives an error for everything that was left out.
 
     Returns:
-      A sequence of samples.
+      A sequence of samples, or several with their shares.
 
     Raises:
       UserError: the data set cannot be used.
     """
+    if data.mix:
+        return _mixture(data, seed, skipped)
     if data.data is None:
         if data.list is not None:
             raise UserError("--list", "names images of no folder", "--data beside it")
-        scenes = data.limit or data.synthetic_scenes
-        return SyntheticScenes(scenes, seed, (data.synthetic_size, data.synthetic_size))
+        return _scenes(data, data.limit or data.synthetic_scenes, seed)
     source = open_images(data.data, data.list, data.limit, skipped if data.skip_bad else None)
     require_text(source.records, Path(data.data))
     return source
+
+
+def _mixture(data: Data, seed: int, skipped: list[UserError]) -> Mixture:
+    parts = [_part(name, data, seed, skipped) for name in data.mix or {}]
+    if not any(isinstance(part, SyntheticScenes) for part in parts):
+        folders = [part for part in parts if isinstance(part, IcdarImages)]
+        require_text([record for folder in folders for record in folder.records], "--mix")
+    return Mixture(tuple(parts), tuple((data.mix or {}).values()))
+
+
+def _part(name: str, data: Data, seed: int, skipped: list[UserError]) -> Source:
+    """One source of a mix: generated scenes, mined places, or a folder with or without a list."""
+    left_out = skipped if data.skip_bad else None
+    if name == SYNTHETIC:
+        return _scenes(data, data.synthetic_scenes, seed)
+    if name.endswith(hard_negatives.SUFFIX):
+        folder, places = hard_negatives.read(name)
+        records = find_records(folder, sorted({place.image for place in places}), None, left_out)
+        return hard_negatives.HardNegatives(IcdarImages(check_images(records, left_out)), places)
+    folder, at, names = name.rpartition("@")
+    if not at or Path(name).is_dir():
+        folder, names = name, ""
+    return open_images(folder, names or None, None, left_out)
+
+
+def _scenes(data: Data, count: int, seed: int) -> SyntheticScenes:
+    return SyntheticScenes(count, seed, (data.synthetic_size, data.synthetic_size))
+
+
+def describe(data: Data, source: Source | Mixture) -> str:
+    """Say what is trained on.
+
+    Args:
+      data: the configuration's section.
+      source: what `training_source` made of it.
+
+    Returns:
+      The number of images; of a mix, the numbers and the shares of the crops.
+    """
+    if not isinstance(source, Mixture):
+        return f"{len(source)} images"
+    total, lines = sum(source.weights), []
+    for name, part, weight in zip(data.mix or {}, source.sources, source.weights, strict=True):
+        what = "places" if name.endswith(hard_negatives.SUFFIX) else "images"
+        what = "synthetic scenes" if name == SYNTHETIC else f"{what} of {name}"
+        lines.append(f"{len(part)} {what} ({100 * weight / total:.3g} %)")
+    return ", ".join(lines)
 
 
 def validation_source(data: Data, seed: int, skipped: list[UserError]) -> Source | None:
@@ -61,10 +111,9 @@ def validation_source(data: Data, seed: int, skipped: list[UserError]) -> Source
       UserError: the data set cannot be used.
     """
     if data.val_data is None and data.val_list is None:
-        if data.data is not None:
+        if data.data is not None or data.mix:
             return None
-        scenes = data.val_limit or SYNTHETIC_VALIDATION
-        return SyntheticScenes(scenes, seed + 1, (data.synthetic_size, data.synthetic_size))
+        return _scenes(data, data.val_limit or SYNTHETIC_VALIDATION, seed + 1)
     folder = data.val_data or data.data
     if folder is None:
         raise UserError("--val-list", "names images of no folder", "--val-data, or --data, beside it")

@@ -1,0 +1,119 @@
+"""Hard negatives: places without text where a network saw some, in a file and as a source of crops.
+
+They are found once, by `evaluation.evaluate.false_alarms`, and kept in a file; so a run that trains on them
+reads a fixed list, and its batches stay a function of their number, the seed and the sources.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from efficientnet_east.data.icdar import IcdarImages
+from efficientnet_east.errors import UserError
+from efficientnet_east.safe_files import write_file
+from efficientnet_east.structures import Sample
+
+SUFFIX = ".json"
+_FORM = "what `efficientnet_east mine` writes"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Place:
+    """A box in which a network saw text where there is none.
+
+    Attributes:
+      image: file name of the image.
+      corners: float32 (4, 2), pixels of the image.
+      score: of the box.
+    """
+
+    image: str
+    corners: np.ndarray
+    score: float
+
+
+class HardNegatives:
+    """Images to be cropped around places, one sample for each place. Picklable.
+
+    Args:
+      images: a data set. Places in other images do not count.
+      places: what is to be seen in the crops.
+
+    Raises:
+      UserError: there is no place in any of the images.
+    """
+
+    def __init__(self, images: IcdarImages, places: Sequence[Place]) -> None:
+        numbers = {record.image.name: number for number, record in enumerate(images.records)}
+        self._images = images
+        self._places = tuple((numbers[place.image], place) for place in places if place.image in numbers)
+        if not self._places:
+            raise UserError("hard negatives", f"no place in {len(images)} images", "at least one")
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @property
+    def most_texts(self) -> int:
+        """The largest number of texts of any image."""
+        return self._images.most_texts
+
+    def __getitem__(self, index: int) -> Sample:
+        number, place = self._places[index]
+        return dataclasses.replace(self._images[number], focus=place.corners)
+
+
+def write(path: str | os.PathLike[str], folder: str, checkpoint: str, places: Sequence[Place]) -> None:
+    """Writes places, one a line.
+
+    Args:
+      path: the file, which must end in .json.
+      folder: where the images are; its absolute path is written, so that a run may start anywhere.
+      checkpoint: which network saw text there; for the reader.
+      places: in any order.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    head = json.dumps({"data": str(Path(folder).resolve()), "checkpoint": checkpoint})[:-1]
+    lines = [json.dumps({"image": place.image, "score": round(place.score, 4),
+                         "corners": np.round(place.corners.astype(float), 2).tolist()}) for place in places]
+    write_file(path, (f'{head}, "places": [\n' + ",\n".join(lines) + "\n]}\n").encode())
+
+
+def read(path: str | os.PathLike[str]) -> tuple[str, list[Place]]:
+    """Reads what `write` wrote.
+
+    Args:
+      path: the file.
+
+    Returns:
+      The folder of the images, and the places.
+
+    Raises:
+      UserError: the file cannot be read, is no such file, or holds no place.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        folder, places = str(content["data"]), [_place(entry) for entry in content["places"]]
+    except OSError as error:
+        raise UserError(path, f"cannot be read ({error.strerror})", _FORM) from None
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(path, f"is no list of places ({type(error).__name__}: {error})", _FORM) from None
+    if not places:
+        raise UserError(path, "holds no places", "some: try mining with a lower --score-threshold")
+    return folder, places
+
+
+def _place(entry: dict[str, Any]) -> Place:
+    corners = np.array(entry["corners"], np.float32)
+    if corners.shape != (4, 2) or not np.isfinite(corners).all():
+        raise ValueError(f"corners {entry['corners']}")
+    return Place(str(entry["image"]), corners, float(entry["score"]))

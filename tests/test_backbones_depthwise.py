@@ -1,0 +1,63 @@
+"""The gradient of depthwise filters in pieces is the standard one, and is used where it is quicker."""
+
+import contextlib
+from typing import Any
+
+import numpy as np
+import pytest
+
+from efficientnet_east import backbones
+from efficientnet_east.backbones.depthwise import quick_depthwise_gradient
+from efficientnet_east.compat import tf
+
+
+def gradients(images: Any, size: int, stride: int, quick: bool) -> list[Any]:
+    """With respect to images and kernel, of a sum of squares, so that every cell of the result counts."""
+    kernel = tf.constant(np.random.default_rng(1).normal(size=(size, size, 16, 1)), tf.float32)
+    with quick_depthwise_gradient() if quick else contextlib.nullcontext():
+        net = tf.nn.depthwise_conv2d_native(images, kernel, [1, stride, stride, 1], "SAME")
+    return tf.gradients(tf.reduce_sum(tf.square(net)), [images, kernel])
+
+
+def pieces(graph: Any) -> list[tuple[int, int]]:
+    """Rows and columns of the filters whose gradients a graph computes."""
+    found = [op for op in graph.get_operations() if op.type == "DepthwiseConv2dNativeBackpropFilter"]
+    return sorted(tuple(op.outputs[0].shape.as_list()[:2]) for op in found)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "size", "stride"),
+    [(12, 9, 5, 1), (8, 12, 5, 2), (9, 7, 5, 2), (7, 8, 3, 2), (3, 2, 7, 1)],
+)
+@pytest.mark.parametrize("known", [True, False])
+def test_the_gradients_are_the_standard_ones(
+    height: int, width: int, size: int, stride: int, known: bool
+) -> None:
+    values = np.random.default_rng(0).normal(size=(2, height, width, 16)).astype(np.float32)
+    with tf.Graph().as_default(), tf.Session() as session:
+        images = tf.placeholder(tf.float32, values.shape if known else [None, None, None, 16])
+        both = [gradients(images, size, stride, quick) for quick in (False, True)]
+        standard, quick = session.run(both, {images: values})
+    for one, other in zip(standard, quick, strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-4, atol=2e-4)
+
+
+def test_a_training_graph_has_the_pieces() -> None:
+    with tf.Graph().as_default() as graph:
+        net, _ = backbones.build(tf.zeros([1, 32, 32, 3]), "b0", is_training=True)
+        assert tf.gradients(net, tf.trainable_variables())
+        assert pieces(graph) == [(3, 3)] * 7 + [(5, 2)] * 9 + [(5, 3)] * 9
+
+
+def test_a_graph_for_inference_is_left_plain() -> None:
+    with tf.Graph().as_default() as graph:
+        backbones.build(tf.zeros([1, 32, 32, 3]), "b0", is_training=False)
+        assert not [node for node in graph.as_graph_def().node if "_gradient_op_type" in node.attr]
+
+
+def test_a_function_has_the_standard_gradient() -> None:
+    """It may be compiled, or exported to a device of another kind."""
+    images = tf.TensorSpec([2, 8, 8, 16], tf.float32)
+    with tf.Graph().as_default():
+        function = tf.wrap_function(lambda images: gradients(images, 5, 1, True), [images])
+    assert pieces(function.graph) == [(5, 5)]

@@ -1,0 +1,77 @@
+"""Several data sets in one run."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import make_data
+
+from efficientnet_east.config import load
+from efficientnet_east.data.icdar import IcdarImages
+from efficientnet_east.data.loader import Mixture
+from efficientnet_east.data.synthetic import SyntheticScenes
+from efficientnet_east.errors import UserError
+from efficientnet_east.training import sources
+
+
+def opened(*mix: str, **options: Any) -> tuple[Any, str]:
+    config = load(None, {"mix": list(mix)} | options)
+    source = sources.training_source(config.data, 3, [])
+    return source, sources.describe(config.data, source)
+
+
+def test_generated_scenes_a_folder_and_a_part_of_another(tmp_path: Path) -> None:
+    first, second = make_data(tmp_path / "first"), make_data(tmp_path / "second", range(1, 6))
+    (tmp_path / "some.txt").write_text("img_4.png\nimg_2.png\n")
+    mix = (f"{second}@{tmp_path}/some.txt=1", f"{first}=2", "synthetic=5")
+    source, said = opened(*mix, synthetic_scenes=7, synthetic_size=200)
+    assert isinstance(source, Mixture) and source.weights == (2, 1, 5)
+    folder, part, scenes = source.sources
+    assert isinstance(folder, IcdarImages) and len(folder) == 2
+    assert isinstance(part, IcdarImages)
+    assert [record.image.name for record in part.records] == ["img_2.png", "img_4.png"]
+    assert isinstance(scenes, SyntheticScenes) and (len(scenes), scenes.seed, scenes.size) == (
+        7,
+        3,
+        (200, 200),
+    )
+    assert said == (f"2 images of {first} (25 %), 2 images of {second}@{tmp_path}/some.txt (12.5 %), "
+                    "7 synthetic scenes (62.5 %)")  # fmt: skip
+
+
+def test_a_folder_may_have_an_at_in_its_name(tmp_path: Path) -> None:
+    data = make_data(tmp_path / "me@home")
+    source, _ = opened(f"{data}=1")
+    assert len(source.sources[0]) == 2
+
+
+def test_a_folder_without_text_teaches_background_beside_others(tmp_path: Path) -> None:
+    blank, data = make_data(tmp_path / "blank", text="###"), make_data(tmp_path / "data")
+    assert len(opened(f"{blank}=1", f"{data}=1")[0].sources) == 2
+    assert len(opened(f"{blank}=1", "synthetic=1")[0].sources) == 2
+    with pytest.raises(UserError, match="no trainable text in 2 images"):
+        opened(f"{blank}=1")
+
+
+def test_what_cannot_be_opened(tmp_path: Path) -> None:
+    data = make_data(tmp_path / "data")
+    for entry, said in (("nowhere", "nowhere: cannot be listed"), (f"{data}@no.txt", r"no\.txt: "),
+                        ("mined.json", r"mined\.json: cannot be read")):  # fmt: skip
+        with pytest.raises(UserError, match=said):
+            opened(f"{entry}=1")
+    (data / "images" / "img_1.png").write_bytes(b"")
+    with pytest.raises(UserError, match=r"img_1\.png"):
+        opened(f"{data}=1")
+    skipped: list[UserError] = []
+    config = load(None, {"mix": [f"{data}=1"], "skip_bad": True})
+    assert len(sources.training_source(config.data, 1, skipped).sources[0]) == 1 and len(skipped) == 1
+
+
+def test_a_mix_is_validated_on_what_is_named_only(tmp_path: Path) -> None:
+    data = make_data(tmp_path / "data")
+    alone = load(None, {"mix": ["synthetic=1"]})
+    assert sources.validation_source(alone.data, 1, []) is None
+    with pytest.raises(UserError, match="validated on nothing"):
+        sources.evaluation_source(alone.data, 1, [], given=False)
+    beside = load(None, {"mix": ["synthetic=1"], "val_data": str(data)})
+    assert len(sources.validation_source(beside.data, 1, []) or ()) == 2
