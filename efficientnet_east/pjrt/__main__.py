@@ -38,17 +38,21 @@ def parser() -> argparse.ArgumentParser:
         group = top.add_argument_group(section, "defaults: as exported")
         for name, field in configuration.SECTIONS[section].model_fields.items():
             if name in RUN_FIELDS[section] - WITHOUT_EFFECT:
-                _add_field(group, name, field.annotation, str(field.description))
+                _add_field(group, name, field)
     return top
 
 
-def _add_field(group: typing.Any, name: str, kind: object, purpose: str) -> None:
+def _add_field(group: typing.Any, name: str, field: typing.Any) -> None:
     flags = list(dict.fromkeys([f"--{name.replace('_', '-')}", f"--{name}"]))
-    options: dict[str, typing.Any] = {"dest": name, "default": argparse.SUPPRESS, "help": purpose}
-    if kind is bool:
+    options: dict[str, typing.Any] = {"dest": name, "default": argparse.SUPPRESS, "help": field.description}
+    if field.annotation is bool:
         options["action"] = argparse.BooleanOptionalAction
     else:
         options["metavar"] = "VALUE"
+    if name == "mix":
+        options |= {"action": "append", "metavar": "SOURCE=WEIGHT"}
+    elif field.default is None:
+        options["type"] = lambda text: None if text == "none" else text
     if name == "workdir":
         options |= {"required": True, "help": "for states and events; resumed if it has some"}
     group.add_argument(*flags, **options)

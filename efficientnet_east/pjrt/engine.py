@@ -66,7 +66,7 @@ def _open_data(config: Config, described: Manifest, say: Say) -> Any:
     if most > described.texts:
         problem = f"has images with up to {most} texts, and the program takes {described.texts}"
         raise UserError("training data", problem, f"an export with --texts {most} or more")
-    say(f"training on {len(source)} images")
+    say(f"training on {sources.describe(config.data, source)}")
     cached, kept = keep_decoded(source, config.data.cache_megabytes)
     if kept:
         say(kept)

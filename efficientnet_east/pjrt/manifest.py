@@ -36,9 +36,9 @@ _EXPECTED = "a folder made by `export --format stablehlo-train`"
 # What a run may change, because the program does not depend on it. All other fields are built into it.
 RUN_FIELDS = {
     "data": {
-        "data", "list", "limit", "val_data", "val_list", "val_limit", "skip_bad", "synthetic_scenes",
-        "synthetic_size", "scale_min", "scale_max", "rotation", "text_crops", "aspect", "colour",
-        "workers", "cache_megabytes",
+        "data", "mix", "list", "limit", "val_data", "val_list", "val_limit", "skip_bad", "synthetic_scenes",
+        "synthetic_size", "scale_min", "scale_max", "rotation", "text_crops", "aspect", "colour", "workers",
+        "cache_megabytes",
     },
     "train": {
         "workdir", "init", "recalibrate", "steps", "learning_rate", "schedule", "warmup_steps", "decay_steps",
