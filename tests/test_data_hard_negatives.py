@@ -54,11 +54,13 @@ def test_where_there_is_no_text_every_box_is_a_false_alarm() -> None:
 
 @pytest.mark.parametrize("rotation", [0.0, 30.0])
 def test_crops_show_the_place_and_no_text(rotation: float) -> None:
-    """The place is painted; texts cover the left half of the image."""
+    """The place is painted; texts cover most of the image."""
     image = np.zeros((400, 700, 3), np.uint8)
     place = rectangle(620, 60, 650, 80)
     image[60:81, 620:651] = 255
-    quads = np.stack([rectangle(x, y, x + 80, y + 20) for x in (10, 150, 300) for y in range(10, 390, 40)])
+    quads = np.stack(
+        [rectangle(x, y, x + 80, y + 20) for x in (10, 150, 300, 440) for y in range(10, 390, 40)]
+    )
     truth = Truth(quads, np.arange(len(quads)) % 2 == 0, ("text",) * len(quads))
     options = Augmentation(size=160, scale=(1, 1), aspect=1, rotation=rotation, colour=None)
     centres = []
@@ -68,7 +70,7 @@ def test_crops_show_the_place_and_no_text(rotation: float) -> None:
         painted = crop.image[..., 0] > 127
         assert painted.sum() > 0.96 * 31 * 21, "wholly inside"
         centres.append(np.argwhere(painted).mean(axis=0))
-    assert np.std(centres, axis=0).min() > 10, "not always in the same spot"
+    assert np.std(centres, axis=0).min() > 3, "not always in the same spot"
 
 
 def test_without_a_focus_nothing_changes() -> None:

@@ -33,8 +33,10 @@ def split(names: Sequence[str], folds: int, seed: int) -> list[tuple[list[str], 
     shuffled = sorted(names, key=lambda name: _hash(f"{seed}/{name}"))
     held_out = [set(shuffled[fold::folds]) for fold in range(folds)]
     ordered = sorted(names, key=natural_key)
-    return [([name for name in ordered if name not in out], [name for name in ordered if name in out])
-            for out in held_out]
+    return [
+        ([name for name in ordered if name not in out], [name for name in ordered if name in out])
+        for out in held_out
+    ]
 
 
 def _hash(text: str) -> bytes:

@@ -83,8 +83,16 @@ def write(path: str | os.PathLike[str], folder: str, checkpoint: str, places: Se
       UserError: the file cannot be written.
     """
     head = json.dumps({"data": str(Path(folder).resolve()), "checkpoint": checkpoint})[:-1]
-    lines = [json.dumps({"image": place.image, "score": round(place.score, 4),
-                         "corners": np.round(place.corners.astype(float), 2).tolist()}) for place in places]
+    lines = [
+        json.dumps(
+            {
+                "image": place.image,
+                "score": round(place.score, 4),
+                "corners": np.round(place.corners.astype(float), 2).tolist(),
+            }
+        )
+        for place in places
+    ]
     write_file(path, (f'{head}, "places": [\n' + ",\n".join(lines) + "\n]}\n").encode())
 
 
