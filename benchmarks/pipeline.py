@@ -1,17 +1,22 @@
-"""How many training crops one core prepares: decoding, crop, colour, labels, batching.
+"""How many training crops a core prepares, from a JPEG (or a kept image) to a batch with labels.
 
-    python benchmarks/pipeline.py DATA_FOLDER [--sizes 384 512] [--crops 400] [--workers 0] [--json FILE]
+    python benchmarks/pipeline.py DATA [--images N] [--crops 800] [--sizes 512] [--workers 0 1 2]
+    python benchmarks/pipeline.py DATA --growth 20000
+    python benchmarks/pipeline.py --table FILE
 
-DATA_FOLDER holds images with ICDAR ground truth, in any layout that `data/icdar.py` knows; the figures
-published in the documentation are for JPEGs of 1280 x 720 pixels. Crops per core are counted in processor
-time, so that other programs on the machine disturb them little; crops per second are by the clock.
+DATA holds images with ICDAR ground truth, in any layout that `data/icdar.py` knows; the published figures
+are for JPEGs of 1280 x 720 pixels. The first form measures the stages of one crop in one thread, and whole
+streams with and without kept images: crops per second of processor time (of this process and its workers,
+so that other programs on the machine disturb it little) and by the clock, and what both use while nobody
+takes a batch. The second one watches their memory. FILE keeps what the other form has written.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
-import os
+import multiprocessing
 import sys
 import time
 from collections.abc import Callable
@@ -20,23 +25,41 @@ from typing import Any
 
 import cv2
 import numpy as np
+import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from efficientnet_east.data.augment import Augmentation, augment
+from efficientnet_east.data.cache import keep_decoded
 from efficientnet_east.data.icdar import IcdarImages, find_records
 from efficientnet_east.data.loader import LabelOptions, batches
 from efficientnet_east.geometry.maps import encode
 
+BATCH = 8
+IDLE_SECONDS = 10
+GROWTH_WORKERS, GROWTH_SIZE = 2, 512
+READING_EVERY = 400  # crops between two readings of memory
+
+
+def processes() -> list[psutil.Process]:
+    """This one and its workers."""
+    children = [child.pid for child in multiprocessing.active_children()]
+    return [psutil.Process(), *(psutil.Process(pid) for pid in children if pid is not None)]
+
 
 def processor_seconds() -> float:
-    """Time on all cores of this process and of its children that have ended."""
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
+    """Time on all cores of this process and of the workers that run now."""
+    return sum(times.user + times.system for times in (process.cpu_times() for process in processes()))
 
 
-def measure_stages(source: IcdarImages, size: int, count: int) -> dict[str, float]:
-    """Milliseconds of each stage for one crop, in one thread."""
+def memory_mb() -> dict[str, float]:
+    """Megabytes that are private to one process, and all (shared pages counted once)."""
+    found = [process.memory_full_info() for process in processes()]
+    return {"private": sum(one.uss for one in found) / 1e6, "all": sum(one.pss for one in found) / 1e6}
+
+
+def measure_stages(source: Any, size: int, count: int) -> dict[str, float]:
+    """Milliseconds of processor time of each stage for one crop, in one thread."""
     options, rng = Augmentation(size=size), np.random.default_rng(0)
     total = {"read": 0.0, "augment": 0.0, "labels": 0.0}
 
@@ -53,44 +76,121 @@ def measure_stages(source: IcdarImages, size: int, count: int) -> dict[str, floa
     return {f"{stage}_ms": round(1e3 * seconds / count, 2) for stage, seconds in total.items()}
 
 
-def measure_loader(source: IcdarImages, size: int, count: int, workers: int) -> dict[str, float]:
-    """Crops of the whole loader, by the clock and by processor time."""
-    batch_size = 8
-    used = processor_seconds()
-    with batches(source, batch_size=batch_size, seed=0, augmentation=Augmentation(size=size),
-                 labels=LabelOptions(), workers=workers) as stream:
-        next(stream)
-        begin = time.perf_counter()
-        used = used if workers else processor_seconds()
-        wanted = -(-count // batch_size)
+def measure_stream(source: Any, size: int, count: int, workers: int) -> dict[str, float]:
+    """A whole stream: crops by processor time and by the clock, and the processor time of a paused one."""
+    wanted = -(-count // BATCH)
+    with open_batches(source, size, workers) as stream:
+        for _ in range(4 + 4 * workers):  # all are started, and all buffers full
+            next(stream)
+        begin, used = time.perf_counter(), processor_seconds()
         for _ in range(wanted):
             next(stream)
-        seconds = time.perf_counter() - begin
-    # Children count when they end: with workers, their start is included.
-    return {"crops_per_second": round(wanted * batch_size / seconds, 1),
-            "crops_per_core_second": round(wanted * batch_size / (processor_seconds() - used), 1)}
+        seconds, used = time.perf_counter() - begin, processor_seconds() - used
+        time.sleep(IDLE_SECONDS / 2)
+        idle = processor_seconds()
+        time.sleep(IDLE_SECONDS)
+        idle = processor_seconds() - idle
+    return {
+        "crops_per_core_second": round(wanted * BATCH / used, 1),
+        "crops_per_second": round(wanted * BATCH / seconds, 1),
+        "idle_percent_of_a_core": round(100 * idle / IDLE_SECONDS, 2),
+    }
 
 
-def main() -> None:
-    """Prints one line for each crop size and, if asked, writes them as JSON."""
+def open_batches(source: Any, size: int, workers: int) -> Any:
+    """The stream that is measured."""
+    crops, labels = Augmentation(size=size), LabelOptions()
+    return batches(source, batch_size=BATCH, seed=0, augmentation=crops, labels=labels, workers=workers)
+
+
+def measure_speed(images: IcdarImages, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """A row for each size, with and without kept images, and number of workers."""
+    rows = []
+    kept = keep_decoded(images)[0]
+    for i in range(len(kept)):
+        kept[i]
+    for size in options.sizes:
+        for cache, source in ((False, images), (True, kept)):
+            stages = measure_stages(source, size, options.crops)
+            for workers in options.workers:
+                stream = measure_stream(source, size, options.crops, workers)
+                rows.append({"size": size, "cache": cache, "workers": workers, **stages, **stream})
+                print("  ".join(f"{name} {value}" for name, value in rows[-1].items()), flush=True)
+    return rows
+
+
+def measure_growth(source: Any, count: int) -> dict[str, Any]:
+    """Memory of a stream and its workers over `count` crops, once every image has been seen twice."""
+    readings: list[dict[str, float]] = []
+    with open_batches(source, GROWTH_SIZE, GROWTH_WORKERS) as stream:
+        for _ in range(2 * len(source) // BATCH):
+            next(stream)
+        for number in range(-(-count // BATCH)):
+            if number % (READING_EVERY // BATCH) == 0:
+                readings.append(memory_mb())
+            next(stream)
+        readings.append(memory_mb())
+    row: dict[str, Any] = {"crops": count, "images": len(source)}
+    row |= {"size": GROWTH_SIZE, "workers": GROWTH_WORKERS}
+    for kind in ("private", "all"):
+        values = np.array([reading[kind] for reading in readings])
+        # Batches come and go: the ends are means over a tenth of the readings.
+        part = max(1, len(values) // 10)
+        ends = {"start": values[:part].mean(), "peak": values.max(), "end": values[-part:].mean()}
+        row |= {f"{kind}_{name}_mb": round(float(value), 1) for name, value in ends.items()}
+    return row
+
+
+def table(results: dict[str, Any]) -> str:
+    """The results as markdown."""
+    lines = ["| crop | images | workers | crops/s and core | crops/s | read, augment, labels (ms) | paused |",
+             "|---|---|---|---|---|---|---|"]  # fmt: skip
+    for row in results.get("speed", []):
+        images = "kept" if row["cache"] else "decoded"
+        stages = ", ".join(f"{row[f'{stage}_ms']:.2f}" for stage in ("read", "augment", "labels"))
+        figures = f"{row['crops_per_core_second']:.0f} | {row['crops_per_second']:.0f} | {stages}"
+        idle = f"{row['idle_percent_of_a_core']:.1f} % of a core"
+        lines.append(f"| {row['size']}² | {images} | {row['workers']} | {figures} | {idle} |")
+    if results.get("growth"):
+        lines += ["", "| crops | images | private: start, peak, end (MB) | all: start, peak, end (MB) |",
+                  "|---|---|---|---|"]  # fmt: skip
+    for row in results.get("growth", []):
+        images = "kept" if row["cache"] else "decoded"
+        private, whole = (", ".join(f"{row[f'{kind}_{end}_mb']:.0f}" for end in ("start", "peak", "end"))
+                          for kind in ("private", "all"))  # fmt: skip
+        lines.append(f"| {row['crops']} | {images} | {private} | {whole} |")
+    return "\n".join(lines)
+
+
+def main(words: list[str] | None = None) -> None:
+    """Measures, prints the table and, if asked, writes JSON."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    parser.add_argument("folder")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[384, 512])
-    parser.add_argument("--crops", type=int, default=400)
-    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("folder", nargs="?")
+    parser.add_argument("--images", type=int, help="take so many images only")
+    parser.add_argument("--crops", type=int, default=800)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[512])
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--growth", type=int, metavar="CROPS")
     parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
+    parser.add_argument("--table", type=Path, help="only print what this file says")
+    options = parser.parse_args(words)
+    if options.table is not None:
+        print(table(json.loads(options.table.read_text())))
+        return
     cv2.setNumThreads(1)
-    source = IcdarImages(find_records(options.folder))
-    rows = []
-    for size in options.sizes:
-        rows.append({"size": size, "workers": options.workers,
-                     **measure_stages(source, size, options.crops),
-                     **measure_loader(source, size, options.crops, options.workers)})
-        print("  ".join(f"{name} {value}" for name, value in rows[-1].items()), flush=True)
+    images = IcdarImages(find_records(options.folder, limit=options.images))
+    known = options.json is not None and options.json.exists()
+    results: dict[str, Any] = json.loads(options.json.read_text()) if known else {}
+    if options.growth:
+        measure = functools.partial(measure_growth, count=options.growth)
+        sources = {False: images, True: keep_decoded(images)[0]}
+        results["growth"] = [{"cache": cache, **measure(source)} for cache, source in sources.items()]
+    else:
+        results["speed"] = measure_speed(images, options)
+    print(table(results))
     if options.json is not None:
-        options.json.write_text(json.dumps(rows, indent=2) + "\n")
+        options.json.write_text(json.dumps(results, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import psutil
 import pytest
 
 from efficientnet_east.data.augment import Augmentation
@@ -419,6 +420,20 @@ def test_closing_early_and_twice() -> None:
     opened.close()
     with pytest.raises(ValueError, match="closed"):
         next(opened)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_nobody_works_while_batches_are_not_taken(workers: int) -> None:
+    """Once the buffers are full, neither this process nor the workers use processor time or make batches."""
+    with stream(workers=workers) as opened:
+        next(opened)
+        time.sleep(1)
+        pids = [os.getpid(), *(child.pid for child in multiprocessing.active_children())]
+        before = [psutil.Process(pid).cpu_times() for pid in pids]
+        time.sleep(1)
+        after = [psutil.Process(pid).cpu_times() for pid in pids]
+    used = [new.user + new.system - old.user - old.system for old, new in zip(before, after, strict=True)]
+    assert len(used) == 1 + workers and max(used) < 0.1
 
 
 def test_closing_while_a_full_buffer_waits() -> None:
