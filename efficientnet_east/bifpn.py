@@ -19,6 +19,7 @@ from typing import Any
 
 from efficientnet_east.backbones.batch_norm import batch_norm_options
 from efficientnet_east.backbones.efficientnet import conv_initializer
+from efficientnet_east.backbones.precision import float32_variables, l2
 from efficientnet_east.compat import slim, tf
 
 Tensor = Any
@@ -69,7 +70,7 @@ def bifpn(
     with merge_arg_scope(is_training, weight_decay, bn_decay, batch_norm, activation):
         maps = {level: features[f"f{level}"] for level in levels}
         for repeat in range(repeats):
-            with tf.variable_scope(f"fpn_{repeat}"):
+            with tf.variable_scope(f"fpn_{repeat}", custom_getter=float32_variables):
                 inputs = _laterals(maps, levels, width, "in") if repeat == 0 else maps
                 down = _top_down(inputs, levels)
                 if repeat < repeats - 1:
@@ -101,7 +102,7 @@ def merge_arg_scope(
     return slim.arg_scope(
         [slim.conv2d, slim.separable_conv2d],
         weights_initializer=conv_initializer,
-        weights_regularizer=slim.l2_regularizer(weight_decay) if weight_decay else None,
+        weights_regularizer=l2(weight_decay),
         activation_fn=activation,
         padding="SAME",
         **normalised,
@@ -154,7 +155,7 @@ def _node(inputs: Sequence[Tensor], scope: str) -> Tensor:
     with tf.variable_scope(scope):
         # Not called "weights": what ends so is a kernel, and decays.
         raw = tf.nn.relu(slim.model_variable("fusion", [len(inputs)], initializer=tf.ones_initializer()))
-        shares = raw / (tf.reduce_sum(raw) + FUSION_EPSILON)
+        shares = tf.cast(raw / (tf.reduce_sum(raw) + FUSION_EPSILON), inputs[0].dtype)
         net = inputs[0] * shares[0]
         for index, other in enumerate(inputs[1:], start=1):
             net += other * shares[index]

@@ -187,6 +187,9 @@ class Train(_Section):
     recompute: bool = _field(
         False, "compute the backbone's blocks again in the backward pass: less memory, more time"
     )
+    precision: Literal["float32", "bfloat16", "float16"] = _field(
+        "float32", "what convolutions are computed in while training; float16 scales the loss"
+    )
     recalibrate: int = _field(
         0, "before the first step, estimate batch-norm statistics anew from so many batches", ge=0
     )

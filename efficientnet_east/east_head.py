@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from efficientnet_east.backbones.precision import float32_variables
 from efficientnet_east.bifpn import bifpn, merge_arg_scope
 from efficientnet_east.compat import slim, tf
 
@@ -53,7 +54,8 @@ def east_head(
     Args:
       features: the backbone's end points; `f5`, `f4`, `f3`, `f2` are read, and `f1` for output stride 2;
         by BiFPN also `f6` and `f7`, if they are there. Heights and widths double from each to the next, so
-        the image's sides are multiples of 32, or of the coarsest map's stride.
+        the image's sides are multiples of 32, or of the coarsest map's stride. Maps in half precision are
+        merged in it; the outputs are computed in float32, and all variables are float32.
       merge: a key of `MERGES`.
       width: channels of BiFPN's maps.
       repeats: number of BiFPN's cells.
@@ -85,11 +87,14 @@ def east_head(
         raise ValueError(f"output_stride must be 2 or 4, received {output_stride}")
     layers: Any = {"is_training": is_training, "bn_decay": bn_decay, "batch_norm": batch_norm}
     layers["weight_decay"] = weight_decay
-    with tf.variable_scope(scope, reuse=reuse), merge_arg_scope(**layers):
+    with (
+        tf.variable_scope(scope, reuse=reuse, custom_getter=float32_variables),
+        merge_arg_scope(**layers),
+    ):
         finest = int(math.log2(output_stride))
         net = MERGES[merge](features, finest=finest, width=width, repeats=repeats, **layers)
         net = slim.conv2d(net, FINAL_CHANNELS, 3, scope="merge_final")
-        return _outputs(net, geometry, text_scale)
+        return _outputs(tf.cast(net, tf.float32), geometry, text_scale)
 
 
 def _u_merge(features: Mapping[str, Tensor], *, finest: int, **_: Any) -> Tensor:
@@ -111,7 +116,9 @@ MERGES: dict[str, Callable[..., Tensor]] = {"u": _u_merge, "bifpn": bifpn}
 
 def _unpool(net: Tensor) -> Tensor:
     # The size is written as the input's own shape times two because OpenCV's importer knows that form only.
-    return tf.image.resize_bilinear(net, [tf.shape(net)[1] * 2, tf.shape(net)[2] * 2])
+    # In float32 whatever the map is: TensorFlow gives no other type back.
+    resized = tf.image.resize_bilinear(tf.cast(net, tf.float32), [tf.shape(net)[1] * 2, tf.shape(net)[2] * 2])
+    return tf.cast(resized, net.dtype)
 
 
 def _outputs(net: Tensor, geometry: str, text_scale: float) -> tuple[Tensor, Tensor]:

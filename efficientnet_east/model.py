@@ -71,6 +71,7 @@ def build(
     recompute: bool = False,
     weight_decay: float = 0.0,
     seed: Tensor | None = None,
+    precision: str = "float32",
     reuse: bool | None = None,
 ) -> Outputs:
     """Build the detector's graph.
@@ -98,6 +99,8 @@ def build(
       recompute: compute the backbone's blocks again in the backward pass, to save memory.
       weight_decay: L2 factor for all kernels.
       seed: int32 (2,) tensor for stochastic depth, or None.
+      precision: `float32`, `bfloat16` or `float16`: what backbone and merge compute in. Variables, batch
+        norm's statistics and the maps are float32.
       reuse: as in `tf.variable_scope`.
 
     Returns:
@@ -114,7 +117,7 @@ def build(
     decay: dict[str, Any] = {} if bn_decay is None else {"bn_decay": bn_decay}
     with slim.arg_scope(backbones.efficientnet_arg_scope(weight_decay)):
         _, end_points = backbones.build(
-            normalise(images, kind),
+            tf.cast(normalise(images, kind), precision),
             name=backbone,
             activation=activation,
             pre_stride=pre_stride,

@@ -17,6 +17,7 @@ from efficientnet_east.compat import tf
 from efficientnet_east.config import Config, dump, load
 from efficientnet_east.errors import UserError
 from efficientnet_east.training.checkpoint import Checkpoints, compare, start_from
+from efficientnet_east.training.loss_scale import LossScale
 
 # --- which are kept
 
@@ -89,6 +90,25 @@ def test_a_lost_state_file_does_not_start_the_run_afresh(
     np.testing.assert_array_equal(session.run(tf.global_variables()[1]), value)
     save(second, session, 11)
     assert steps_in(tmp_path / "run") == {9, 10, 11}
+
+
+def test_a_run_goes_on_in_another_precision(kept: Callable[..., Any], tmp_path: Path) -> None:
+    """From float32, whose checkpoints have no scale of the loss, to float16 and back."""
+    first, session = kept()
+    first.begin(session)
+    save(first, session, 3)
+    second, session = kept()
+    scale = LossScale()
+    second = Checkpoints(tmp_path / "run", second.config)
+    assert second.begin(session).startswith("resuming from step 3")
+    assert session.run(scale.value) == 2.0**15
+    session.run(scale.update(tf.constant(False)))
+    save(second, session, 4)
+    names = {"model/v", "global_step", "loss_scale", "loss_scale_good_steps"}
+    assert checkpoints.read(checkpoints.find(tmp_path / "run")).keys() == names
+    assert checkpoints.weights_of(checkpoints.read(checkpoints.find(tmp_path / "run"))).keys() == {"model/v"}
+    third, session = kept()
+    assert third.begin(session).startswith("resuming from step 4")
 
 
 def test_a_workdir_may_move(kept: Callable[..., Any], tmp_path: Path) -> None:

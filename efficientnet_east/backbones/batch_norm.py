@@ -75,7 +75,8 @@ def sync_batch_norm(
     replica so are the results. Averages of the variance take the unbiased estimate, as the fused kernel's do.
 
     Args:
-      inputs: float32 (batch, height, width, channels).
+      inputs: (batch, height, width, channels), float32, or in half precision, of which the statistics are
+        computed in float32.
       is_training: a Python bool; a strategy's replicas cannot meet inside of a condition.
       decay: of the moving statistics.
       epsilon: added to the variance.
@@ -103,11 +104,12 @@ def sync_batch_norm(
         if not is_training:
             mean, variance = moving_mean, moving_variance
         else:
-            mean, variance, unbiased = _moments(inputs)
+            mean, variance, unbiased = _moments(tf.cast(inputs, tf.float32))
             for moving, new in ((moving_mean, mean), (moving_variance, unbiased)):
                 update = moving.assign_sub((1.0 - decay) * (moving - new))
                 tf.add_to_collection(updates_collections, update)
-        return tf.nn.batch_normalization(inputs, mean, variance, beta, gamma, epsilon)
+        normal = tf.nn.batch_normalization(tf.cast(inputs, tf.float32), mean, variance, beta, gamma, epsilon)
+        return tf.cast(normal, inputs.dtype)
 
 
 def _variable(leaf: str, inputs: Tensor, value: float, trainable: bool | None) -> Any:

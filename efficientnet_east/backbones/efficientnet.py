@@ -15,6 +15,7 @@ from typing import Any
 from efficientnet_east import scaling
 from efficientnet_east.backbones.batch_norm import batch_norm_options
 from efficientnet_east.backbones.depthwise import quick_depthwise_gradient
+from efficientnet_east.backbones.precision import float32_variables, l2
 from efficientnet_east.backbones.recompute import recomputed
 from efficientnet_east.compat import slim, tf
 from efficientnet_east.errors import UserError
@@ -102,9 +103,8 @@ def efficientnet_arg_scope(weight_decay: float = 1e-5) -> dict:
     Returns:
       An arg scope for `slim.arg_scope`.
     """
-    regularizer = slim.l2_regularizer(weight_decay) if weight_decay else None
     with slim.arg_scope(
-        [slim.conv2d, slim.separable_conv2d, slim.fully_connected], weights_regularizer=regularizer
+        [slim.conv2d, slim.separable_conv2d, slim.fully_connected], weights_regularizer=l2(weight_decay)
     ) as scope:
         return scope
 
@@ -130,7 +130,8 @@ def efficientnet(
     """Build an EfficientNet.
 
     Args:
-      images: float32 (batch, height, width, 3), RGB, normalised (`model.normalise`).
+      images: float32 (batch, height, width, 3), RGB, normalised (`model.normalise`); of float16 or bfloat16
+        all is computed, and returned, in that type, over variables of float32.
       network: the rows to walk, from `scaling.resolve`.
       is_training: whether batch norm uses the batch's statistics and blocks are dropped.
       activation: a key of `ACTIVATIONS`, used in the stem, after the expansion and the depthwise
@@ -162,7 +163,7 @@ def efficientnet(
     found = scaling.features(network, pre_stride)
     options: dict[str, Any] = {"is_training": is_training, "batch_norm": batch_norm, "bn_decay": bn_decay}
     options["activation"] = get_activation(activation)
-    with tf.variable_scope(scope, reuse=reuse):
+    with tf.variable_scope(scope, reuse=reuse, custom_getter=float32_variables):
         with _arg_scope(**options, trainable=frozen is None):
             net = slim.conv2d(images, network.stem, 3, stride=2, scope="stem")
         end_points = {"stem": net}
@@ -223,7 +224,7 @@ def mbconv(
       under `NAME/expand` and `NAME/depthwise` the activated maps inside.
     """
     inside = {}
-    with tf.variable_scope(block.name):
+    with tf.variable_scope(block.name, custom_getter=float32_variables):
         net = inputs
         if block.expand != 1:
             net = inside["expand"] = slim.conv2d(net, block.expanded, 1, scope="expand")
@@ -234,7 +235,7 @@ def mbconv(
             net = squeeze_excite(net, block.squeeze, activation)
         net = slim.conv2d(net, block.outputs, 1, activation_fn=None, scope="project")
         if block.residual:
-            net = (net if drop is None else net * drop) + inputs
+            net = (net if drop is None else net * tf.cast(drop, net.dtype)) + inputs
     return {f"{block.name}/{name}": tensor for name, tensor in inside.items()} | {block.name: net}
 
 
@@ -286,10 +287,11 @@ def squeeze_excite(inputs: Tensor, squeeze: int, activation: Callable[[Tensor], 
         tf.variable_scope("se"),
         slim.arg_scope([slim.conv2d], normalizer_fn=None, biases_initializer=tf.zeros_initializer()),
     ):
-        gate = tf.reduce_mean(inputs, [1, 2], keepdims=True)  # (batch, 1, 1, channels)
+        # In float32 also for maps in half precision: a mean over many cells would lose digits there.
+        gate = tf.reduce_mean(tf.cast(inputs, tf.float32), [1, 2], keepdims=True)  # (batch, 1, 1, channels)
         gate = slim.conv2d(gate, squeeze, 1, activation_fn=activation, scope="reduce")
         gate = slim.conv2d(gate, int(inputs.shape[3]), 1, activation_fn=tf.sigmoid, scope="expand")
-        return gate * inputs
+        return tf.cast(gate, inputs.dtype) * inputs
 
 
 def drop_factors(batch: Tensor, rate: float, seed: Tensor | None = None) -> Tensor:
@@ -330,7 +332,7 @@ def _drop_factors(
 
 
 def _classifier(net: Tensor, network: scaling.Network, classes: int, is_training: bool | Tensor) -> Tensor:
-    net = tf.reduce_mean(net, [1, 2])  # (batch, head)
+    net = tf.reduce_mean(tf.cast(net, tf.float32), [1, 2])  # (batch, head)
     net = slim.dropout(net, 1.0 - network.variant.dropout, is_training=is_training)
     return slim.fully_connected(
         net, classes, activation_fn=None, weights_initializer=dense_initializer, scope="logits"

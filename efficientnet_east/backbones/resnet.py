@@ -13,6 +13,7 @@ from typing import Any
 from efficientnet_east import catalogue
 from efficientnet_east.backbones.batch_norm import batch_norm_options
 from efficientnet_east.backbones.efficientnet import feature_maps
+from efficientnet_east.backbones.precision import float32_variables
 from efficientnet_east.backbones.recompute import recomputed
 from efficientnet_east.compat import slim, tf
 
@@ -41,7 +42,8 @@ def resnet50(
     """Build ResNet-50 v1.
 
     Args:
-      images: float32 (batch, height, width, 3), RGB minus the mean colour (normalisation `vgg`).
+      images: float32 (batch, height, width, 3), RGB minus the mean colour (normalisation `vgg`); in half
+        precision as in `efficientnet.efficientnet`.
       is_training: whether batch norm uses the batch's statistics.
       activation: `relu` only.
       num_classes: None ends with the last map; a number adds pooling and a classifier.
@@ -69,7 +71,7 @@ def resnet50(
     still = -1 if frozen is None else catalogue.frozen_blocks(catalogue.RESNET50, frozen)
     options: dict[str, Any] = {"is_training": is_training, "batch_norm": batch_norm, "bn_decay": bn_decay}
     found = catalogue.get_backbone(catalogue.RESNET50, pre_stride=pre_stride).features
-    with tf.variable_scope(scope, reuse=reuse):
+    with tf.variable_scope(scope, reuse=reuse, custom_getter=float32_variables):
         with _arg_scope(**options, trainable=still < 0):
             net = slim.nets.resnet_utils.conv2d_same(
                 images, catalogue.RESNET50_STEM, 7, stride=2, scope="conv1"
@@ -87,7 +89,7 @@ def resnet50(
         end_points |= feature_maps(end_points, found, levels)
         if num_classes is None:
             return net, end_points
-        pooled = tf.reduce_mean(net, [1, 2], keepdims=True)
+        pooled = tf.reduce_mean(tf.cast(net, tf.float32), [1, 2], keepdims=True)
         # A convolution of one cell, as in slim's own.
         logits = tf.squeeze(slim.conv2d(pooled, num_classes, 1, activation_fn=None, scope="logits"), [1, 2])
         return logits, end_points | {"logits": logits}
@@ -98,7 +100,11 @@ def _unit(
 ) -> list[Tensor]:
     """One bottleneck unit, of which the last of a block takes the stride."""
     stride = row.stride if unit == row.units else 1
-    with tf.variable_scope(row.name), tf.variable_scope(f"unit_{unit}"), _arg_scope(**options, again=again):
+    with (
+        tf.variable_scope(row.name, custom_getter=float32_variables),
+        tf.variable_scope(f"unit_{unit}"),
+        _arg_scope(**options, again=again),
+    ):
         return [slim.nets.resnet_v1.bottleneck(net, row.outputs, row.channels, stride)]
 
 

@@ -22,6 +22,7 @@ from efficientnet_east.compat import tf
 from efficientnet_east.config import Config
 from efficientnet_east.errors import UserError
 from efficientnet_east.inference.detector import CONFIG_FILE
+from efficientnet_east.training import loss_scale
 
 BEST = "best"
 BEST_FIGURES = "hmean.json"
@@ -104,7 +105,7 @@ class Checkpoints:
     def _resume(self, session: Any, newest: str) -> str:
         tensors = checkpoints.read(newest)
         # What was frozen so far has no moments yet; they begin at zero, as they would in a run's first step.
-        known = [v for v in self._variables if v.op.name in tensors or not _is_moment(v.op.name)]
+        known = [v for v in self._variables if v.op.name in tensors or not _may_lack(v.op.name)]
         checkpoints.check_fit(newest, tensors, known)
         for saver, folder in ((self._newest, self.workdir), (self._best, self.workdir / BEST)):
             saver.recover_last_checkpoints(checkpoints.listed_in(folder)[::-1])
@@ -117,9 +118,9 @@ class Checkpoints:
         (folder / CONFIG_FILE).write_text(configuration.dump(self.config), encoding="utf-8")
 
 
-def _is_moment(name: str) -> bool:
-    """Whether a variable of this name is one of Adam's moments of another variable."""
-    return name.endswith(("/Adam", "/Adam_1"))
+def _may_lack(name: str) -> bool:
+    """Whether not every checkpoint has a variable of this name: a moment of Adam, or the loss's scale."""
+    return name.endswith(("/Adam", "/Adam_1")) or name in (loss_scale.SCALE, loss_scale.GOOD_STEPS)
 
 
 def start_from(session: Any, path: str, config: Config) -> str:

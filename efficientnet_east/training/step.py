@@ -10,6 +10,7 @@ from efficientnet_east import losses, model
 from efficientnet_east.compat import tf
 from efficientnet_east.config import Config, Train
 from efficientnet_east.training import rates
+from efficientnet_east.training.loss_scale import LossScale
 from efficientnet_east.training.optimizer import Adam, decay, name_of
 
 Tensor = Any
@@ -23,7 +24,8 @@ class Step:
       add: runs a pass: batch-norm statistics, and its gradients are added up; None if a step is one pass.
       update: runs the last pass and the step: batch-norm statistics, weights, averages, step counter.
       scalars: name -> scalar, to be logged; in the run of `update` means over the passes.
-      finite: bool scalar of the same run, False if a loss or a gradient of any pass is not finite.
+      finite: bool scalar of the same run, False if a loss or a gradient of any pass is not finite. In float16
+        a gradient may be so: the step is left out, unless the loss's scale is at its floor already.
       outputs: the predicted maps.
       global_step: int64 variable, the number of steps done.
     """
@@ -63,7 +65,41 @@ def build(
     train = config.train
     global_step = tf.train.get_or_create_global_step()
     passes = _Passes(train.accumulate, global_step)
-    decoupled = train.optimizer == "adamw"
+    outputs, terms = _losses(images, (score, geometry, mask), config, passes.number, thawed)
+    factor = rates.factors(config.model.backbone, train.backbone_rate, train.layer_decay)
+    variables = [variable for variable in tf.trainable_variables() if factor(name_of(variable))]
+    scale = LossScale() if train.precision == "float16" else None
+    measured = [*_gradients(terms["total"], variables, scale), *terms.values()]
+    with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):
+        add, means = passes.mean(measured)
+        gradients, norm = _clipped(means[: len(variables)], train.clip_norm)
+        scalars = {f"loss/{name}": term for name, term in zip(terms, means[len(variables) :], strict=True)}
+        scalars["gradient_norm"] = norm
+        good = tf.math.is_finite(norm)
+        options = {"factor": factor, **_late(config, thawed, global_step)}
+        if scale:
+            gradients = [tf.where(good, gradient, tf.zeros_like(gradient)) for gradient in gradients]
+            options["live"] = good
+        optimizer = Adam(learning_rate, **options)
+        updated = optimizer.apply_gradients(list(zip(gradients, variables, strict=True)), global_step)
+    if train.optimizer == "adamw":
+        rate = learning_rate * tf.cast(good, tf.float32) if scale else learning_rate
+        updated = decay(updated, rate * train.weight_decay, factor)
+    updated = _average(updated, train, global_step)
+    if scale:
+        scalars["loss_scale"] = scale.value
+        with tf.control_dependencies([updated]):
+            updated = scale.update(good)
+        good = scale.may_go_on(good)
+    finite = tf.logical_and(tf.math.is_finite(scalars["loss/total"]), good)
+    return Step(add, passes.reset_after(updated), scalars, finite, outputs, global_step)
+
+
+def _losses(
+    images: Tensor, labels: Sequence[Tensor], config: Config, number: Tensor, thawed: bool
+) -> tuple[model.Outputs, dict[str, Tensor]]:
+    """The maps of a pass, and its losses by name, of which `total` is what the gradients are of."""
+    train = config.train
     outputs = model.build(
         images,
         **config.model.model_dump(),
@@ -72,11 +108,12 @@ def build(
         batch_norm=train.batch_norm,
         frozen=None if thawed else train.frozen,
         recompute=train.recompute,
-        weight_decay=0.0 if decoupled else train.weight_decay,
-        seed=tf.stack([train.seed, passes.number]),
+        weight_decay=0.0 if train.optimizer == "adamw" else train.weight_decay,
+        seed=tf.stack([train.seed, number]),
+        precision=train.precision,
     )
     terms = losses.east_losses(
-        *outputs, score, geometry, mask,
+        *outputs, *labels,
         score_loss=train.score_loss,
         score_weight=train.score_weight,
         iou_weight=train.iou_weight,
@@ -84,25 +121,14 @@ def build(
         quad_weight=train.quad_weight,
     )  # fmt: skip
     regularisers = tf.get_collection(tf.GraphKeys.REGULARIZATION_LOSSES)
-    total = tf.add_n([terms["model"], *regularisers])
-    factor = rates.factors(config.model.backbone, train.backbone_rate, train.layer_decay)
-    variables = [variable for variable in tf.trainable_variables() if factor(name_of(variable))]
-    measured = [*tf.gradients(total, variables, unconnected_gradients="zero"), total, *terms.values()]
-    with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):
-        add, means = passes.mean(measured)
-        gradients, norm = _clipped(means[: len(variables)], train.clip_norm)
-        total, *of_terms = means[len(variables) :]
-        optimizer = Adam(learning_rate, factor=factor, **_late(config, thawed, global_step))
-        updated = optimizer.apply_gradients(list(zip(gradients, variables, strict=True)), global_step)
-    if decoupled:
-        updated = decay(updated, learning_rate * train.weight_decay, factor)
-    updated = _average(updated, train, global_step)
-    scalars = {f"loss/{name}": term for name, term in zip(terms, of_terms, strict=True)} | {
-        "loss/total": total,
-        "gradient_norm": norm,
-    }
-    finite = tf.logical_and(tf.math.is_finite(total), tf.math.is_finite(norm))
-    return Step(add, passes.reset_after(updated), scalars, finite, outputs, global_step)
+    return outputs, terms | {"total": tf.add_n([terms["model"], *regularisers])}
+
+
+def _gradients(loss: Tensor, variables: Sequence[Any], scale: LossScale | None) -> list[Tensor]:
+    """The gradients of a loss, taken of the scaled one if there is a scale."""
+    scaled = loss * scale.value if scale else loss
+    gradients = tf.gradients(scaled, variables, unconnected_gradients="zero")
+    return [gradient / scale.value for gradient in gradients] if scale else gradients
 
 
 class _Passes:
