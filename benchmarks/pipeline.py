@@ -52,10 +52,9 @@ def processor_seconds() -> float:
     return sum(times.user + times.system for times in (process.cpu_times() for process in processes()))
 
 
-def memory_mb() -> dict[str, float]:
-    """Megabytes that are private to one process, and all (shared pages counted once)."""
-    found = [process.memory_full_info() for process in processes()]
-    return {"private": sum(one.uss for one in found) / 1e6, "all": sum(one.pss for one in found) / 1e6}
+def memory_mb() -> float:
+    """Resident megabytes of this process and its workers; a page that several share counts once."""
+    return sum(process.memory_full_info().pss for process in processes()) / 1e6
 
 
 def measure_stages(source: Any, size: int, count: int) -> dict[str, float]:
@@ -121,7 +120,7 @@ def measure_speed(images: IcdarImages, options: argparse.Namespace) -> list[dict
 
 def measure_growth(source: Any, count: int) -> dict[str, Any]:
     """Memory of a stream and its workers over `count` crops, once every image has been seen twice."""
-    readings: list[dict[str, float]] = []
+    readings = []
     with open_batches(source, GROWTH_SIZE, GROWTH_WORKERS) as stream:
         for _ in range(2 * len(source) // BATCH):
             next(stream)
@@ -132,13 +131,10 @@ def measure_growth(source: Any, count: int) -> dict[str, Any]:
         readings.append(memory_mb())
     row: dict[str, Any] = {"crops": count, "images": len(source)}
     row |= {"size": GROWTH_SIZE, "workers": GROWTH_WORKERS}
-    for kind in ("private", "all"):
-        values = np.array([reading[kind] for reading in readings])
-        # Batches come and go: the ends are means over a tenth of the readings.
-        part = max(1, len(values) // 10)
-        ends = {"start": values[:part].mean(), "peak": values.max(), "end": values[-part:].mean()}
-        row |= {f"{kind}_{name}_mb": round(float(value), 1) for name, value in ends.items()}
-    return row
+    # Batches come and go: the ends are means over a tenth of the readings.
+    part = max(1, len(readings) // 10)
+    ends = {"start": np.mean(readings[:part]), "peak": max(readings), "end": np.mean(readings[-part:])}
+    return row | {f"{name}_mb": round(float(value), 1) for name, value in ends.items()}
 
 
 def table(results: dict[str, Any]) -> str:
@@ -152,13 +148,15 @@ def table(results: dict[str, Any]) -> str:
         idle = f"{row['idle_percent_of_a_core']:.1f} % of a core"
         lines.append(f"| {row['size']}² | {images} | {row['workers']} | {figures} | {idle} |")
     if results.get("growth"):
-        lines += ["", "| crops | images | private: start, peak, end (MB) | all: start, peak, end (MB) |",
-                  "|---|---|---|---|"]  # fmt: skip
+        lines += [
+            "",
+            "| crops | images | memory at the start (MB) | peak | at the end |",
+            "|---|---|---|---|---|",
+        ]
     for row in results.get("growth", []):
         images = "kept" if row["cache"] else "decoded"
-        private, whole = (", ".join(f"{row[f'{kind}_{end}_mb']:.0f}" for end in ("start", "peak", "end"))
-                          for kind in ("private", "all"))  # fmt: skip
-        lines.append(f"| {row['crops']} | {images} | {private} | {whole} |")
+        memory = " | ".join(f"{row[f'{end}_mb']:.0f}" for end in ("start", "peak", "end"))
+        lines.append(f"| {row['crops']:,} | {images} | {memory} |")
     return "\n".join(lines)
 
 

@@ -28,8 +28,7 @@ def test_pipeline_benchmark_runs(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert cases == [(64, False, 0), (64, True, 0)]
     assert all(row["crops_per_core_second"] > 0 for row in written["speed"])
     assert [row["crops"] for row in written["growth"]] == [800, 800]
-    assert all(0 < row[f"{kind}_end_mb"] <= row[f"{kind}_peak_mb"]
-               for row in written["growth"] for kind in ("private", "all"))
+    assert all(0 < row["end_mb"] <= row["peak_mb"] for row in written["growth"])
     pipeline.main(["--table", str(results)])
     assert capsys.readouterr().out.endswith(pipeline.table(written) + "\n")
 
@@ -40,6 +39,5 @@ def test_documents_show_what_was_measured() -> None:
     for row in results["speed"]:
         assert row["crops_per_core_second"] >= (120 if row["cache"] else 60)
         assert row["idle_percent_of_a_core"] < 2
-    for row in results.get("growth", []):
-        assert row["crops"] >= 20_000
-        assert all(row[f"{kind}_end_mb"] < 1.05 * row[f"{kind}_start_mb"] for kind in ("private", "all"))
+    for row in results["growth"]:
+        assert row["crops"] >= 20_000 and row["end_mb"] - row["start_mb"] < 12
