@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from efficientnet_east.compat import tf
 from efficientnet_east.errors import UserError
 
 PREFIX = "model.ckpt"
+STATE_FILE = "checkpoint"  # names a folder's checkpoints; TensorFlow's own file, in text
+PARTS = (".data-00000-of-00001", ".index")  # in their order; without the last nothing counts
 AVERAGE_SUFFIX = "/ExponentialMovingAverage"
 _EXPECTED = "a workdir of train.py, or the prefix of a checkpoint such as runs/b0/model.ckpt-1000"
 
@@ -43,10 +45,18 @@ def find(path: str | Path) -> str:
 
 def newest_in(workdir: Path) -> str | None:
     """The prefix of a workdir's newest checkpoint, None if it has none."""
+    return next(iter(all_in(workdir)), None)
+
+
+def all_in(workdir: Path) -> list[str]:
+    """The prefixes of a workdir's checkpoints, newest first.
+
+    Newest is what the state file says; those that it does not name follow by the number in their names.
+    """
     # The state file may be lost; a run that took its workdir for a new one would write over its checkpoints.
     found = sorted(workdir.glob(f"{PREFIX}-*.index"), key=_step, reverse=True)
     candidates = [*listed_in(workdir), *(str(path.with_suffix("")) for path in found)]
-    return next((prefix for prefix in candidates if Path(f"{prefix}.index").exists()), None)
+    return [prefix for prefix in dict.fromkeys(candidates) if Path(f"{prefix}.index").exists()]
 
 
 def listed_in(folder: Path) -> list[str]:
@@ -75,14 +85,33 @@ def read(prefix: str) -> dict[str, np.ndarray]:
       Name -> array.
 
     Raises:
-      UserError: the checkpoint is damaged.
+      UserError: the checkpoint is damaged, or holds values that are not finite.
     """
     try:
         reader = tf.train.load_checkpoint(prefix)
-        return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+        tensors = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
     except Exception as error:  # on a damaged file the reader raises almost anything
         problem = f"cannot be read ({str(error).partition(chr(10))[0]})"
         raise UserError(prefix, problem, "an undamaged checkpoint") from None
+    expect_finite(prefix, tensors)
+    return tensors
+
+
+def expect_finite(where: object, tensors: Mapping[str, np.ndarray]) -> None:
+    """Refuse weights with which nothing can be detected or trained.
+
+    Args:
+      where: for the error.
+      tensors: name -> array.
+
+    Raises:
+      UserError: some values are infinite or not a number.
+    """
+    floats = {name: array for name, array in tensors.items() if array.dtype.kind == "f"}
+    bad = sorted(name for name, array in floats.items() if not np.isfinite(array).all())
+    if bad:
+        names = ", ".join(bad[:3]) + (f" and {len(bad) - 3} more" if len(bad) > 3 else "")
+        raise UserError(where, f"holds values that are not finite in {names}", "finite ones")
 
 
 def averaged(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -128,14 +157,27 @@ def write(prefix: str | Path, tensors: Mapping[str, np.ndarray]) -> None:
       tensors: name -> array.
 
     Raises:
-      UserError: the folder cannot be written.
+      WriteError: the folder cannot be written.
+    """
+    write_by(prefix, lambda partial: _save(partial, tensors))
+
+
+def write_by(prefix: str | Path, save: Callable[[str], object]) -> None:
+    """Write a checkpoint through any of TensorFlow's ways to save one; see `write`.
+
+    Args:
+      prefix: of the checkpoint; missing folders are made.
+      save: writes the checkpoint's two files under another prefix, which it is given.
+
+    Raises:
+      WriteError: the folder cannot be written.
     """
     prefix = Path(prefix)
     try:
         with safe_files.partial_folder(prefix.parent) as folder:
-            _save(str(folder / prefix.name), tensors)
+            save(str(folder / prefix.name))
             Path(f"{prefix}.index").unlink(missing_ok=True)  # without its index a checkpoint is not there
-            parts = [folder / f"{prefix.name}{part}" for part in (".data-00000-of-00001", ".index")]
+            parts = [folder / f"{prefix.name}{part}" for part in PARTS]
             safe_files.move_into_place(parts, prefix.parent)
     except (OSError, tf.errors.OpError) as error:
         why = getattr(error, "strerror", None) or str(error).partition("\n")[0]

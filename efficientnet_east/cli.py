@@ -8,7 +8,6 @@ import io
 import json
 import logging
 import os
-import signal
 import sys
 import types
 import typing
@@ -17,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from efficientnet_east import cli_data, cli_export, cli_scaling
+from efficientnet_east import cli_data, cli_export, cli_scaling, interruption
 from efficientnet_east import config as configuration
 from efficientnet_east.data import submissions
 from efficientnet_east.data.images import make_folder, read_image, write_image
@@ -46,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
       argv: the arguments; None takes those of the process.
 
     Returns:
-      The exit code: 0, 2 for an error of the user's making, 130 after an interruption.
+      The exit code: 0, 2 for an error of the user's making, 130 after Ctrl-C, 143 after SIGTERM.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file name may hold what the terminal cannot show
@@ -261,10 +260,15 @@ def train(arguments: argparse.Namespace) -> int:
     """The subcommand `train`."""
     _hush_tensorflow()
     config = configuration.load(arguments.config, _overrides(arguments, *configuration.SECTIONS))
-    from efficientnet_east.training import session
+    with interruption.watch() as told:
+        from efficientnet_east.training import session
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: save, then end
-    return 0 if session.train(config) else EXIT_INTERRUPTED
+        try:
+            finished = session.train(config)
+        except KeyboardInterrupt:  # before the first step or after the last
+            print("interrupted", file=sys.stderr)
+            finished = False
+    return 0 if finished else told.exit_code
 
 
 def evaluate(arguments: argparse.Namespace) -> int:

@@ -16,7 +16,11 @@ class UserError(Exception):
 
     def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
         """Three arguments, so that the error survives the way out of a worker process."""
-        return UserError, (self.where, self.problem, self.expected)
+        return type(self), (self.where, self.problem, self.expected)
+
+
+class WriteError(UserError):
+    """A file cannot be written: the disk is full, or the folder is not the user's to write in."""
 
 
 def _one_line(text: str) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from efficientnet_east.errors import UserError
+from efficientnet_east.errors import WriteError
 
 try:
     import fcntl
@@ -34,7 +34,7 @@ def write_file(path: str | os.PathLike[str], data: bytes) -> None:
       data: its new content.
 
     Raises:
-      UserError: the folder or the file cannot be written.
+      WriteError: the folder or the file cannot be written.
     """
     with replacing(path) as file:
         file.write(data)
@@ -51,7 +51,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
       A new binary file, which can be read and sought in, too.
 
     Raises:
-      UserError: the folder or the file cannot be written.
+      WriteError: the folder or the file cannot be written.
     """
     path = Path(path)
     partial = path.with_name(PARTIAL + secrets.token_hex(8))
@@ -127,14 +127,14 @@ def remove_leftovers(folder: Path) -> None:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def cannot_be_written(path: object, why: str) -> UserError:
+def cannot_be_written(path: object, why: str) -> WriteError:
     """The error for a full disk, a folder without permission and whatever else stops a file.
 
     Args:
       path: the file, or what it stands for.
       why: the system's words.
     """
-    return UserError(path, f"cannot be written ({why})", "a writable folder with free space")
+    return WriteError(path, f"cannot be written ({why})", "a writable folder with free space")
 
 
 def _sync_folder(folder: Path) -> None:

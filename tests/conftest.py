@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import io
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ import pytest
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from efficientnet_east import cli, scaling
+from efficientnet_east.data.loader import Batch
+
+Runner = Callable[..., tuple[int, str, str]]
 
 # B0 with a third of its channels and half of its blocks; one of them has a residual, which may be dropped.
 TINY = scaling.Variant(width=0.3, depth=0.3, resolution=64, dropout=0.2)
@@ -121,3 +125,54 @@ def one_graph(monkeypatch: pytest.MonkeyPatch, tiny: None, trained: Trained) -> 
     monkeypatch.setattr(session, "tf", OneGraph())
     monkeypatch.setattr(session, "build", build)
     return trained.graph
+
+
+@pytest.fixture
+def run(tmp_path: Path, one_graph: Any, capsys: pytest.CaptureFixture[str]) -> Runner:
+    """Calls `train` in a workdir of the test; gives exit code, stdout and stderr."""
+    data = make_data(tmp_path / "data")
+
+    def train(workdir: str, *words: str) -> tuple[int, str, str]:
+        given = ["--data", str(data), "--workdir", str(tmp_path / workdir), *words]
+        code = cli.main(["train", *SMALL, *given])
+        return code, *capsys.readouterr()
+
+    return train
+
+
+def tensors(workdir: Path) -> dict[str, np.ndarray]:
+    """Everything in a workdir's newest checkpoint."""
+    from efficientnet_east import checkpoints
+
+    return checkpoints.read(checkpoints.find(workdir))
+
+
+class Patched:
+    """A stream of batches that passes each batch, with its number from 0, through a function."""
+
+    def __init__(self, stream: Any, change: Callable[[int, Batch], Batch]) -> None:
+        self.stream, self.change = stream, change
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def __enter__(self) -> "Patched":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stream.close()
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        number = self.stream.position
+        return self.change(number, next(self.stream))
+
+
+def patch_stream(monkeypatch: pytest.MonkeyPatch, change: Callable[[int, Batch], Batch]) -> None:
+    """Has the next runs' batches passed through a function, see `Patched`."""
+    from efficientnet_east.training import loop
+
+    batches = loop.batches
+    monkeypatch.setattr(loop, "batches", lambda *a, **options: Patched(batches(*a, **options), change))

@@ -8,13 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import SMALL, Trained, make_data, snapshot
+from conftest import SMALL, Runner, Trained, make_data, patch_stream, snapshot, tensors
 
 from efficientnet_east import checkpoints
 from efficientnet_east.cli import main
@@ -29,52 +29,6 @@ from efficientnet_east.training.log import last_seconds, maps_sheet
 from efficientnet_east.training.schedule import learning_rate
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-Runner = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(tmp_path: Path, one_graph: Any, capsys: pytest.CaptureFixture[str]) -> Runner:
-    """Calls `train` in a workdir of the test; gives exit code, stdout and stderr."""
-    data = make_data(tmp_path / "data")
-
-    def train(workdir: str, *words: str) -> tuple[int, str, str]:
-        given = ["--data", str(data), "--workdir", str(tmp_path / workdir), *words]
-        code = main(["train", *SMALL, *given])
-        return code, *capsys.readouterr()
-
-    return train
-
-
-def tensors(workdir: Path) -> dict[str, np.ndarray]:
-    return checkpoints.read(checkpoints.find(workdir))
-
-
-class Patched:
-    """A stream of batches that passes each batch, with its number from 0, through a function."""
-
-    def __init__(self, stream: Any, change: Callable[[int, Batch], Batch]) -> None:
-        self.stream, self.change = stream, change
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.stream, name)
-
-    def __enter__(self) -> "Patched":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.stream.close()
-
-    def __iter__(self) -> Iterator[Batch]:
-        return self
-
-    def __next__(self) -> Batch:
-        number = self.stream.position
-        return self.change(number, next(self.stream))
-
-
-def patch_stream(monkeypatch: pytest.MonkeyPatch, change: Callable[[int, Batch], Batch]) -> None:
-    batches = loop.batches
-    monkeypatch.setattr(loop, "batches", lambda *a, **options: Patched(batches(*a, **options), change))
 
 
 # --- a whole run
@@ -291,21 +245,22 @@ def wait_until(condition: Callable[[], bool], seconds: float = 500) -> None:
         time.sleep(0.1)
 
 
-def test_signals_save_and_end_with_130(tmp_path: Path) -> None:
+def test_signals_save_and_end_with_their_own_code(tmp_path: Path) -> None:
     """Ctrl-C reaches the whole process group, a batch system's SIGTERM the process alone."""
     data = make_data(tmp_path / "data")
     ends = {"interrupted": lambda pid: os.killpg(pid, signal.SIGINT),
             "terminated": lambda pid: os.kill(pid, signal.SIGTERM)}  # fmt: skip
+    codes = {"interrupted": 130, "terminated": 143}
     processes = {name: start(tmp_path, data, name) for name in ends}
     try:
         for name, process in processes.items():
-            index = tmp_path / name / "model.ckpt-5.index"
-            wait_until(lambda index=index, process=process: index.exists() or process.poll() is not None)
+            folder = tmp_path / name
+            wait_until(lambda folder=folder, process=process: [*folder.glob("*.index")] or process.poll())
             ends[name](process.pid)
         for name, process in processes.items():
             out, _ = process.communicate(timeout=300)
             errors = (tmp_path / f"{name}.err").read_text()
-            assert process.returncode == 130, errors
+            assert process.returncode == codes[name], errors
             assert "Traceback" not in errors and "interrupted; saved at step" in out
             step = int(out.split("saved at step ")[1].split(".")[0])
             assert checkpoints.find(tmp_path / name) == str(tmp_path / name / f"model.ckpt-{step}")

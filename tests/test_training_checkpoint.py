@@ -2,6 +2,9 @@
 
 import contextlib
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ from efficientnet_east.backbones import weight_files, weight_names
 from efficientnet_east.cli import main
 from efficientnet_east.compat import tf
 from efficientnet_east.config import Config, dump, load
-from efficientnet_east.errors import UserError
+from efficientnet_east.errors import UserError, WriteError
 from efficientnet_east.training.checkpoint import Checkpoints, compare, start_from
 from efficientnet_east.training.loss_scale import LossScale
 
@@ -129,6 +132,250 @@ def test_a_damaged_checkpoint(kept: Callable[..., Any], tmp_path: Path) -> None:
         second, session = kept()
         with pytest.raises(UserError, match=r"ckpt-3: cannot be read .*; expected an undamaged checkpoint"):
             second.begin(session)
+
+
+def damage(path: Path) -> None:
+    """Turn one bit of a file."""
+    content = bytearray(path.read_bytes())
+    content[10] ^= 1
+    path.write_bytes(content)
+
+
+def spoil(kept: Callable[..., Any], session: Any) -> None:
+    """Weights that are not finite, saved as if nobody had looked."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoints, "expect_finite", lambda *_: None)
+        session.run(tf.global_variables()[1].assign([1, np.nan]))
+        save(kept, session, 8)
+
+
+@pytest.mark.parametrize("how", ["data", "index", "cut", "empty", "gone", "nan"])
+def test_a_damaged_checkpoint_is_passed_over(how: str, kept: Callable[..., Any], tmp_path: Path) -> None:
+    """The run goes on from the one before, and later writes over the damaged one; nothing else changes."""
+    first, session = kept()
+    first.begin(session)
+    for step in (4, 6):
+        save(first, session, step)
+    value = session.run(tf.global_variables()[1])
+    session.run(tf.global_variables()[1].assign([5, 6]))
+    newest = save(first, session, 8)
+    data, index = checkpoints.PARTS
+    if how in ("data", "index"):
+        damage(Path(newest + (data if how == "data" else index)))
+    elif how in ("cut", "empty"):
+        Path(newest + data).write_bytes(Path(newest + data).read_bytes()[:-3] if how == "cut" else b"")
+    elif how == "gone":
+        Path(newest + data).unlink()
+    else:
+        spoil(first, session)
+    before = snapshot(tmp_path / "run")
+    second, session = kept()
+    passed, resumed = second.begin(session).splitlines()
+    said = "holds values that are not finite in model/v;" if how == "nan" else "cannot be read ("
+    assert passed.startswith(f"passed over: {newest}: {said}")
+    assert resumed == f"resuming from step 6 ({tmp_path / 'run' / 'model.ckpt-6'})"
+    np.testing.assert_array_equal(session.run(tf.global_variables()[1]), value)
+    assert snapshot(tmp_path / "run") == before
+    save(second, session, 8)
+    assert checkpoints.find(tmp_path / "run") == newest and checkpoints.read(newest)["global_step"] == 8
+    assert steps_in(tmp_path / "run") == {4, 6, 8}
+
+
+def test_no_checkpoint_can_be_used(kept: Callable[..., Any], tmp_path: Path) -> None:
+    first, session = kept()
+    first.begin(session)
+    for step in (4, 6, 8):
+        damage(Path(save(first, session, step) + checkpoints.PARTS[0]))
+    before = snapshot(tmp_path / "run")
+    second, session = kept()
+    with pytest.raises(UserError, match=r"ckpt-8: cannot be read .*, and neither can the 2 before it"):
+        second.begin(session)
+    assert snapshot(tmp_path / "run") == before
+
+
+def test_weights_that_are_not_finite_are_not_saved(kept: Callable[..., Any], tmp_path: Path) -> None:
+    first, session = kept()
+    first.begin(session)
+    save(first, session, 3)
+    before = snapshot(tmp_path / "run")
+    session.run(tf.global_variables()[1].assign([np.inf, 0]))
+    for attempt in (lambda: save(first, session, 4), lambda: first.save_if_best(session, 4, 0.5)):
+        with pytest.raises(UserError, match=r"step 4: holds values that are not finite in model/v; expected"):
+            attempt()
+    assert snapshot(tmp_path / "run") == before
+
+
+@pytest.mark.parametrize("name", ["model.ckpt-4.data-00000-of-00001", "model.ckpt-4.index", "checkpoint"])
+def test_a_move_that_fails(
+    name: str, kept: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The checkpoint is not listed, nothing of it is in the way, and the next one is saved."""
+    first, session = kept()
+    first.begin(session)
+    save(first, session, 3)
+    replace = Path.replace
+
+    def fail(path: Path, target: Path) -> Path:
+        if target.name == name:
+            raise OSError(5, "Input/output error")
+        return replace(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", fail)
+        with pytest.raises(WriteError, match=rf"{name.split('.d')[0].split('.i')[0]}: .*Input/output error"):
+            save(first, session, 4)
+    assert checkpoints.find(tmp_path / "run") == str(tmp_path / "run" / "model.ckpt-3")
+    assert tf.train.latest_checkpoint(str(tmp_path / "run")) == str(tmp_path / "run" / "model.ckpt-3")
+    assert not list((tmp_path / "run").glob(".partial-*"))
+    second, session = kept()
+    assert second.begin(session).startswith("resuming from step 3")
+    save(second, session, 4)
+    assert checkpoints.find(tmp_path / "run") == str(tmp_path / "run" / "model.ckpt-4")
+
+
+def test_an_old_checkpoint_that_cannot_be_removed(
+    kept: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It is said, and tried again with every later save, by the next process, too."""
+    first, session = kept(keep_checkpoints=2)
+    first.begin(session)
+    unlink = Path.unlink
+
+    def fail(path: Path, **options: bool) -> None:
+        if path.name == "model.ckpt-1.data-00000-of-00001":
+            raise PermissionError(13, "Permission denied")
+        unlink(path, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", fail)
+        for step in (1, 2, 3, 4):
+            save(first, session, step)
+    warning = f"warning: the old checkpoint {tmp_path / 'run' / 'model.ckpt-1'} stays: Permission denied"
+    assert capsys.readouterr().out.splitlines() == [warning] * 2
+    left = [path.name for path in (tmp_path / "run").glob("model.ckpt-1*")]
+    assert left == ["model.ckpt-1.data-00000-of-00001"] and steps_in(tmp_path / "run") == {3, 4}
+    second, session = kept(keep_checkpoints=2)
+    second.begin(session)
+    save(second, session, 5)
+    assert not list((tmp_path / "run").glob("model.ckpt-1*")) and steps_in(tmp_path / "run") == {4, 5}
+
+
+def test_newest_does_not_depend_on_the_clock(kept: Callable[..., Any], tmp_path: Path) -> None:
+    first, session = kept()
+    first.begin(session)
+    for step in (9, 10):
+        save(first, session, step)
+    for path in (tmp_path / "run").glob("model.ckpt-10.*"):
+        os.utime(path, (1, 1))
+    for _ in range(2):
+        assert checkpoints.find(tmp_path / "run") == str(tmp_path / "run" / "model.ckpt-10")
+        (tmp_path / "run" / "checkpoint").unlink(missing_ok=True)
+
+
+def test_tensorflow_reads_what_is_saved(kept: Callable[..., Any], tmp_path: Path) -> None:
+    """The state file with names relative to it, and the checkpoint through a Saver of its own."""
+    first, session = kept()
+    first.begin(session)
+    session.run(tf.global_variables()[1].assign([3, 4]))
+    for step in (1, 2):
+        save(first, session, step)
+    state = tf.train.get_checkpoint_state(str(tmp_path / "run"))
+    folder = str(tmp_path / "run")
+    assert state.all_model_checkpoint_paths == [f"{folder}/model.ckpt-1", f"{folder}/model.ckpt-2"]
+    assert folder not in (tmp_path / "run" / "checkpoint").read_text()
+    session.run(tf.global_variables()[1].assign([0, 0]))
+    tf.train.Saver().restore(session, tf.train.latest_checkpoint(folder))
+    assert session.run(tf.global_variables()[1]).tolist() == [3, 4]
+    assert session.run(tf.train.get_global_step()) == 2
+
+
+# Each child saves as fast as it can until it is killed; the parent then looks at what it finds.
+KILLED_WHILE_SAVING = """
+import os, random, signal, sys, time
+from pathlib import Path
+import numpy as np
+from efficientnet_east import checkpoints, safe_files
+from efficientnet_east.compat import tf
+from efficientnet_east.config import load
+from efficientnet_east.training.checkpoint import Checkpoints
+
+def note(name, step):
+    with open(name, "a") as file:
+        file.write(f"{step} ")
+
+def noted(name):
+    return int(Path(name).read_text().split()[-1])
+
+def in_child(work):
+    child = os.fork()
+    if child == 0:
+        try:
+            with tf.Graph().as_default(), tf.Session() as session:
+                step = tf.train.get_or_create_global_step()
+                values = tf.get_variable("values", [300_000])
+                kept = Checkpoints(Path("run"), load(None, {"keep_checkpoints": 2}))
+                work(session, step, values, kept)
+        except BaseException:
+            import traceback
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    return child
+
+def save_on_and_on(session, step, values, kept):
+    kept.begin(session)
+    done = session.run(step)
+    while True:
+        done += 1
+        session.run([step.assign(done), values.assign(tf.fill([300_000], tf.cast(done, tf.float32)))])
+        note("before", done)
+        kept.save(session, done)
+        note("after", done)
+
+def look(session, step, values, kept):
+    report = kept.begin(session)
+    done = session.run(step)
+    value = session.run(values)
+    assert "passed over" not in report, report
+    assert (value == done).all(), "half of one checkpoint and half of another"
+    assert noted("after") <= done <= noted("before")
+    assert tf.train.latest_checkpoint("run").endswith(f"-{done}")
+    safe_files.remove_leftovers(Path("run"))
+    found = {path.name for path in Path("run").iterdir()}
+    assert not [name for name in found if name.startswith(".")], found
+    assert len(found) <= 2 + 2 * 4, found
+
+note("before", 0)
+note("after", 0)
+half_written, dice = 0, random.Random(int(sys.argv[2]))
+for number in range(int(sys.argv[1])):
+    child = in_child(save_on_and_on)
+    mark = noted("before")
+    while noted("before") == mark or not Path("run/checkpoint").exists():
+        assert os.waitpid(child, os.WNOHANG) == (0, 0)
+        time.sleep(0.001)
+    time.sleep(dice.uniform(0, 0.08))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    half_written += any(name.startswith(".partial-") for name in os.listdir("run"))
+    assert os.waitpid(in_child(look), 0)[1] == 0
+print("half written:", half_written)
+"""
+
+
+@pytest.mark.slow
+def test_killed_thirty_times_while_saving(tmp_path: Path) -> None:
+    """The newest checkpoint is always whole: the one being saved, or the one before."""
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED_WHILE_SAVING, "30", "1"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=500,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert int(done.stdout.split("half written:")[1]) >= 5, "the kills came too late or too early"
 
 
 def test_a_checkpoint_of_another_architecture(kept: Callable[..., Any], tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """What a run leaves on disk, and how it goes on from there.
 
 A run begins from, in this order:
-1. the newest checkpoint of its own workdir: weights, averages, optimiser, step; the position in the data and
-   the draws of stochastic depth follow from the step;
+1. the newest undamaged checkpoint of its own workdir: weights, averages, optimiser, step; the position in
+   the data and the draws of stochastic depth follow from the step;
 2. `--init` with the weights of a whole model of this project: those, or their averages, at step 0;
 3. `--init` with the weights of a backbone, in any format: the backbone, at step 0;
 4. random weights.
@@ -11,11 +11,13 @@ A run begins from, in this order:
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import Any
 
-from efficientnet_east import backbones, checkpoints
+import numpy as np
+
+from efficientnet_east import backbones, checkpoints, safe_files
 from efficientnet_east import config as configuration
 from efficientnet_east.backbones import weight_files, weights
 from efficientnet_east.compat import tf
@@ -23,9 +25,73 @@ from efficientnet_east.config import Config
 from efficientnet_east.errors import UserError
 from efficientnet_east.inference.detector import CONFIG_FILE
 from efficientnet_east.training import loss_scale
+from efficientnet_east.training.workdir import BEST
 
-BEST = "best"
 BEST_FIGURES = "hmean.json"
+
+
+class Shelf:
+    """The checkpoints of one folder, of which the newest few are kept.
+
+    At any moment the state file names only whole checkpoints, and everything that is still to be removed.
+
+    Args:
+      folder: made with the first checkpoint.
+      keep: how many are kept.
+      warn: receives a line for an old checkpoint that cannot be removed.
+    """
+
+    def __init__(self, folder: Path, keep: int, warn: Callable[[str], None]) -> None:
+        self._folder, self._keep, self._warn = folder, keep, warn
+        self._names: list[str] = []  # oldest first
+
+    def adopt(self, but: Container[str] = ()) -> None:
+        """Take over what an earlier process kept.
+
+        Args:
+          but: prefixes of the checkpoints that are left alone from now on.
+        """
+        listed = [prefix for prefix in checkpoints.listed_in(self._folder)[::-1] if prefix not in but]
+        parts = [(prefix, Path(prefix + part)) for prefix in listed for part in checkpoints.PARTS]
+        self._names = list(dict.fromkeys(Path(prefix).name for prefix, path in parts if path.exists()))
+
+    def add(self, step: int, save: Callable[[str], object]) -> str:
+        """Save a checkpoint, then remove those that are too many.
+
+        Args:
+          step: number of steps done.
+          save: as for `checkpoints.write_by`.
+
+        Returns:
+          The checkpoint's prefix.
+
+        Raises:
+          WriteError: it could not be saved; nothing was removed.
+        """
+        name = f"{checkpoints.PREFIX}-{step}"
+        checkpoints.write_by(self._folder / name, save)
+        self._names = [*(other for other in self._names if other != name), name]
+        self._list()
+        stuck = [old for old in self._names[: -self._keep] if not self._remove(old)]
+        if len(self._names) > self._keep + len(stuck):
+            self._names = stuck + self._names[-self._keep :]
+            self._list()
+        return str(self._folder / name)
+
+    def _remove(self, name: str) -> bool:
+        try:
+            for part in reversed(checkpoints.PARTS):
+                (self._folder / f"{name}{part}").unlink(missing_ok=True)
+        except OSError as error:
+            self._warn(f"warning: the old checkpoint {self._folder / name} stays: {error.strerror}")
+            return False
+        return True
+
+    def _list(self) -> None:
+        lines = [f'model_checkpoint_path: "{self._names[-1]}"']
+        lines += [f'all_model_checkpoint_paths: "{name}"' for name in self._names]
+        text = "".join(f"{line}\n" for line in lines)
+        safe_files.write_file(self._folder / checkpoints.STATE_FILE, text.encode())
 
 
 class Checkpoints:
@@ -34,16 +100,18 @@ class Checkpoints:
     Args:
       workdir: made if it is not there.
       config: written beside the checkpoints.
+      warn: receives lines for the user.
+
+    Attributes:
+      current: prefix of the checkpoint that was loaded or saved last; empty before.
     """
 
-    def __init__(self, workdir: Path, config: Config) -> None:
-        self.workdir, self.config = workdir, config
-        variables = tf.global_variables()
-        self._newest = tf.train.Saver(
-            variables, max_to_keep=config.train.keep_checkpoints, save_relative_paths=True
-        )
-        self._best = tf.train.Saver(variables, max_to_keep=1, save_relative_paths=True)
-        self._variables = variables
+    def __init__(self, workdir: Path, config: Config, warn: Callable[[str], None] = print) -> None:
+        self.workdir, self.config, self.current = workdir, config, ""
+        self._variables = tf.global_variables()
+        self._saver = tf.train.Saver(self._variables).as_saver_def()
+        self._newest = Shelf(workdir, config.train.keep_checkpoints, warn)
+        self._best = Shelf(workdir / BEST, 1, warn)
 
     def begin(self, session: Any) -> str:
         """Bring the variables to where the run begins; see the module's list.
@@ -55,12 +123,20 @@ class Checkpoints:
           What was done, for the user.
 
         Raises:
-          UserError: a file is missing, damaged or of another architecture.
+          UserError: a file is missing, damaged or of another architecture, or all checkpoints are.
         """
         session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
-        newest = checkpoints.newest_in(self.workdir)
-        if newest:
-            return self._resume(session, newest)
+        damaged: list[UserError] = []
+        for prefix in checkpoints.all_in(self.workdir):
+            try:
+                tensors = checkpoints.read(prefix)
+            except UserError as error:
+                damaged.append(error)
+            else:
+                report = self._resume(session, prefix, tensors, [error.where for error in damaged])
+                return "\n".join([*(f"passed over: {error}" for error in damaged), report])
+        if damaged:
+            raise _all_damaged(damaged)
         init = self.config.train.init
         if init is None:
             return "starting from random weights"
@@ -75,11 +151,13 @@ class Checkpoints:
 
         Returns:
           The checkpoint's prefix.
+
+        Raises:
+          UserError: the weights are not finite.
+          WriteError: it could not be saved. What was saved before is untouched.
         """
-        self._write_config(self.workdir)
-        return self._newest.save(
-            session, str(self.workdir / checkpoints.PREFIX), global_step=step, write_meta_graph=False
-        )
+        self.current = self._save(self._newest, self.workdir, session, step)
+        return self.current
 
     def save_if_best(self, session: Any, step: int, hmean: float) -> bool:
         """Save into the folder `best` if no earlier validation was better.
@@ -91,31 +169,47 @@ class Checkpoints:
 
         Returns:
           Whether it was saved.
+
+        Raises:
+          UserError: the weights are not finite.
+          WriteError: it could not be saved.
         """
-        folder = self.workdir / BEST
-        figures = folder / BEST_FIGURES
+        figures = self.workdir / BEST / BEST_FIGURES
         if figures.exists() and json.loads(figures.read_text())["hmean"] >= hmean:
             return False
-        folder.mkdir(exist_ok=True)
-        self._write_config(folder)
-        self._best.save(session, str(folder / checkpoints.PREFIX), global_step=step, write_meta_graph=False)
-        figures.write_text(json.dumps({"step": step, "hmean": hmean}) + "\n")
+        self._save(self._best, self.workdir / BEST, session, step)
+        safe_files.write_file(figures, (json.dumps({"step": step, "hmean": hmean}) + "\n").encode())
         return True
 
-    def _resume(self, session: Any, newest: str) -> str:
-        tensors = checkpoints.read(newest)
+    def _save(self, shelf: Shelf, folder: Path, session: Any, step: int) -> str:
+        values = session.run({variable.op.name: variable for variable in self._variables})
+        checkpoints.expect_finite(f"step {step}", values)
+        self._write_config(folder)
+        filename, save = self._saver.filename_tensor_name, self._saver.save_tensor_name
+        return shelf.add(step, lambda prefix: session.run(save, {filename: prefix}))
+
+    def _resume(
+        self, session: Any, prefix: str, tensors: Mapping[str, np.ndarray], damaged: list[str]
+    ) -> str:
         # What was frozen so far has no moments yet; they begin at zero, as they would in a run's first step.
         known = [v for v in self._variables if v.op.name in tensors or not _may_lack(v.op.name)]
-        checkpoints.check_fit(newest, tensors, known)
-        for saver, folder in ((self._newest, self.workdir), (self._best, self.workdir / BEST)):
-            saver.recover_last_checkpoints(checkpoints.listed_in(folder)[::-1])
+        checkpoints.check_fit(prefix, tensors, known)
+        self._newest.adopt(but=damaged)
+        self._best.adopt()
+        self.current = prefix
         checkpoints.assign(session, tensors, known)
         step = session.run(tf.train.get_global_step())
         unused = "; --init is not used" if self.config.train.init else ""
-        return f"resuming from step {step} ({newest}){unused}"
+        return f"resuming from step {step} ({prefix}){unused}"
 
     def _write_config(self, folder: Path) -> None:
-        (folder / CONFIG_FILE).write_text(configuration.dump(self.config), encoding="utf-8")
+        safe_files.write_file(folder / CONFIG_FILE, configuration.dump(self.config).encode())
+
+
+def _all_damaged(errors: list[UserError]) -> UserError:
+    newest, others = errors[0], len(errors) - 1
+    also = f", and neither can the {others} before it be used" if others else ""
+    return UserError(newest.where, newest.problem + also, newest.expected)
 
 
 def _may_lack(name: str) -> bool:

@@ -7,6 +7,7 @@ known, by their numbers in TensorFlow's `event.proto` and `summary.proto`.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import struct
@@ -39,7 +40,7 @@ class EventFile:
     def __init__(self, folder: Path, done: int) -> None:
         now = time.time()
         name = f"events.out.tfevents.{int(now):010d}.{os.getpid()}.{time.monotonic_ns()}"
-        self._path = folder / name
+        self._path, self._size = folder / name, 0
         stamp = _field(1, FIXED64, struct.pack("<d", now))
         self._write(stamp + _field(3, BYTES, VERSION))
         began = _field(1, VARINT, _varint(START))
@@ -79,11 +80,15 @@ class EventFile:
 
     def _write(self, event: bytes) -> None:
         length = struct.pack("<Q", len(event))
+        record = length + _masked(length) + event + _masked(event)
         try:
             with self._path.open("ab") as file:
-                file.write(length + _masked(length) + event + _masked(event))
+                file.write(record)
         except OSError as error:
+            with contextlib.suppress(OSError):  # nobody reads on behind half a record
+                os.truncate(self._path, self._size)
             raise cannot_be_written(self._path, error.strerror or str(error)) from None
+        self._size += len(record)
 
 
 def _field(number: int, kind: int, value: bytes) -> bytes:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -14,6 +16,7 @@ from tqdm import tqdm
 from efficientnet_east.config import Config
 from efficientnet_east.data.loader import Batch
 from efficientnet_east.draw import contact_sheet, maps_picture
+from efficientnet_east.errors import WriteError
 from efficientnet_east.geometry.maps import angles
 from efficientnet_east.training.events import EventFile
 
@@ -34,6 +37,7 @@ class Log:
         self._bar = tqdm(total=config.train.steps, initial=done, unit="step", smoothing=0.05)
         self._events = EventFile(Path(config.train.workdir), done)
         self._figures = Path(config.train.workdir) / VALIDATION_FILE
+        self._failures: set[str] = set()
         self._before, self._begun, self._waited = last_seconds(self._figures), time.monotonic(), 0.0
 
     def __enter__(self) -> Log:
@@ -42,11 +46,28 @@ class Log:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.close()
+        with contextlib.suppress(OSError):
+            self._bar.close()
 
     def say(self, line: str) -> None:
-        """Print a line above the progress bar."""
-        tqdm.write(line)
+        """Print a line above the progress bar, if it can be printed."""
+        with contextlib.suppress(OSError):  # the output goes to a full disk, or its reader has gone
+            tqdm.write(line)
+
+    def record(self, write: Callable[..., None], *arguments: Any) -> None:
+        """Let one of the other methods write; what cannot be written does not stop a run, and is said once.
+
+        Args:
+          write: the method.
+          arguments: of the method.
+        """
+        try:
+            write(*arguments)
+        except (OSError, WriteError) as error:
+            problem = error.problem if isinstance(error, WriteError) else error.strerror or ""
+            if problem not in self._failures:
+                self._failures.add(problem)
+                self.say(f"warning: {error}. Training goes on without this record")
 
     def wait_for(self, stream: Iterator[Batch]) -> Batch:
         """Take the next batch, and count the time that the device waited for it."""
@@ -57,7 +78,8 @@ class Log:
 
     def advance(self) -> None:
         """Count one step."""
-        self._bar.update()
+        with contextlib.suppress(OSError):
+            self._bar.update()
 
     def scalars(self, done: int, values: dict[str, float]) -> None:
         """Record the scalars of a step, with the speed and the share of time spent waiting for data.
@@ -70,7 +92,8 @@ class Log:
         share = self._waited / max(1e-9, time.monotonic() - self._begun)
         self._write_scalars(done, values | {"images_per_second": speed, "data_wait": share})
         loss, rate = values["loss/model"], values["learning_rate"]
-        self._bar.set_postfix_str(f"loss {loss:.3f}, rate {rate:.1e}, {speed:.1f} images/s")
+        with contextlib.suppress(OSError):
+            self._bar.set_postfix_str(f"loss {loss:.3f}, rate {rate:.1e}, {speed:.1f} images/s")
 
     def picture(self, done: int, batch: Batch, score: np.ndarray, geometry: np.ndarray) -> None:
         """Record crops with true and predicted maps.
@@ -111,6 +134,12 @@ def last_seconds(path: Path) -> float:
     """The wall time of a run up to its last validation, over all its processes; 0 before the first."""
     rows = list(csv.DictReader(path.open())) if path.exists() else []
     return float(rows[-1]["seconds"]) if rows else 0.0
+
+
+def validated(workdir: str, step: int) -> bool:
+    """Whether the figures of a step's validation are recorded."""
+    path = Path(workdir) / VALIDATION_FILE
+    return path.exists() and str(step) in {row["step"] for row in csv.DictReader(path.open())}
 
 
 def maps_sheet(batch: Batch, score: np.ndarray, geometry: np.ndarray) -> np.ndarray:

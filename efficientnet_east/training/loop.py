@@ -6,16 +6,16 @@ import collections
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, SupportsFloat
 
-from efficientnet_east.config import Config
+from efficientnet_east.config import Config, Train
 from efficientnet_east.data.cache import keep_decoded
 from efficientnet_east.data.loader import Batch, Batches, LabelOptions, Mixture, TextOptions, batches
-from efficientnet_east.errors import UserError
+from efficientnet_east.errors import UserError, WriteError
 from efficientnet_east.evaluation import icdar
 from efficientnet_east.evaluation.evaluate import detect_all, quads_of
 from efficientnet_east.structures import Source
 from efficientnet_east.training import sources
 from efficientnet_east.training.engine import FINITE, Engine
-from efficientnet_east.training.log import Log
+from efficientnet_east.training.log import Log, validated
 from efficientnet_east.training.schedule import is_due, learning_rate
 
 
@@ -44,13 +44,22 @@ def run(
 
     Raises:
       UserError: the data cannot be used, or the loss is not finite.
+      WriteError: the last checkpoint could not be saved.
     """
     train, done = config.train, engine.done
-    if done >= train.steps:
+    owed = validation is not None and _owes_validation(train, done)
+    if done >= train.steps and not owed:
         say(f"all {train.steps} steps are done; raise --steps to go on")
         return True
     with Log(config, done) as log, open_stream(config, source, done, log.say, labels) as stream:
+        if validation is not None and owed:
+            _validate(engine, validation, log, last=done == train.steps)
         return _steps(config, engine, stream, validation, log, min(until or train.steps, train.steps))
+
+
+def _owes_validation(train: Train, done: int) -> bool:
+    """Whether an earlier process ended between a step's checkpoint and its validation."""
+    return done > 0 and is_due(done, train.validate_every, train.steps) and not validated(train.workdir, done)
 
 
 def open_data(config: Config, say: Callable[[str], None]) -> tuple[Source | Mixture, Source | None]:
@@ -142,23 +151,37 @@ def _steps(
             while len(under_way) > (0 if any(due.values()) else engine.lag):
                 expect_finite(*under_way.popleft())
             if due["log"]:
-                log.scalars(done, _floats(scalars) | {"learning_rate": rate})
+                log.record(log.scalars, done, _floats(scalars) | {"learning_rate": rate})
             if due["picture"] and (maps := engine.predict(passes[-1].images)):
-                log.picture(done, passes[-1], *maps)
+                log.record(log.picture, done, passes[-1], *maps)
             if due["save"] or (due["validate"] and validation):
-                engine.save()
-                saved = done
-            if due["validate"] and validation:
-                _validate(engine, validation, log)
+                saved = _save(engine, saved, log, last=done == until)
+            if due["validate"] and validation and saved == done:
+                _validate(engine, validation, log, last=done == train.steps)
     except KeyboardInterrupt:
         while under_way:
             expect_finite(*under_way.popleft())
         done = engine.done
         if done > saved:
-            engine.save()
+            _save(engine, saved, log, last=True)
         log.say(f"interrupted; saved at step {done}. The same command goes on from there")
         return False
     return True
+
+
+def _save(engine: Engine, saved: int, log: Log, last: bool) -> int:
+    """Save; as long as there will be another occasion a failure only warns. The step saved last."""
+    done = engine.done
+    try:
+        engine.save()
+    except WriteError as error:
+        problem = f"{error.problem}; the last checkpoint is that of step {saved}" if saved else error.problem
+        failure = WriteError(error.where, problem, error.expected)
+        if last:
+            raise failure from None
+        log.say(f"warning: {failure}. Training goes on, and saves again when that is due")
+        return saved
+    return done
 
 
 def expect_finite(step: int, passes: Sequence[Batch], scalars: Mapping[str, SupportsFloat]) -> None:
@@ -183,7 +206,7 @@ def _floats(scalars: Mapping[str, SupportsFloat]) -> dict[str, float]:
     return {name: float(value) for name, value in scalars.items() if name != FINITE}
 
 
-def _validate(engine: Engine, samples: Source, log: Log) -> None:
+def _validate(engine: Engine, samples: Source, log: Log, last: bool) -> None:
     """Score the averaged weights as somebody would who loads the checkpoint."""
     detector = engine.detector()
     if detector is None:
@@ -191,4 +214,11 @@ def _validate(engine: Engine, samples: Source, log: Log) -> None:
     found, truths = detect_all(detector, samples)
     result = icdar.score(quads_of(found), truths)
     figures = {"precision": result.precision, "recall": result.recall, "hmean": result.hmean}
-    log.validation(engine.done, figures, best=engine.save_if_best(result.hmean))
+    try:
+        best = engine.save_if_best(result.hmean)
+    except WriteError as error:
+        if last:
+            raise
+        log.say(f"warning: {error}. Training goes on")
+        best = False
+    log.record(log.validation, engine.done, figures, best)

@@ -11,7 +11,6 @@ import numpy as np
 from efficientnet_east import checkpoints
 from efficientnet_east.compat import tf
 from efficientnet_east.config import Config, Train
-from efficientnet_east.data.images import make_folder
 from efficientnet_east.data.loader import Batch, Mixture
 from efficientnet_east.geometry.maps import CHANNELS
 from efficientnet_east.inference.detector import Detector
@@ -22,6 +21,7 @@ from efficientnet_east.training import step as training_step
 from efficientnet_east.training.checkpoint import Checkpoints, compare, with_averages
 from efficientnet_east.training.engine import FINITE
 from efficientnet_east.training.recalibrate import recalibrated
+from efficientnet_east.training.workdir import hold
 
 FED = ("images", "score", "geometry", "mask")  # fields of Batch
 
@@ -37,14 +37,21 @@ def train(config: Config, say: Callable[[str], None] = print) -> bool:
       True if the run reached its last step, False if it was interrupted (and saved).
 
     Raises:
-      UserError: the data or a weight file cannot be used, or the loss is not finite.
+      UserError: the data or a weight file cannot be used, another process trains in the workdir, or the loss
+        is not finite.
+      WriteError: the last checkpoint could not be saved.
     """
     workdir = Path(config.train.workdir)
     for change in compare(workdir, config):
         say(f"changed since the last run: {change}")
     source, validation = loop.open_data(config, say)
-    make_folder(workdir, "--workdir")
-    done, reached = _step_of(checkpoints.newest_in(workdir)), True
+    with hold(workdir, say):
+        return _train(config, source, validation, say)
+
+
+def _train(config: Config, source: Source, validation: Source | None, say: Callable[[str], None]) -> bool:
+    """Build a graph, load or begin the run and train; twice if parts are thawed on the way."""
+    done, reached = _step_of(checkpoints.newest_in(Path(config.train.workdir))), True
     while reached:
         thawed = is_thawed(done, config.train)
         with tf.Graph().as_default() as graph:
@@ -135,7 +142,6 @@ class SessionEngine:
     ) -> None:
         self._config, self._session, self._feeds, self._step = config, session, feeds, step
         self._checkpoints = Checkpoints(Path(config.train.workdir), config)
-        self._saved = ""
 
     @property
     def done(self) -> int:
@@ -173,11 +179,11 @@ class SessionEngine:
 
     def save(self) -> None:
         """See `Engine`."""
-        self._saved = self._checkpoints.save(self._session, self.done)
+        self._checkpoints.save(self._session, self.done)
 
     def detector(self) -> Detector:
         """See `Engine`; of the checkpoint that was saved last."""
-        return Detector.load(self._saved)
+        return Detector.load(self._checkpoints.current)
 
     def save_if_best(self, hmean: float) -> bool:
         """See `Engine`."""
