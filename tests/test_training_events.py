@@ -1,5 +1,6 @@
 """Event files are what TensorFlow and TensorBoard read, checksums included."""
 
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -100,3 +101,21 @@ def test_a_folder_that_is_gone(tmp_path: Path) -> None:
     tmp_path.rmdir()
     with pytest.raises(UserError, match=r"events\.out\.tfevents\S+: cannot be written \(No such file"):
         file.scalars(1, {"loss": 1.0})
+
+
+def test_half_a_record_is_taken_back(tmp_path: Path) -> None:
+    """A disk that is full for a while costs the records of that while, not those that follow."""
+    from efficientnet_east.compat import tf
+
+    file = events.EventFile(tmp_path, 0)
+    file.scalars(1, {"loss": 1.0})
+    (path,) = tmp_path.iterdir()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 20, before[1]))
+    try:
+        with pytest.raises(UserError, match="File too large"):
+            file.scalars(2, {"loss": 2.0})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    file.scalars(3, {"loss": 3.0})
+    assert [event.step for event in tf.train.summary_iterator(str(path))] == [0, 1, 1, 3]
