@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -180,8 +181,15 @@ def write_by(prefix: str | Path, save: Callable[[str], object]) -> None:
             parts = [folder / f"{prefix.name}{part}" for part in PARTS]
             safe_files.move_into_place(parts, prefix.parent)
     except (OSError, tf.errors.OpError) as error:
-        why = getattr(error, "strerror", None) or str(error).partition("\n")[0]
-        raise safe_files.cannot_be_written(prefix, why) from None
+        raise safe_files.cannot_be_written(prefix, _why(error)) from None
+
+
+def _why(error: Exception) -> str:
+    """The system's words; TensorFlow has them behind the name of the file, somewhere in its report."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    found = re.search(rf"{re.escape(safe_files.PARTIAL)}.*?; ([^\n\[]+)", str(error))
+    return found[1].strip() if found else str(error).partition("\n")[0]
 
 
 def _save(prefix: str, tensors: Mapping[str, np.ndarray]) -> None:

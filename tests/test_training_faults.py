@@ -1,5 +1,6 @@
 """Runs of the whole program that are hit by signals, full disks and other processes."""
 
+import json
 import os
 import resource
 import shutil
@@ -10,7 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Runner, patch_stream, tensors
+from conftest import SMALL, Runner, patch_stream, tensors
+from disks import python_on_small_disk
 
 from efficientnet_east import checkpoints
 from efficientnet_east.compat import tf
@@ -182,6 +184,38 @@ def test_the_last_checkpoint_must_be_saved(
     assert checkpoints.find(tmp_path / "run") == str(tmp_path / "run" / "model.ckpt-2")
     assert tensors(tmp_path / "run")["global_step"] == 2 and not list((tmp_path / "run").glob(".*"))
     monkeypatch.undo()
+
+
+FILL_THE_DISK = """
+import json, sys
+from pathlib import Path
+from efficientnet_east import checkpoints, cli, scaling
+from efficientnet_east.compat import tf
+scaling.VARIANTS["tiny"] = scaling.Variant(0.3, 0.3, 64, 0.2)
+code = cli.main(["train", *sys.argv[1:], "--workdir", "run"])
+newest = tf.train.latest_checkpoint("run")
+step = checkpoints.read(newest)["global_step"]
+left = sorted(path.name for path in Path("run").iterdir())
+print(json.dumps({"code": code, "newest": newest, "step": int(step), "left": left}))
+"""
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
+    """Two checkpoints fit on it. The third and the fourth, which is the last, do not."""
+    words = [*SMALL, "--steps=4", "--save-every=1", "--log-every=1", "--synthetic-size=128", "--no-colour"]
+    done = python_on_small_disk("16m", tmp_path / "disk", "-c", FILL_THE_DISK, *words)
+    *lines, last = done.stdout.splitlines()
+    found = json.loads(last)
+    assert (found["code"], found["newest"], found["step"]) == (2, "run/model.ckpt-2", 2)
+    parts = {f"model.ckpt-{step}{part}" for step in (1, 2) for part in checkpoints.PARTS}
+    assert {name for name in found["left"] if "ckpt" in name} == parts
+    assert not [name for name in found["left"] if name.startswith(".")], "half a file, or the lock"
+    why = "cannot be written (No space left on device); the last checkpoint is that of step 2; expected"
+    (warning,) = [line for line in lines if line.startswith("warning:")]
+    assert warning.startswith(f"warning: run/model.ckpt-3: {why}")
+    (error,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert error.startswith(f"error: run/model.ckpt-4: {why}") and "Traceback" not in done.stderr
 
 
 # --- other processes
