@@ -49,7 +49,9 @@ def train(config: Config, say: Callable[[str], None] = print) -> bool:
         return _train(config, source, validation, say)
 
 
-def _train(config: Config, source: Source, validation: Source | None, say: Callable[[str], None]) -> bool:
+def _train(
+    config: Config, source: Source | Mixture, validation: Source | None, say: Callable[[str], None]
+) -> bool:
     """Build a graph, load or begin the run and train; twice if parts are thawed on the way."""
     done, reached = _step_of(checkpoints.newest_in(Path(config.train.workdir))), True
     while reached:
