@@ -28,7 +28,7 @@ def namespace() -> list[str] | None:
 
 
 def python_on_small_disk(
-    size: str, folder: Path, *words: str, timeout: float = 300
+    size: str, folder: Path, *words: str, timeout: float = 900
 ) -> subprocess.CompletedProcess[str]:
     """Run Python with the words on an empty disk of `size`, mounted at `folder`, its current folder."""
     command = namespace()
