@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, SupportsFloat
 
-from efficientnet_east.config import Config
+from efficientnet_east.config import Config, Train
 from efficientnet_east.data.cache import keep_decoded
 from efficientnet_east.data.loader import Batch, Batches, LabelOptions, Mixture, TextOptions, batches
 from efficientnet_east.errors import UserError
@@ -16,6 +17,7 @@ from efficientnet_east.structures import Source
 from efficientnet_east.training import sources
 from efficientnet_east.training.engine import FINITE, Engine
 from efficientnet_east.training.log import Log
+from efficientnet_east.training.results import Results
 from efficientnet_east.training.schedule import is_due, learning_rate
 
 
@@ -46,11 +48,39 @@ def run(
       UserError: the data cannot be used, or the loss is not finite.
     """
     train, done = config.train, engine.done
-    if done >= train.steps:
-        say(f"all {train.steps} steps are done; raise --steps to go on")
+    if train.patience and validation is None:
+        raise UserError("--patience", "waits for validations, and there are none", "--val-data beside it")
+    results = Results(Path(train.workdir), done)
+    owed = validation is not None and _owes_validation(train, done, results)
+    if not owed and (end := _ended(train, done, results)):
+        say(end)
         return True
-    with Log(config, done) as log, open_stream(config, source, done, log.say, labels) as stream:
-        return _steps(config, engine, stream, validation, log, min(until or train.steps, train.steps))
+    images = sum(len(part) for part in source.sources) if isinstance(source, Mixture) else len(source)
+    log = Log(config, results, done, images)
+    with log, open_stream(config, source, done, log.say, labels) as stream:
+        if validation is not None and owed:
+            log.row(done, learning_rate(done - 1, train), _validate(engine, validation, log))
+        until = min(until or train.steps, train.steps)
+        return _steps(config, engine, stream, validation, log, results, until)
+
+
+def _owes_validation(train: Train, done: int, results: Results) -> bool:
+    """Whether an earlier process ended between a step's checkpoint and its validation."""
+    due = done > 0 and is_due(done, train.validate_every, train.steps)
+    return due and not results.has_validation(done)
+
+
+def _ended(train: Train, done: int, results: Results) -> str:
+    """Why there is nothing left to do, and how to go on; empty if there is."""
+    if done >= train.steps:
+        return f"all {train.steps} steps are done; raise --steps to go on"
+    if train.patience and results.without_gain >= train.patience:
+        step, hmean = results.best
+        return (
+            f"ended at step {done}: no validation was better than that of step {step} (hmean {hmean:.4f}) "
+            f"{results.without_gain} times in a row; raise --patience, or set it to 0, to go on"
+        )
+    return ""
 
 
 def open_data(config: Config, say: Callable[[str], None]) -> tuple[Source | Mixture, Source | None]:
@@ -116,40 +146,47 @@ def open_stream(
 
 
 def _steps(
-    config: Config, engine: Engine, stream: Batches, validation: Source | None, log: Log, until: int
+    config: Config,
+    engine: Engine,
+    stream: Batches,
+    validation: Source | None,
+    log: Log,
+    results: Results,
+    until: int,
 ) -> bool:
-    """Step until one, or until Ctrl-C; whether it was reached."""
+    """Step until one, until there is no gain, or until Ctrl-C; whether one of the first two came about."""
     train = config.train
     under_way: collections.deque[tuple[int, list[Batch], Mapping[str, SupportsFloat]]] = collections.deque()
     done = saved = engine.done
     try:
-        while done < until:
+        while done < until and not _ended(train, done, results):
+            first = stream.position
             passes = [log.wait_for(stream) for _ in range(train.accumulate)]
             rate = learning_rate(done, train)
             scalars = engine.advance(passes, rate)
             done += 1
             under_way.append((done, passes, scalars))
             log.advance()
-            due = {
-                name: is_due(done, every, last)
-                for name, every, last in (
-                    ("log", train.log_every, train.steps),
-                    ("picture", train.picture_every, train.steps),
-                    ("validate", train.validate_every, train.steps),
-                    ("save", train.save_every, until),
-                )
-            }
-            while len(under_way) > (0 if any(due.values()) else engine.lag):
-                expect_finite(*under_way.popleft())
-            if due["log"]:
+            for number, batch in enumerate(passes, start=first):
+                log.first_batch(number, batch)
+            due = _due(train, done, until)
+            while len(under_way) > (0 if due else engine.lag):
+                expect_finite(*under_way[0])
+                log.add(_floats(under_way.popleft()[2]))
+            if "log" in due:
                 log.scalars(done, _floats(scalars) | {"learning_rate": rate})
-            if due["picture"] and (maps := engine.predict(passes[-1].images)):
+            if "picture" in due and (maps := engine.predict(passes[-1].images)):
                 log.picture(done, passes[-1], *maps)
-            if due["save"] or (due["validate"] and validation):
-                engine.save()
+            if "save" in due or ("validate" in due and validation):
+                with log.pause():
+                    engine.save()
                 saved = done
-            if due["validate"] and validation:
-                _validate(engine, validation, log)
+            if "validate" in due and validation:
+                log.row(done, rate, _validate(engine, validation, log))
+            elif "save" in due and not validation:
+                log.row(done, rate, None)
+        if done < until:
+            log.say(_ended(train, done, results))
     except KeyboardInterrupt:
         while under_way:
             expect_finite(*under_way.popleft())
@@ -159,6 +196,13 @@ def _steps(
         log.say(f"interrupted; saved at step {done}. The same command goes on from there")
         return False
     return True
+
+
+def _due(train: Train, done: int, until: int) -> set[str]:
+    """What falls due after a step; `until` is where the steps end for now."""
+    every = {"log": train.log_every, "picture": train.picture_every, "validate": train.validate_every}
+    due = {name for name, period in every.items() if is_due(done, period, train.steps)}
+    return due | ({"save"} if is_due(done, train.save_every, until) else set())
 
 
 def expect_finite(step: int, passes: Sequence[Batch], scalars: Mapping[str, SupportsFloat]) -> None:
@@ -183,12 +227,14 @@ def _floats(scalars: Mapping[str, SupportsFloat]) -> dict[str, float]:
     return {name: float(value) for name, value in scalars.items() if name != FINITE}
 
 
-def _validate(engine: Engine, samples: Source, log: Log) -> None:
-    """Score the averaged weights as somebody would who loads the checkpoint."""
-    detector = engine.detector()
-    if detector is None:
-        return
-    found, truths = detect_all(detector, samples)
-    result = icdar.score(quads_of(found), truths)
-    figures = {"precision": result.precision, "recall": result.recall, "hmean": result.hmean}
-    log.validation(engine.done, figures, best=engine.save_if_best(result.hmean))
+def _validate(engine: Engine, samples: Source, log: Log) -> icdar.Result | None:
+    """Score the averaged weights as somebody would who loads the checkpoint; None if the engine cannot."""
+    with log.pause():
+        detector = engine.detector()
+        if detector is None:
+            return None
+        found, truths = detect_all(detector, samples)
+        result = icdar.score(quads_of(found), truths)
+        engine.save_if_best(result.hmean)
+        log.extremes(samples, found, result)
+    return result

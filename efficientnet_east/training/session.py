@@ -56,7 +56,7 @@ def train(config: Config, say: Callable[[str], None] = print) -> bool:
                 if is_thawed(engine.done, config.train) == thawed:  # if not, it is an older checkpoint
                     reached = _run(config, engine, source, validation, say, thawed)
                 done = engine.done
-        if done >= config.train.steps:
+        if done >= config.train.steps or is_thawed(done, config.train) == thawed:
             break
     return reached
 
@@ -144,6 +144,7 @@ class SessionEngine:
 
     def begin(self) -> str:
         """Bring the variables to where the run begins, see `training.checkpoint`; what was done."""
+        self._saved = checkpoints.newest_in(Path(self._config.train.workdir)) or ""
         return self._checkpoints.begin(self._session)
 
     def recalibrate(self, stream: Iterable[Batch]) -> str:
