@@ -1,16 +1,19 @@
-"""The chart of what `calculator` counts. Matplotlib is loaded only to draw, without the state of pyplot."""
+"""Charts: of what `calculator` counts, and panels of lines for others to fill.
+
+Matplotlib is loaded only to draw, without the state of pyplot.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from efficientnet_east.calculator import Report, describe
 from efficientnet_east.scaling import ALPHA, BETA
 
-INCHES, DPI = (10.0, 5.2), 100  # 1000 x 520 pixels
+INCHES, DPI = (10.0, 5.2), 100  # of a row of panels: 1000 x 520 pixels
 MAX_PHI = 12.0  # as far as `scaling.get_variant` goes
 
 
@@ -31,6 +34,23 @@ class Series:
     y: Sequence[float]
     style: dict[str, str]
     names: Sequence[str] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Panel:
+    """One pair of axes.
+
+    Attributes:
+      label: of the y axis.
+      series: what is drawn, in this order.
+      log: whether the y axis is logarithmic.
+      limits: of the y axis; None fits the series, as a second limit its upper end.
+    """
+
+    label: str
+    series: Sequence[Series]
+    log: bool = False
+    limits: tuple[float, float | None] | None = None
 
 
 def against_phi(reports: Sequence[Report], size: tuple[int, int] | None = None, **options: Any) -> bytes:
@@ -68,14 +88,13 @@ def against_phi(reports: Sequence[Report], size: tuple[int, int] | None = None, 
         ]
 
     at_one_size = ALPHA * BETA**2, "(αβ²)^φ"
-    panels = {
-        "parameters (millions)": panel("parameters", 1e6, *at_one_size),
-        "multiply-adds of one image (billions)": panel(
-            "multiply_adds", 1e9, *(at_one_size if size else (2.0, "2^φ"))
-        ),
-    }
+    work = panel("multiply_adds", 1e9, *(at_one_size if size else (2.0, "2^φ")))
+    panels = [
+        Panel("parameters (millions)", panel("parameters", 1e6, *at_one_size), log=True),
+        Panel("multiply-adds of one image (billions)", work, log=True),
+    ]
     extent = f"at {size[1]}x{size[0]} pixels" if size else "each at its own size"
-    return _png(f"EfficientNet by compound coefficient, {extent}", "compound coefficient φ", panels)
+    return draw(f"EfficientNet by compound coefficient, {extent}", "compound coefficient φ", panels)
 
 
 def _points(marker: str) -> dict[str, str]:
@@ -95,35 +114,54 @@ def _series(
     return Series(label, [report.phi for report in reports], y, style, names)
 
 
-def _png(title: str, x_label: str, panels: Mapping[str, Sequence[Series]]) -> bytes:
-    """Panels side by side; their keys are the labels of the y axes."""
+def draw(title: str, x_label: str, panels: Sequence[Panel], columns: int = 2) -> bytes:
+    """Draw panels in rows.
+
+    Args:
+      title: above them all.
+      x_label: below each.
+      panels: at least one.
+      columns: panels in a row.
+
+    Returns:
+      A PNG, 1000 pixels wide; a row of panels is 520 pixels high where it is alone, else 400.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=INCHES, dpi=DPI, layout="constrained")
+    rows = -(-len(panels) // columns)
+    figure = Figure(
+        figsize=(INCHES[0], INCHES[1] if rows == 1 else 4.0 * rows), dpi=DPI, layout="constrained"
+    )
     FigureCanvasAgg(figure)
     figure.suptitle(title)
-    row = figure.subplots(1, len(panels), squeeze=False)[0]
-    for axes, (y_label, drawn) in zip(row, panels.items(), strict=True):
-        _draw(axes, drawn)
-        axes.set(xlabel=x_label, ylabel=y_label)
+    places = figure.subplots(rows, min(columns, len(panels)), squeeze=False, sharex=True).ravel()
+    for axes, panel in zip(places, panels, strict=False):
+        _draw(axes, panel)
+        axes.set(xlabel=x_label, ylabel=panel.label)
+        axes.tick_params(labelbottom=True)
+    for axes in places[len(panels) :]:
+        axes.set_axis_off()
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
 
 
-def _draw(axes: Any, drawn: Sequence[Series]) -> None:
-    """Every series in a colour of its own, over a logarithmic y axis labelled with plain numbers."""
+def _draw(axes: Any, panel: Panel) -> None:
+    """Every series in a colour of its own; a logarithmic axis is labelled with plain numbers."""
     from matplotlib.ticker import LogLocator, NullLocator
 
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.margins(x=0.08)
-    for number, series in enumerate(drawn):
-        axes.plot(series.x, series.y, **series.style, color=f"C{number}", label=series.label)
+    if panel.log:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_locator(NullLocator())
+    axes.margins(x=0.08 if any(series.names for series in panel.series) else 0.02)
+    for number, series in enumerate(panel.series):
+        axes.plot(series.x, series.y, **{"color": f"C{number}"} | series.style, label=series.label)
         for x, y, name in zip(series.x, series.y, series.names, strict=False):
             axes.annotate(name, (x, y), (5, -10), textcoords="offset points", fontsize=9, color=f"C{number}")
+    axes.set_ylim(panel.limits)
     axes.grid(alpha=0.3)
-    axes.legend(loc="upper left")
+    if len(panel.series) > 1:
+        axes.legend()

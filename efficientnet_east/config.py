@@ -203,6 +203,9 @@ class Train(_Section):
     log_every: int = _field(20, "steps between two lines of scalars", gt=0)
     save_every: int = _field(500, "steps between two checkpoints", gt=0)
     validate_every: int = _field(2000, "steps between two validations", gt=0)
+    patience: int = _field(
+        0, "end the run after so many validations in a row without a better hmean; 0: never", ge=0
+    )
     picture_every: int = _field(1000, "steps between two pictures of the maps", gt=0)
     keep_checkpoints: int = _field(3, "newest checkpoints to keep; the best is kept beside them", gt=0)
 

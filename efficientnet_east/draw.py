@@ -16,6 +16,7 @@ SUBPIXEL = 4  # fractional bits of the corners that OpenCV gets
 FAR = 2**21  # in those units, 131,072 pixels: corners beyond are drawn there, or OpenCV takes seconds
 GAP = 6  # pixels between the pictures of a sheet
 PAPER = 24  # grey level of that gap
+STRIP, LETTERS = 28, (230, 230, 230)  # pixels of a title's height, and its colour
 
 
 def draw_quads(
@@ -132,8 +133,21 @@ def maps_picture(
     if angle is not None:
         panels.append(_angle_picture(image, score, angle))
     if mask is not None:
-        panels.append((image * (0.15 + 0.85 * _grown(mask, image.shape)[..., None])).astype(np.uint8))
+        panels.append(masked(image, mask))
     return side_by_side(panels)
+
+
+def masked(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Darkens an image where a mask (h, w), of any resolution, is 0 rather than 1."""
+    return (_checked(image) * (0.15 + 0.85 * _grown(mask, image.shape)[..., None])).astype(np.uint8)
+
+
+def titled(image: np.ndarray, title: str) -> np.ndarray:
+    """An image below a dark strip with a line of text, cut off where the image ends."""
+    strip = np.full((STRIP, _checked(image).shape[1], 3), PAPER, np.uint8)
+    shown = title.encode("ascii", "replace").decode()  # OpenCV's letters
+    cv2.putText(strip, shown, (6, STRIP - 9), cv2.FONT_HERSHEY_SIMPLEX, 0.55, LETTERS, 1, cv2.LINE_AA)
+    return np.concatenate([strip, image])
 
 
 def _angle_picture(image: np.ndarray, score: np.ndarray, angle: np.ndarray) -> np.ndarray:

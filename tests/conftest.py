@@ -92,7 +92,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 def seen_in_the_graph(config: Any) -> tuple[Any, ...]:
     """What of a configuration a training graph depends on; the learning rate is fed."""
     of_the_run = {"workdir", "init", "recalibrate", "steps"}
-    of_the_run |= {"save_every", "log_every", "validate_every", "picture_every", "keep_checkpoints"}
+    of_the_run |= {"save_every", "log_every", "validate_every", "picture_every"}
+    of_the_run |= {"keep_checkpoints", "patience"}
     fed = {"learning_rate", "schedule", "warmup_steps", "final_rate", "rise", "milestones", "step_factor"}
     fed |= {"decay_steps", "decay_factor", "staircase"}
     train = config.train.model_dump(exclude=of_the_run | fed)

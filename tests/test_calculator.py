@@ -335,7 +335,12 @@ def test_chart_shows_what_was_asked_for(capsys: pytest.CaptureFixture[str], tmp_
 def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[chart.Series]]:
     """Gets what would be drawn, panel for panel."""
     panels: dict[str, list[chart.Series]] = {}
-    monkeypatch.setattr(chart, "_png", lambda title, x_label, given: panels.update(given) or b"")
+
+    def keep(title: str, x_label: str, given: list[chart.Panel]) -> bytes:
+        panels.update({panel.label: list(panel.series) for panel in given})
+        return b""
+
+    monkeypatch.setattr(chart, "draw", keep)
     return panels
 
 

@@ -19,6 +19,7 @@ from efficientnet_east.cli import main
 from efficientnet_east.config import Detect
 from efficientnet_east.data.images import read_image
 from efficientnet_east.inference.detector import Detector
+from efficientnet_east.training.results import read as read_results
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FIXTURES = REPOSITORY.parent / "shared" / "fixtures"
@@ -270,8 +271,9 @@ def test_a_run_is_scored_on_what_it_validated_on(
     assert f"scoring {trained.workdir / 'model.ckpt-4'} on 1 images" in err
     figures = json.loads((tmp_path / "out.json").read_text())
     assert figures == json.loads(out) and figures.keys() >= {"precision", "recall", "hmean"}
-    last = (trained.workdir / "validation.csv").read_text().splitlines()[-1].split(",")
-    assert [f"{figures[key]:.6f}" for key in ("precision", "recall", "hmean")] == last[2:]
+    last = read_results(trained.workdir)[-1]
+    for key in ("precision", "recall", "hmean"):
+        assert figures[key] == pytest.approx(last[key], abs=1e-6)
     assert zipfile.ZipFile(tmp_path / "out.zip").namelist() == ["res_img_1.txt"]
     assert read_image(tmp_path / "pictures" / "img_1.png").shape == (96, 128, 3)
     assert snapshot(trained.workdir) == before

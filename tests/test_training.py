@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,12 @@ from efficientnet_east.compat import tf
 from efficientnet_east.config import load
 from efficientnet_east.data.images import read_image
 from efficientnet_east.data.loader import Batch
+from efficientnet_east.evaluation import icdar
 from efficientnet_east.geometry.maps import encode
 from efficientnet_east.inference.detector import Detector
-from efficientnet_east.training import loop, session, sources
-from efficientnet_east.training.log import last_seconds, maps_sheet
+from efficientnet_east.structures import Detections
+from efficientnet_east.training import log, loop, session, sources
+from efficientnet_east.training.pictures import maps_sheet
 from efficientnet_east.training.schedule import learning_rate
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -43,7 +46,9 @@ def test_a_run_leaves_checkpoints_figures_and_events(trained: Trained) -> None:
     events = {name for name in left if name.startswith("events.out.tfevents")}
     saved = {f"model.ckpt-{step}.{part}" for step in (2, 4) for part in ("index", "data-00000-of-00001")}
     best = {name for name in left if name.startswith("best/")}
-    assert left - events - best == saved | {"checkpoint", "config.yaml", "validation.csv"}
+    written = {"checkpoint", "config.yaml", "versions.json", "results.csv", "results.png", "schedule.png"}
+    written |= {f"train_batch{number}.jpg" for number in range(3)} | {"validation/worst_1.jpg"}
+    assert left - events - best == saved | written
     assert len(events) == 1
     assert best >= {"best/checkpoint", "best/config.yaml", "best/hmean.json"} and len(best) == 5
 
@@ -52,10 +57,15 @@ def test_its_configuration_and_figures_can_be_read(trained: Trained, tiny: None)
     config = load(str(trained.workdir / "config.yaml"))
     assert config.model.backbone == "tiny" and config.train.steps == 4
     assert config == load(str(trained.workdir / "best" / "config.yaml"))
-    rows = list(csv.DictReader((trained.workdir / "validation.csv").open()))
+    rows = list(csv.DictReader((trained.workdir / "results.csv").open()))
     assert [row["step"] for row in rows] == ["2", "4"]
     seconds = [float(row["seconds"]) for row in rows]
-    assert seconds[0] <= seconds[1] == last_seconds(trained.workdir / "validation.csv")
+    assert 0 < seconds[0] <= seconds[1]
+    images = [(row["images"], row["epochs"]) for row in rows]
+    assert images == [("4", "4"), ("8", "8")], "two crops a step, of one image"
+    assert rows[0].keys() == rows[1].keys() >= {"loss/score", "loss/total", "data_wait", "images_per_second"}
+    rates = [float(row["learning_rate"]) for row in rows]
+    assert rates == pytest.approx([learning_rate(step, config.train) for step in (1, 3)])
     best = json.loads((trained.workdir / "best" / "hmean.json").read_text())
     assert best["hmean"] == pytest.approx(max(float(row["hmean"]) for row in rows), abs=1e-6)
     assert (trained.workdir / "best" / f"model.ckpt-{best['step']}.index").exists()
@@ -140,7 +150,8 @@ def test_interrupted_twice_and_resumed_is_the_same_as_in_one_go(
 
     after = snapshot(workdir)
     changed = {path for path, content in before.items() if after.get(path) != content}
-    assert {Path(path).name for path in changed} == {"checkpoint", "config.yaml"}, "only its own files change"
+    own = {"checkpoint", "config.yaml", "schedule.png"}
+    assert {Path(path).name for path in changed} == own, "only its own files change"
 
     code, out, _ = run("parts", *words, "--log-every", "2")
     assert code == 0 and "all 5 steps are done; raise --steps to go on" in out
@@ -197,6 +208,7 @@ def test_a_step_takes_a_batch_for_each_pass(tmp_path: Path) -> None:
     words = {"data": str(make_data(tmp_path / "data")), "workdir": str(tmp_path / "run"), "crop_size": 64}
     config = load(None, words | {"workers": 0, "batch_size": 2, "accumulate": 3, "steps": 4})
     engine, source = Listening(2), sources.training_source(config.data, config.train.seed, [])
+    Path(config.train.workdir).mkdir()
     assert loop.run(config, engine, source, None, print)
     with loop.open_stream(load(None, words | {"workers": 0, "batch_size": 2}), source, 6, print) as stream:
         expected = [[next(stream).images for _ in range(3)] for _ in range(2)]
@@ -462,3 +474,102 @@ def test_what_is_frozen_is_trained_from_a_step_on(
     found = tensors(parts)
     for name, value in tensors(whole).items():
         np.testing.assert_array_equal(found[name], value, err_msg=name)
+
+
+# --- what a run leaves, and early stopping
+
+
+def rows(workdir: Path) -> list[dict[str, str]]:
+    """Of results.csv, without what depends on the machine's speed."""
+    timed = ("seconds", "images_per_second", "data_wait")
+    with (workdir / "results.csv").open() as file:
+        return [{name: row[name] for name in row if name not in timed} for row in csv.DictReader(file)]
+
+
+@pytest.fixture
+def scores(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Validations of given steps have a given hmean; collects the steps that are validated."""
+    validated: list[int] = []
+    hmeans = {2: 0.1, 4: 0.3, 6: 0.2, 8: 0.3, 10: 0.25, 12: 0.4}
+
+    def score(found: Any, truths: Any) -> icdar.Result:
+        return dataclasses.replace(icdar.score(found, truths), hmean=hmeans[validated[-1]])
+
+    def remember(engine: session.SessionEngine) -> Any:
+        validated.append(engine.done)
+        return lambda image: Detections(np.zeros((0, 4, 2), np.float32), np.zeros(0, np.float32))
+
+    monkeypatch.setattr(session.SessionEngine, "detector", remember)
+    monkeypatch.setattr(loop, "icdar", types.SimpleNamespace(score=score, Result=icdar.Result))
+    return validated
+
+
+def test_patience_ends_a_run_the_same_way_whether_it_was_killed_or_not(
+    run: Runner, tmp_path: Path, scores: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed in the validation of step 6 and after that of step 8, whose checkpoint then is lost."""
+    data = ["--val-data", str(tmp_path / "data"), "--val-limit=1"]
+    words = [*data, "--steps=12", "--validate-every=2", "--save-every=100", "--patience=3"]
+    code, out, _ = run("whole", *words)
+    said = "ended at step 10: no validation was better than that of step 4 (hmean 0.3000) 3 times in a row; "
+    assert code == 0 and said + "raise --patience, or set it to 0, to go on" in out
+    assert scores == [2, 4, 6, 8, 10]
+    assert [row["best"] for row in rows(tmp_path / "whole")] == ["1", "1", "0", "0", "0"]
+
+    class Killed(BaseException):
+        pass
+
+    for step in (6, 8):
+        with monkeypatch.context() as patch:
+            validate, row = loop._validate, log.Log.row
+
+            def killed(engine: Any, *rest: Any, validate: Any = validate, step: int = step) -> Any:
+                if engine.done == step == 6:
+                    raise Killed
+                return validate(engine, *rest)
+
+            def killed_later(kept: Any, done: int, *rest: Any, row: Any = row, step: int = step) -> Any:
+                added = row(kept, done, *rest)
+                if done == step == 8:
+                    raise Killed
+                return added
+
+            patch.setattr(loop, "_validate", killed)
+            patch.setattr(log.Log, "row", killed_later)
+            with pytest.raises(Killed):
+                run("parts", *words)
+    for path in (tmp_path / "parts").glob("model.ckpt-8.*"):
+        path.unlink()
+    assert [row["step"] for row in rows(tmp_path / "parts")] == ["2", "4", "6", "8"]
+    code, out, _ = run("parts", *words)
+    assert code == 0 and said in out and "resuming from step 6" in out
+    assert scores[5:] == [2, 4, 6, 8, 8, 10], "that of step 6 was done before step 7"
+    whole, parts = rows(tmp_path / "whole"), rows(tmp_path / "parts")
+    figures = ("step", "images", "learning_rate", "hmean", "best", "precision", "recall")
+    for row, same in zip(whole, parts, strict=True):
+        assert [row[name] for name in figures] == [same[name] for name in figures]
+
+    before = snapshot(tmp_path / "parts")
+    code, out, _ = run("parts", *words)
+    assert code == 0 and said in out and snapshot(tmp_path / "parts") == before
+    code, out, _ = run("parts", *words, "--patience=4")
+    assert code == 0 and "ended" not in out and rows(tmp_path / "parts")[-1]["best"] == "1"
+
+
+def test_patience_without_validation_is_refused(run: Runner, tmp_path: Path) -> None:
+    code, _, err = run("run", "--steps=2", "--patience=1")
+    assert code == 2 and "error: --patience: waits for validations, and there are none" in err
+    assert not (tmp_path / "run" / "results.csv").exists()
+
+
+def test_a_run_without_validation_has_results_too(run: Runner, tmp_path: Path) -> None:
+    code, out, err = run("run", "--steps=5", "--save-every=2", "--log-every=2")
+    assert code == 0 and "best" not in out
+    found = rows(tmp_path / "run")
+    assert [row["step"] for row in found] == ["2", "4", "5"]
+    assert not {"hmean", "best"} & found[0].keys() and float(found[0]["loss/total"]) > 0
+    assert (tmp_path / "run" / "results.png").exists() and not (tmp_path / "run" / "validation").exists()
+    lines = [line for line in err.splitlines() if line.startswith("step ")]
+    begun = [line.split(":")[0] for line in lines]
+    assert begun == ["step 2 of 5 (40.0%)", "step 4 of 5 (80.0%)", "step 5 of 5 (100.0%)"]
+    assert "\r" not in err

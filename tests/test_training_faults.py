@@ -1,5 +1,6 @@
 """Runs of the whole program that are hit by signals, full disks and other processes."""
 
+import csv
 import json
 import os
 import resource
@@ -88,7 +89,7 @@ def test_terminated_wherever_it_is(run: Runner, tmp_path: Path, monkeypatch: pyt
         "--score-threshold=0.02",
     ]
     assert run("whole", *words)[0] == 0
-    figures = tmp_path / "parts" / "validation.csv"
+    figures = tmp_path / "parts" / "results.csv"
 
     def on_last_batch(number: int, batch: Batch) -> Batch:
         if number == 3:
@@ -123,9 +124,10 @@ def test_terminated_wherever_it_is(run: Runner, tmp_path: Path, monkeypatch: pyt
     assert code == 0, err
     assert_same_weights(tmp_path / "whole", tmp_path / "parts")
     assert_same_weights(tmp_path / "whole" / "best", tmp_path / "parts" / "best")
-    rows = [[line.split(",")[:1] + line.split(",")[2:] for line in path.read_text().split()]
-            for path in (figures, tmp_path / "whole" / "validation.csv")]  # fmt: skip
-    assert rows[0] == rows[1]
+    rows = [[[row[name] for name in ("step", "images", "precision", "recall", "hmean", "best")]
+             for row in csv.DictReader(path.open())]
+            for path in (figures, tmp_path / "whole" / "results.csv")]  # fmt: skip
+    assert rows[0] == rows[1] and len(rows[0]) == 2
 
 
 # --- a disk on which nothing more can be written

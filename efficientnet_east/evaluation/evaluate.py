@@ -21,13 +21,14 @@ def detect_all(
     Args:
       detector: uint8 (height, width, 3) RGB to detections.
       samples: the images with their ground truth; each is read once, when its turn comes.
-      progress: whether to show a progress bar.
+      progress: whether to show a progress bar; there is none where stderr is no terminal.
 
     Returns:
       Image name without suffix -> detections, and -> ground truth.
     """
     found, truths = {}, {}
-    for index in tqdm(range(len(samples)), desc="detect", unit="image", disable=not progress, leave=False):
+    hidden = None if progress else True  # None: tqdm looks whether there is a terminal
+    for index in tqdm(range(len(samples)), desc="detect", unit="image", disable=hidden, leave=False):
         sample = samples[index]
         name = Path(sample.name).stem
         found[name], truths[name] = detector(sample.image), sample.truth

@@ -1,11 +1,12 @@
-"""What a run shows and records: the progress bar, TensorBoard events, validation figures against time."""
+"""What a run shows and records: progress, TensorBoard events, results, pictures. Needs no TensorFlow."""
 
 from __future__ import annotations
 
 import contextlib
-import csv
+import dataclasses
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,31 +15,68 @@ import numpy as np
 from tqdm import tqdm
 
 from efficientnet_east.config import Config
-from efficientnet_east.data.loader import Batch
-from efficientnet_east.draw import contact_sheet, maps_picture
-from efficientnet_east.errors import WriteError
-from efficientnet_east.geometry.maps import angles
+from efficientnet_east.data.images import write_image
+from efficientnet_east.data.loader import Batch, TextBatch
+from efficientnet_east.errors import UserError
+from efficientnet_east.evaluation import icdar
+from efficientnet_east.safe_files import write_file
+from efficientnet_east.structures import Detections, Source
+from efficientnet_east.training import curves, pictures, versions
 from efficientnet_east.training.events import EventFile
+from efficientnet_east.training.results import Results, Row
 
-VALIDATION_FILE = "validation.csv"
-PICTURES = 4  # crops of a batch that are shown
+FIRST_BATCHES = 3  # that are left as pictures
+VALIDATION_FOLDER = "validation"
+
+
+@dataclasses.dataclass
+class _Span:
+    """What has happened since the last line, or the last row: steps, and the time that they took."""
+
+    begun: float
+    steps: int = 0
+    waited: float = 0.0
+    paused: float = 0.0
+    summed: int = 0
+    sums: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    def speed(self, crops: int) -> dict[str, float]:
+        """Images per second, and the share of the time spent waiting for them; pauses do not count."""
+        seconds = max(1e-9, time.monotonic() - self.begun - self.paused)
+        return {"images_per_second": self.steps * crops / seconds, "data_wait": self.waited / seconds}
+
+    def means(self) -> dict[str, float]:
+        """Of the scalars of the steps."""
+        return {name: total / self.summed for name, total in self.sums.items()}
 
 
 class Log:
     """The record of one process's share of a run; closed by `with`.
 
+    A file that cannot be written costs a warning, not the run.
+
     Args:
       config: its section `train` is read.
+      results: the rows so far.
       done: number of steps done before.
+      images: in an epoch.
     """
 
-    def __init__(self, config: Config, done: int) -> None:
+    def __init__(self, config: Config, results: Results, done: int, images: int) -> None:
+        self._train, self._results, self._images = config.train, results, images
+        self._folder = Path(config.train.workdir)
+        self._title = f"{config.model.backbone}, {config.train.steps} steps"
         self._crops = config.train.batch_size * config.train.accumulate
-        self._bar = tqdm(total=config.train.steps, initial=done, unit="step", smoothing=0.05)
-        self._events = EventFile(Path(config.train.workdir), done)
-        self._figures = Path(config.train.workdir) / VALIDATION_FILE
-        self._failures: set[str] = set()
-        self._before, self._begun, self._waited = last_seconds(self._figures), time.monotonic(), 0.0
+        self._events = EventFile(self._folder, done)
+        terminal = sys.stderr.isatty()
+        self._bar = (
+            tqdm(total=config.train.steps, initial=done, unit="step", smoothing=0.05) if terminal else None
+        )
+        self._first, self._before, self._begun = done, results.seconds, time.monotonic()
+        self._line, self._row = _Span(time.monotonic()), _Span(time.monotonic())
+        self._warned: set[str] = set()
+        self._attempt(versions.record, self._folder, done)
+        self._attempt(write_file, self._folder / curves.SCHEDULE_FILE, curves.schedule_chart(config.train))
 
     def __enter__(self) -> Log:
         return self
@@ -46,40 +84,49 @@ class Log:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with contextlib.suppress(OSError):
-            self._bar.close()
+        if self._bar is not None:
+            with contextlib.suppress(OSError):
+                self._bar.close()
 
     def say(self, line: str) -> None:
-        """Print a line above the progress bar, if it can be printed."""
+        """Print a line, above the progress bar if there is one, and if it can be printed."""
         with contextlib.suppress(OSError):  # the output goes to a full disk, or its reader has gone
-            tqdm.write(line)
+            if self._bar is not None:
+                tqdm.write(line)
+            else:
+                print(line, flush=True)
 
-    def record(self, write: Callable[..., None], *arguments: Any) -> None:
-        """Let one of the other methods write; what cannot be written does not stop a run, and is said once.
-
-        Args:
-          write: the method.
-          arguments: of the method.
-        """
-        try:
-            write(*arguments)
-        except (OSError, WriteError) as error:
-            problem = error.problem if isinstance(error, WriteError) else error.strerror or ""
-            if problem not in self._failures:
-                self._failures.add(problem)
-                self.say(f"warning: {error}. Training goes on without this record")
-
-    def wait_for(self, stream: Iterator[Batch]) -> Batch:
+    def wait_for(self, stream: Iterator[Any]) -> Any:
         """Take the next batch, and count the time that the device waited for it."""
         begun = time.monotonic()
         batch = next(stream)
-        self._waited += time.monotonic() - begun
+        waited = time.monotonic() - begun
+        self._line.waited += waited
+        self._row.waited += waited
         return batch
+
+    @contextlib.contextmanager
+    def pause(self) -> Iterator[None]:
+        """Keep what is done within out of the speed of training."""
+        begun = time.monotonic()
+        yield
+        paused = time.monotonic() - begun
+        self._line.paused += paused
+        self._row.paused += paused
 
     def advance(self) -> None:
         """Count one step."""
-        with contextlib.suppress(OSError):
-            self._bar.update()
+        self._line.steps += 1
+        self._row.steps += 1
+        if self._bar is not None:
+            with contextlib.suppress(OSError):
+                self._bar.update()
+
+    def add(self, scalars: Mapping[str, float]) -> None:
+        """Count the scalars of one step into the means of the next row."""
+        self._row.summed += 1
+        for name, value in scalars.items():
+            self._row.sums[name] = self._row.sums.get(name, 0.0) + value
 
     def scalars(self, done: int, values: dict[str, float]) -> None:
         """Record the scalars of a step, with the speed and the share of time spent waiting for data.
@@ -88,12 +135,21 @@ class Log:
           done: number of steps done.
           values: tag -> value, `loss/model` and `learning_rate` among them.
         """
-        speed = self._crops * (self._bar.format_dict["rate"] or 0.0)
-        share = self._waited / max(1e-9, time.monotonic() - self._begun)
-        self._write_scalars(done, values | {"images_per_second": speed, "data_wait": share})
-        loss, rate = values["loss/model"], values["learning_rate"]
+        speed = self._line.speed(self._crops)
+        self._line = _Span(time.monotonic())
+        self._attempt(self._events.scalars, done, values | speed)
+        shown = f"loss {values['loss/model']:.3f}, rate {values['learning_rate']:.1e}"
+        shown += f", {speed['images_per_second']:.1f} images/s"
+        if self._bar is not None:
+            with contextlib.suppress(OSError):
+                self._bar.set_postfix_str(shown)
+            return
+        steps = self._train.steps
+        left = (time.monotonic() - self._begun) / max(1, done - self._first) * (steps - done)
+        waiting = f"{speed['data_wait']:.1%} waiting for data"
+        line = f"step {done} of {steps} ({done / steps:.1%}): {shown}, {waiting}, {_duration(left)} left"
         with contextlib.suppress(OSError):
-            self._bar.set_postfix_str(f"loss {loss:.3f}, rate {rate:.1e}, {speed:.1f} images/s")
+            print(line, file=sys.stderr, flush=True)
 
     def picture(self, done: int, batch: Batch, score: np.ndarray, geometry: np.ndarray) -> None:
         """Record crops with true and predicted maps.
@@ -104,58 +160,77 @@ class Log:
           score: float32 (b, h, w, 1), predicted.
           geometry: float32 (b, h, w, 5 or 8), predicted.
         """
-        sheet = maps_sheet(batch, score, geometry)
-        self._events.picture(done, "crops, truth, prediction", sheet)
+        with self.pause():
+            sheet = pictures.maps_sheet(batch, score, geometry)
+            self._attempt(self._events.picture, done, "crops, truth, prediction", sheet)
 
-    def validation(self, done: int, figures: dict[str, float], best: bool) -> None:
-        """Record the figures of a validation against the run's wall time.
+    def first_batch(self, number: int, batch: Batch | TextBatch) -> None:
+        """Leave one of the first batches as a picture, with its labels; later ones are not looked at.
+
+        Args:
+          number: of the batch, from 0.
+          batch: as the network gets it.
+        """
+        if number < FIRST_BATCHES:
+            with self.pause():
+                path = self._folder / f"train_batch{number}.jpg"
+                self._attempt(write_image, path, pictures.mosaic(batch))
+
+    def row(self, done: int, rate: float, result: icdar.Result | None) -> Row:
+        """Add a row to the results, and draw them.
 
         Args:
           done: number of steps done.
-          figures: name -> value.
-          best: whether they are the best so far.
+          rate: the learning rate of the last step.
+          result: of the validation, if there was one.
+
+        Returns:
+          The row.
         """
+        figures = {name: getattr(result, name) for name in ("precision", "recall", "hmean") if result}
         seconds = self._before + time.monotonic() - self._begun
-        self._write_scalars(done, {f"validation/{name}": value for name, value in figures.items()})
-        new = not self._figures.exists()
-        with self._figures.open("a", newline="") as file:
-            writer = csv.writer(file)
-            if new:
-                writer.writerow(["step", "seconds", *figures])
-            writer.writerow([done, f"{seconds:.0f}", *(f"{value:.6f}" for value in figures.values())])
-        shown = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
-        self.say(f"step {done}, {seconds / 60:.1f} min: {shown}{' (best so far)' if best else ''}")
+        seen = done * self._crops
+        row = {"step": done, "seconds": round(seconds, 1), "images": seen, "epochs": seen / self._images}
+        row |= self._row.means() | {"learning_rate": rate} | self._row.speed(self._crops) | figures
+        added = self._results.append(row)
+        with self.pause():
+            self._attempt(self._results.write)
+            chart = curves.results_chart(self._title, self._results.rows)
+            self._attempt(write_file, self._folder / curves.RESULTS_FILE, chart)
+        self._row = _Span(time.monotonic())
+        if figures:
+            tags = {f"validation/{name}": value for name, value in figures.items()}
+            self._attempt(self._events.scalars, done, tags)
+            shown = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
+            self.say(
+                f"step {done}, {seconds / 60:.1f} min: {shown}{' (best so far)' if added['best'] else ''}"
+            )
+        return added
 
-    def _write_scalars(self, done: int, values: dict[str, float]) -> None:
-        self._events.scalars(done, values)
+    def extremes(self, samples: Source, found: Mapping[str, Detections], result: icdar.Result) -> None:
+        """Leave pictures of the best and the worst images of a validation in the place of earlier ones.
+
+        Args:
+          samples: that were validated on.
+          found: image name without suffix -> detections, in the order of the samples.
+          result: of the validation.
+        """
+        numbers = {name: number for number, name in enumerate(result.images)}
+        for kind, name in pictures.extremes(result.images).items():
+            sample = samples[numbers[name]]
+            picture = pictures.validation_picture(sample, found[name], result.images[name])
+            self._attempt(write_image, self._folder / VALIDATION_FOLDER / f"{kind}.jpg", picture)
+
+    def _attempt(self, write: Callable[..., Any], *arguments: Any) -> None:
+        try:
+            write(*arguments)
+        except (OSError, UserError) as error:
+            problem = error.problem if isinstance(error, UserError) else error.strerror or ""
+            if problem not in self._warned:
+                self._warned.add(problem)
+                self.say(f"warning: {error}. Training goes on without this record")
 
 
-def last_seconds(path: Path) -> float:
-    """The wall time of a run up to its last validation, over all its processes; 0 before the first."""
-    rows = list(csv.DictReader(path.open())) if path.exists() else []
-    return float(rows[-1]["seconds"]) if rows else 0.0
-
-
-def validated(workdir: str, step: int) -> bool:
-    """Whether the figures of a step's validation are recorded."""
-    path = Path(workdir) / VALIDATION_FILE
-    return path.exists() and str(step) in {row["step"] for row in csv.DictReader(path.open())}
-
-
-def maps_sheet(batch: Batch, score: np.ndarray, geometry: np.ndarray) -> np.ndarray:
-    """Put crops, true maps and predicted maps side by side.
-
-    Args:
-      batch: with the true maps.
-      score: float32 (b, h, w, 1), predicted.
-      geometry: float32 (b, h, w, 5 or 8), predicted.
-
-    Returns:
-      uint8 RGB; a row for each of the first crops: the truth on the left, the prediction on the right.
-    """
-    panels = []
-    for i in range(min(PICTURES, len(batch.images))):
-        image, mask = batch.images[i], batch.mask[i, ..., 0]
-        panels.append(maps_picture(image, batch.score[i, ..., 0], angles(batch.geometry[i]), mask))
-        panels.append(maps_picture(image, score[i, ..., 0], angles(geometry[i])))
-    return contact_sheet(panels, columns=2)
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"

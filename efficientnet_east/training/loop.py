@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, SupportsFloat
 
 from efficientnet_east.config import Config, Train
@@ -15,7 +16,8 @@ from efficientnet_east.evaluation.evaluate import detect_all, quads_of
 from efficientnet_east.structures import Source
 from efficientnet_east.training import sources
 from efficientnet_east.training.engine import FINITE, Engine
-from efficientnet_east.training.log import Log, validated
+from efficientnet_east.training.log import Log
+from efficientnet_east.training.results import Results
 from efficientnet_east.training.schedule import is_due, learning_rate
 
 
@@ -47,19 +49,46 @@ def run(
       WriteError: the last checkpoint could not be saved.
     """
     train, done = config.train, engine.done
-    owed = validation is not None and _owes_validation(train, done)
-    if done >= train.steps and not owed:
-        say(f"all {train.steps} steps are done; raise --steps to go on")
+    if train.patience and validation is None:
+        raise UserError("--patience", "waits for validations, and there are none", "--val-data beside it")
+    results = Results(Path(train.workdir), done)
+    owed = validation is not None and _owes_validation(train, done, results)
+    if not owed and (end := _ended(train, done, results)):
+        say(end)
         return True
-    with Log(config, done) as log, open_stream(config, source, done, log.say, labels) as stream:
+    with (
+        Log(config, results, done, _images(source)) as log,
+        open_stream(config, source, done, log.say, labels) as stream,
+    ):
         if validation is not None and owed:
-            _validate(engine, validation, log, last=done == train.steps)
-        return _steps(config, engine, stream, validation, log, min(until or train.steps, train.steps))
+            result = _validate(engine, validation, log, last=done == train.steps)
+            log.row(done, learning_rate(done - 1, train), result)
+        until = min(until or train.steps, train.steps)
+        return _steps(config, engine, stream, validation, log, results, until)
 
 
-def _owes_validation(train: Train, done: int) -> bool:
+def _owes_validation(train: Train, done: int, results: Results) -> bool:
     """Whether an earlier process ended between a step's checkpoint and its validation."""
-    return done > 0 and is_due(done, train.validate_every, train.steps) and not validated(train.workdir, done)
+    due = done > 0 and is_due(done, train.validate_every, train.steps)
+    return due and not results.has_validation(done)
+
+
+def _ended(train: Train, done: int, results: Results) -> str:
+    """Why there is nothing left to do, and how to go on; empty if there is."""
+    if done >= train.steps:
+        return f"all {train.steps} steps are done; raise --steps to go on"
+    if train.patience and results.without_gain >= train.patience:
+        step, hmean = results.best
+        return (
+            f"ended at step {done}: no validation was better than that of step {step} (hmean {hmean:.4f}) "
+            f"{results.without_gain} times in a row; raise --patience, or set it to 0, to go on"
+        )
+    return ""
+
+
+def _images(source: Source | Mixture) -> int:
+    """How many images an epoch has; of a mixture, all of its sources'."""
+    return sum(map(len, source.sources)) if isinstance(source, Mixture) else len(source)
 
 
 def open_data(config: Config, say: Callable[[str], None]) -> tuple[Source | Mixture, Source | None]:
@@ -125,39 +154,45 @@ def open_stream(
 
 
 def _steps(
-    config: Config, engine: Engine, stream: Batches, validation: Source | None, log: Log, until: int
+    config: Config,
+    engine: Engine,
+    stream: Batches,
+    validation: Source | None,
+    log: Log,
+    results: Results,
+    until: int,
 ) -> bool:
-    """Step until one, or until Ctrl-C; whether it was reached."""
+    """Step until one, until there is no gain, or until Ctrl-C; whether one of the first two came about."""
     train = config.train
     under_way: collections.deque[tuple[int, list[Batch], Mapping[str, SupportsFloat]]] = collections.deque()
     done = saved = engine.done
     try:
-        while done < until:
+        while done < until and not _ended(train, done, results):
+            first = stream.position
             passes = [log.wait_for(stream) for _ in range(train.accumulate)]
             rate = learning_rate(done, train)
             scalars = engine.advance(passes, rate)
             done += 1
             under_way.append((done, passes, scalars))
             log.advance()
-            due = {
-                name: is_due(done, every, last)
-                for name, every, last in (
-                    ("log", train.log_every, train.steps),
-                    ("picture", train.picture_every, train.steps),
-                    ("validate", train.validate_every, train.steps),
-                    ("save", train.save_every, until),
-                )
-            }
-            while len(under_way) > (0 if any(due.values()) else engine.lag):
-                expect_finite(*under_way.popleft())
-            if due["log"]:
-                log.record(log.scalars, done, _floats(scalars) | {"learning_rate": rate})
-            if due["picture"] and (maps := engine.predict(passes[-1].images)):
-                log.record(log.picture, done, passes[-1], *maps)
-            if due["save"] or (due["validate"] and validation):
+            for number, batch in enumerate(passes, start=first):
+                log.first_batch(number, batch)
+            due = _due(train, done, until)
+            while len(under_way) > (0 if due else engine.lag):
+                expect_finite(*under_way[0])
+                log.add(_floats(under_way.popleft()[2]))
+            if "log" in due:
+                log.scalars(done, _floats(scalars) | {"learning_rate": rate})
+            if "picture" in due and (maps := engine.predict(passes[-1].images)):
+                log.picture(done, passes[-1], *maps)
+            if "save" in due or ("validate" in due and validation):
                 saved = _save(engine, saved, log, last=done == until)
-            if due["validate"] and validation and saved == done:
-                _validate(engine, validation, log, last=done == train.steps)
+            if "validate" in due and validation and saved == done:
+                log.row(done, rate, _validate(engine, validation, log, last=done == train.steps))
+            elif "save" in due and not validation:
+                log.row(done, rate, None)
+        if done < until:
+            log.say(_ended(train, done, results))
     except KeyboardInterrupt:
         while under_way:
             expect_finite(*under_way.popleft())
@@ -169,11 +204,19 @@ def _steps(
     return True
 
 
+def _due(train: Train, done: int, until: int) -> set[str]:
+    """What falls due after a step; `until` is where the steps end for now."""
+    every = {"log": train.log_every, "picture": train.picture_every, "validate": train.validate_every}
+    due = {name for name, period in every.items() if is_due(done, period, train.steps)}
+    return due | ({"save"} if is_due(done, train.save_every, until) else set())
+
+
 def _save(engine: Engine, saved: int, log: Log, last: bool) -> int:
     """Save; as long as there will be another occasion a failure only warns. The step saved last."""
     done = engine.done
     try:
-        engine.save()
+        with log.pause():
+            engine.save()
     except WriteError as error:
         problem = f"{error.problem}; the last checkpoint is that of step {saved}" if saved else error.problem
         failure = WriteError(error.where, problem, error.expected)
@@ -206,19 +249,19 @@ def _floats(scalars: Mapping[str, SupportsFloat]) -> dict[str, float]:
     return {name: float(value) for name, value in scalars.items() if name != FINITE}
 
 
-def _validate(engine: Engine, samples: Source, log: Log, last: bool) -> None:
-    """Score the averaged weights as somebody would who loads the checkpoint."""
-    detector = engine.detector()
-    if detector is None:
-        return
-    found, truths = detect_all(detector, samples)
-    result = icdar.score(quads_of(found), truths)
-    figures = {"precision": result.precision, "recall": result.recall, "hmean": result.hmean}
-    try:
-        best = engine.save_if_best(result.hmean)
-    except WriteError as error:
-        if last:
-            raise
-        log.say(f"warning: {error}. Training goes on")
-        best = False
-    log.record(log.validation, engine.done, figures, best)
+def _validate(engine: Engine, samples: Source, log: Log, last: bool) -> icdar.Result | None:
+    """Score the averaged weights as somebody would who loads the checkpoint; None if the engine cannot."""
+    with log.pause():
+        detector = engine.detector()
+        if detector is None:
+            return None
+        found, truths = detect_all(detector, samples)
+        result = icdar.score(quads_of(found), truths)
+        try:
+            engine.save_if_best(result.hmean)
+        except WriteError as error:
+            if last:
+                raise
+            log.say(f"warning: {error}. Training goes on")
+        log.extremes(samples, found, result)
+    return result

@@ -65,7 +65,7 @@ def _train(
                 if is_thawed(engine.done, config.train) == thawed:  # if not, it is an older checkpoint
                     reached = _run(config, engine, source, validation, say, thawed)
                 done = engine.done
-        if done >= config.train.steps:
+        if done >= config.train.steps or is_thawed(done, config.train) == thawed:
             break
     return reached
 
