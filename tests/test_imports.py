@@ -35,7 +35,8 @@ LAZY = {"cli", "cli_data", "cli_export", "cli_scaling", "evaluation.evaluate", "
         "inference.detector", "pjrt.__init__", "pjrt.__main__", "pjrt.device", "pjrt.engine", "pjrt.manifest",
         "pjrt.state", "pjrt.stablehlo", "training.__init__", "training.curves", "training.engine",
         "training.events", "training.log", "training.loop", "training.pictures", "training.results",
-        "training.schedule", "training.sources", "training.versions", "__main__"}  # fmt: skip
+        "training.schedule", "training.sources", "training.versions", "training.workdir",
+        "__main__"}  # fmt: skip
 TENSORFLOW = {"tensorflow", "tf_slim", "tf_keras", "keras"}
 
 

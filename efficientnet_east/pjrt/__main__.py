@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 import typing
 from collections.abc import Sequence
 from pathlib import Path
 
 from efficientnet_east import config as configuration
+from efficientnet_east import interruption
 from efficientnet_east.errors import UserError
 from efficientnet_east.pjrt import engine
 from efficientnet_east.pjrt.device import PLATFORMS
 from efficientnet_east.pjrt.manifest import RUN_FIELDS
 
-EXIT_USER_ERROR, EXIT_INTERRUPTED = 2, 130
+EXIT_USER_ERROR = 2
 # They act on the first state alone, on TensorFlow's threads, or on pictures and validations, never made here.
 WITHOUT_EFFECT = {"init", "recalibrate", "threads", "picture_every", "validate_every"}
 
@@ -65,19 +65,19 @@ def main(argv: Sequence[str] | None = None) -> int:
       argv: the arguments; None takes those of the process.
 
     Returns:
-      The exit code: 0, 2 for an error of the user's making, 130 after an interruption.
+      The exit code: 0, 2 for an error of the user's making, 130 after Ctrl-C, 143 after SIGTERM.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: save, then end
-    try:
-        given = vars(parser().parse_args(argv))
-        folder, platform = Path(given.pop("export")), given.pop("platform")
-        return 0 if engine.train(folder, given, platform) else EXIT_INTERRUPTED
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USER_ERROR
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
+    with interruption.watch() as told:
+        try:
+            given = vars(parser().parse_args(argv))
+            folder, platform = Path(given.pop("export")), given.pop("platform")
+            return 0 if engine.train(folder, given, platform) else told.exit_code
+        except (UserError, OSError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return EXIT_USER_ERROR
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return told.exit_code
 
 
 if __name__ == "__main__":

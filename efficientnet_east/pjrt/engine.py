@@ -14,7 +14,6 @@ import numpy as np
 from efficientnet_east import config as configuration
 from efficientnet_east.config import Config
 from efficientnet_east.data.cache import keep_decoded
-from efficientnet_east.data.images import make_folder
 from efficientnet_east.data.loader import TextOptions, most_texts
 from efficientnet_east.errors import UserError
 from efficientnet_east.inference.detector import CONFIG_FILE
@@ -22,8 +21,9 @@ from efficientnet_east.pjrt import manifest as manifests
 from efficientnet_east.pjrt import state
 from efficientnet_east.pjrt.device import Buffer, Device, fetch
 from efficientnet_east.pjrt.manifest import STEP_NAME, Manifest, Tensor
-from efficientnet_east.safe_files import remove_leftovers, write_file
+from efficientnet_east.safe_files import write_file
 from efficientnet_east.training import loop, sources
+from efficientnet_east.training.workdir import hold
 
 Say = Callable[[str], None]
 
@@ -41,20 +41,22 @@ def train(folder: Path, overrides: Mapping[str, Any], platform: str, say: Say = 
       True if the run reached its last step, False if it was interrupted (and saved).
 
     Raises:
-      UserError: the export, the data or a state cannot be used, or the loss is not finite.
+      UserError: the export, the data or a state cannot be used, another process trains in the workdir, or the
+        loss is not finite.
     """
     described = manifests.read(folder)
     program = manifests.read_program(folder, described)
     config = configuration.load(str(folder / CONFIG_FILE), overrides)
     manifests.check_config(described, config, folder / CONFIG_FILE)
     source = _open_data(config, described, say)
-    workdir = make_folder(Path(config.train.workdir), "--workdir")
-    arrays = _begin(folder, workdir, described, say)
-    _keep_description(folder, workdir, config)
-    device = Device(platform)
-    say(f"compiling for {device.name}")
-    engine = PjrtEngine(device, program, described, arrays, workdir, config.train.keep_checkpoints)
-    return loop.run(config, engine, source, None, say, labels=TextOptions(described.texts))
+    workdir = Path(config.train.workdir)
+    with hold(workdir, say):
+        arrays = _begin(folder, workdir, described, say)
+        _keep_description(folder, workdir, config)
+        device = Device(platform)
+        say(f"compiling for {device.name}")
+        engine = PjrtEngine(device, program, described, arrays, workdir, config.train.keep_checkpoints)
+        return loop.run(config, engine, source, None, say, labels=TextOptions(described.texts))
 
 
 def _open_data(config: Config, described: Manifest, say: Say) -> Any:
@@ -79,7 +81,6 @@ def _begin(folder: Path, workdir: Path, described: Manifest, say: Say) -> dict[s
         if manifests.read(workdir).sha256 != described.sha256:
             expected = "the export that it was begun with, or another --workdir"
             raise UserError(workdir, "holds a run of another program", expected)
-        remove_leftovers(workdir)
         if found := state.newest(workdir, described.state, say):
             say(f"resuming from step {int(found[1][STEP_NAME])} ({found[0]})")
             return found[1]
