@@ -2,6 +2,8 @@
 
 Zhou et al. 2017, section 3.4. Unlike some public versions the geometry terms are averaged over the positive
 cells, so that they do not grow with the share of text in a crop.
+
+Sums over the batch are sums over all replicas of a `tf.distribute` strategy: each has the whole batch's loss.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from efficientnet_east import replicas
 from efficientnet_east.compat import tf
 from efficientnet_east.geometry.maps import CHANNELS
 
@@ -29,8 +32,9 @@ def dice_loss(score: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
     Returns:
       A scalar in [0, 1). In a batch without text it is the smoothed share of false alarms.
     """
-    overlap = tf.reduce_sum(score * truth * mask)
-    total = tf.reduce_sum(score * mask) + tf.reduce_sum(truth * mask)
+    overlap, total = replicas.sums_over(
+        tf.reduce_sum(score * truth * mask), tf.reduce_sum(score * mask) + tf.reduce_sum(truth * mask)
+    )
     return 1.0 - (2.0 * overlap + DICE_SMOOTHING) / (total + DICE_SMOOTHING)
 
 
@@ -175,4 +179,5 @@ def east_losses(
 
 def _mean(values: Tensor, weights: Tensor) -> Tensor:
     """Weighted mean, 0 where all weights are 0."""
-    return tf.reduce_sum(values * weights) / tf.maximum(tf.reduce_sum(weights), 1.0)
+    total, weight = replicas.sums_over(tf.reduce_sum(values * weights), tf.reduce_sum(weights))
+    return total / tf.maximum(weight, 1.0)

@@ -23,7 +23,7 @@ LAYERS = (
     {"data", "geometry", "draw", "chart", "calculator", "evaluation.icdar", "evaluation.__init__"},
     {"config"},  # the recipes' own: see `test_configuration_is_for_recipes`
     {"compat"},
-    {"backbones", "bifpn", "east_head", "labels", "losses", "model", "checkpoints"},
+    {"backbones", "bifpn", "east_head", "labels", "losses", "model", "checkpoints", "replicas"},
     {"evaluation.evaluate", "inference", "training"},
     {"pjrt"},
     {"cli", "cli_data", "cli_export", "cli_scaling", "__main__"},

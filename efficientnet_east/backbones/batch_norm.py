@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from efficientnet_east import replicas
 from efficientnet_east.compat import slim, tf
 from efficientnet_east.errors import UserError
 
@@ -130,42 +131,12 @@ def _variable(leaf: str, inputs: Tensor, value: float, trainable: bool | None) -
 
 def _moments(inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Mean, variance and unbiased variance of each channel, (channels,), over all replicas."""
-    replicas = tf.distribute.get_replica_context()
-    mean = _mean_over(replicas, tf.reduce_mean(inputs, [0, 1, 2]))
+    mean = replicas.mean_over(tf.reduce_mean(inputs, [0, 1, 2]))
     # The squares are taken around the common mean: E[x^2] - E[x]^2 would lose digits.
-    variance = _mean_over(replicas, tf.reduce_mean(tf.square(inputs - mean), [0, 1, 2]))
+    variance = replicas.mean_over(tf.reduce_mean(tf.square(inputs - mean), [0, 1, 2]))
     shape = tf.shape(inputs)
-    count = tf.cast(shape[0] * shape[1] * shape[2] * replicas.num_replicas_in_sync, tf.float32)
+    count = tf.cast(shape[0] * shape[1] * shape[2] * replicas.count(), tf.float32)
     return mean, variance, variance * count / tf.maximum(count - 1.0, 1.0)
-
-
-def _mean_over(replicas: Any, value: Tensor) -> Tensor:
-    """The mean of a value over the replicas; so is its gradient, since every replica's loss depends on it.
-
-    `replicas.all_reduce` knows this gradient, too, but walks the graph for variables that the value depends
-    on, and through the other replicas finds some that are none of its own.
-    """
-    if replicas.num_replicas_in_sync == 1:
-        return value
-    mean = _merged_mean(replicas, value)
-    with tf.get_default_graph().gradient_override_map({"IdentityN": _MEAN_GRADIENT}):
-        return tf.identity_n([mean, value])[0]
-
-
-_MEAN_GRADIENT = "EfficientnetEastMeanOverReplicas"
-
-
-@tf.RegisterGradient(_MEAN_GRADIENT)
-def _mean_over_gradient(op: Any, delta: Tensor, unused: Tensor) -> tuple[None, Tensor]:
-    del op, unused
-    return None, _merged_mean(tf.distribute.get_replica_context(), delta)
-
-
-def _merged_mean(replicas: Any, value: Tensor) -> Tensor:
-    def reduce(strategy: Any, value: Any) -> Any:
-        return strategy.extended.reduce_to(tf.distribute.ReduceOp.MEAN, value, destinations=value)
-
-    return replicas.merge_call(reduce, args=(value,))
 
 
 STATISTICS = ("moving_mean", "moving_variance")

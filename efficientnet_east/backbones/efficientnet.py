@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from efficientnet_east import scaling
+from efficientnet_east import replicas, scaling
 from efficientnet_east.backbones.batch_norm import batch_norm_options
 from efficientnet_east.backbones.depthwise import quick_depthwise_gradient
 from efficientnet_east.backbones.precision import float32_variables, l2
@@ -298,15 +298,19 @@ def drop_factors(batch: Tensor, rate: float, seed: Tensor | None = None) -> Tens
     """Draw which samples' residual branch is dropped: 0, or 1 / (1 - rate) for those that are kept.
 
     Args:
-      batch: int32 scalar, number of samples.
+      batch: int32 scalar, number of samples; in a strategy's replica, of its own.
       rate: probability of dropping a sample's branch.
-      seed: int32 (2,) tensor, or None for the graph's random state.
+      seed: int32 (2,) tensor, from which all replicas together draw what one would for the whole batch; or
+        None for the graph's random state.
 
     Returns:
       float32 (batch, 1, 1, 1).
     """
-    shape = [batch, 1, 1, 1]
-    noise = tf.random_uniform(shape) if seed is None else _uniform(shape, seed)
+    if seed is None:
+        noise = tf.random_uniform([batch, 1, 1, 1])
+    else:
+        whole = _uniform([batch * replicas.count(), 1, 1, 1], seed)
+        noise = replicas.own_rows(whole)
     return tf.floor(noise + (1.0 - rate)) / (1.0 - rate)
 
 

@@ -1,0 +1,148 @@
+"""What replicas of a `tf.distribute` strategy tell each other; for a single one nothing changes.
+
+The gradients that replicas apply are means over them, and every replica's loss is that of the whole batch.
+So the gradient of a mean over the replicas is the mean of the gradients that come back to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from efficientnet_east.compat import tf
+
+Tensor = Any
+
+
+def count() -> int:
+    """The number of replicas that compute a step together, those of other processes included."""
+    replicas = tf.distribute.get_replica_context()
+    return 1 if replicas is None else int(replicas.num_replicas_in_sync)
+
+
+def number() -> int:
+    """The number of this replica among all of them, from 0."""
+    return 0 if count() == 1 else int(tf.get_static_value(_replicas().replica_id_in_sync_group))
+
+
+def own_rows(whole: Tensor) -> Tensor:
+    """This replica's part of what is given for the whole batch.
+
+    Args:
+      whole: (rows, ...), the number of rows a multiple of that of the replicas.
+
+    Returns:
+      (rows / replicas, ...): the first replica has the first rows.
+    """
+    if count() == 1:
+        return whole
+    rows = tf.shape(whole)[0] // count()
+    return whole[number() * rows : (number() + 1) * rows]
+
+
+def mean_over(value: Tensor) -> Tensor:
+    """The mean of a value over the replicas; so is its gradient, since every replica's loss depends on it.
+
+    The replica context's `all_reduce` knows this gradient, too, but walks the graph for variables that the
+    value depends on, and through the other replicas finds some that are none of its own.
+
+    Args:
+      value: floating-point tensor, of one shape in all replicas.
+
+    Returns:
+      The mean, the same in all of them.
+    """
+    if count() == 1:
+        return value
+    mean = _merged(tf.distribute.ReduceOp.MEAN, [value])[0]
+    with tf.get_default_graph().gradient_override_map({"IdentityN": _MEAN_GRADIENT}):
+        return tf.identity_n([mean, value])[0]
+
+
+def sums_over(*values: Tensor) -> list[Tensor]:
+    """The sums of scalars over the replicas, by one exchange; differentiable as `mean_over` is.
+
+    Args:
+      *values: floating-point scalars of one dtype.
+
+    Returns:
+      The sums.
+    """
+    if count() == 1:
+        return list(values)
+    return tf.unstack(mean_over(tf.stack(values)) * count())
+
+
+def means_of(values: Sequence[Tensor]) -> list[Tensor]:
+    """The means of many tensors over the replicas, exchanged together; not to be differentiated.
+
+    Args:
+      values: floating-point tensors.
+
+    Returns:
+      The means.
+    """
+    return list(values) if count() == 1 else _merged(tf.distribute.ReduceOp.MEAN, values)
+
+
+def of_first(values: Sequence[Tensor]) -> list[Tensor]:
+    """The values that the first replica has.
+
+    Args:
+      values: tensors of any number type, finite.
+
+    Returns:
+      Tensors of the same shapes, the same in all replicas.
+    """
+    if count() == 1:
+        return list(values)
+    mine = values if number() == 0 else [tf.zeros_like(value) for value in values]
+    return _merged(tf.distribute.ReduceOp.SUM, mine)
+
+
+def local(variable: Any) -> Any:
+    """This replica's copy of a variable; to be asked inside of a replica."""
+    each = copies(variable)
+    return each[number() % len(each)]
+
+
+def copies(variable: Any) -> list[Any]:
+    """The copies of a variable in this process, one for each replica; the first has the plain name."""
+    return list(tf.distribute.get_strategy().experimental_local_results(variable))
+
+
+def firsts(variables: Sequence[Any]) -> list[Any]:
+    """The first copy in this process of each variable: all that a checkpoint needs, since copies are equal.
+
+    Args:
+      variables: of the graph.
+
+    Returns:
+      Plain variables.
+    """
+    return [getattr(variable, "values", [variable])[0] for variable in variables]
+
+
+def name_of(variable: Any) -> str:
+    """The name that a variable has in checkpoints, in whatever replica it is asked."""
+    return str(variable.name).partition(":")[0]
+
+
+_MEAN_GRADIENT = "EfficientnetEastMeanOverReplicas"
+
+
+@tf.RegisterGradient(_MEAN_GRADIENT)
+def _mean_over_gradient(op: Any, delta: Tensor, unused: Tensor) -> tuple[None, Tensor]:
+    del op, unused
+    return None, _merged(tf.distribute.ReduceOp.MEAN, [delta])[0]
+
+
+def _merged(operation: Any, values: Sequence[Tensor]) -> list[Tensor]:
+    def reduce(strategy: Any, *values: Any) -> list[Any]:
+        return strategy.extended.batch_reduce_to(operation, [(value, value) for value in values])
+
+    return list(_replicas().merge_call(reduce, args=tuple(values)))
+
+
+def _replicas() -> Any:
+    return tf.distribute.get_replica_context()
