@@ -146,7 +146,9 @@ class Train(_Section):
         None, "weights to start from: of a backbone, or a checkpoint or workdir of this project"
     )
     steps: int = _field(100_000, "training steps", gt=0)
-    batch_size: int = _field(8, "crops in a pass of the network, and in a step unless it accumulates", gt=0)
+    batch_size: int = _field(
+        8, "crops in a pass of the network, over all devices, and in a step unless it accumulates", gt=0
+    )
     accumulate: int = _field(1, "passes in a step, whose mean gradient is applied", gt=0)
     optimizer: Literal["adam", "adamw"] = _field("adam", "Adam with L2 in the loss, or AdamW")
     learning_rate: float = _field(1e-3, "peak learning rate", gt=0)
@@ -199,6 +201,13 @@ class Train(_Section):
     angle_weight: float = _field(10.0, "of the angle loss", ge=0)
     quad_weight: float = _field(1.0, "of the loss of the four corners (--geometry quad)", ge=0)
     seed: int = _field(1, "of every random source", ge=0, lt=2**31)
+    devices: str = _field(
+        "auto", "auto: every GPU, or the CPU; cpu; cpu:2 for two parts of it; or GPUs by number, such as 0,1",
+        pattern=r"^(auto|cpu(:[1-9]\d?)?|\d{1,3}(,\d{1,3})*)$",
+    )  # fmt: skip
+    peer_timeout: float = _field(
+        1800.0, "seconds that a process waits for another one (TF_CONFIG), which may be validating", gt=0
+    )
     threads: int = _field(0, "CPU threads; 0 takes what this process may use", ge=0)
     log_every: int = _field(20, "steps between two lines of scalars", gt=0)
     save_every: int = _field(500, "steps between two checkpoints", gt=0)

@@ -77,7 +77,7 @@ def means_of(values: Sequence[Tensor]) -> list[Tensor]:
     """The means of many tensors over the replicas, exchanged together; not to be differentiated.
 
     Args:
-      values: floating-point tensors.
+      values: floating-point tensors of one dtype.
 
     Returns:
       The means.
@@ -96,8 +96,13 @@ def of_first(values: Sequence[Tensor]) -> list[Tensor]:
     """
     if count() == 1:
         return list(values)
-    mine = values if number() == 0 else [tf.zeros_like(value) for value in values]
-    return _merged(tf.distribute.ReduceOp.SUM, mine)
+    found = list(values) if number() == 0 else [tf.zeros_like(value) for value in values]
+    for kind in {value.dtype: None for value in values}:  # what is exchanged together has one dtype
+        places = [place for place, value in enumerate(values) if value.dtype == kind]
+        sums = _merged(tf.distribute.ReduceOp.SUM, [found[place] for place in places])
+        for place, total in zip(places, sums, strict=True):
+            found[place] = total
+    return found
 
 
 def local(variable: Any) -> Any:
@@ -124,7 +129,7 @@ def firsts(variables: Sequence[Any]) -> list[Any]:
 
 
 def name_of(variable: Any) -> str:
-    """The name that a variable has in checkpoints, in whatever replica it is asked."""
+    """A variable's name in a checkpoint; `op`, which copies and exported functions have not, would differ."""
     return str(variable.name).partition(":")[0]
 
 

@@ -48,6 +48,8 @@ def other_value(name: str) -> Any:
         return "phi=0.5"
     if name == "frozen":
         return "stage2"
+    if name == "devices":
+        return "cpu:2"
     if name == "milestones":
         return (0.5, 100.0)
     if name == "mix":

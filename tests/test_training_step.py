@@ -13,7 +13,7 @@ from efficientnet_east.training import session
 from efficientnet_east.training import step as training_step
 
 
-def toy(images: Any, *, weight_decay: float, **options: Any) -> model.Outputs:
+def toy(images: Any, *, weight_decay: float = 0.0, **options: Any) -> model.Outputs:
     """A small stand-in for `model.build` with every kind of variable."""
     regularizer = slim.l2_regularizer(weight_decay) if weight_decay else None
     with slim.arg_scope([slim.conv2d, slim.separable_conv2d], weights_regularizer=regularizer):

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from efficientnet_east import backbones, checkpoints, safe_files
+from efficientnet_east import backbones, checkpoints, replicas, safe_files
 from efficientnet_east import config as configuration
 from efficientnet_east.backbones import weight_files, weights
 from efficientnet_east.compat import tf
@@ -108,7 +108,7 @@ class Checkpoints:
 
     def __init__(self, workdir: Path, config: Config, warn: Callable[[str], None] = print) -> None:
         self.workdir, self.config, self.current = workdir, config, ""
-        self._variables = tf.global_variables()
+        self._variables = replicas.firsts(tf.global_variables())
         self._saver = tf.train.Saver(self._variables).as_saver_def()
         self._newest = Shelf(workdir, config.train.keep_checkpoints, warn)
         self._best = Shelf(workdir / BEST, 1, warn)
@@ -233,7 +233,7 @@ def start_from(session: Any, path: str, config: Config) -> str:
     """
     source = weight_files.read(path)
     scope = backbones.scope_of(config.model.backbone)
-    model_variables = {variable.op.name: variable for variable in tf.model_variables()}
+    model_variables = {variable.op.name: variable for variable in replicas.firsts(tf.model_variables())}
     wanted = [name for name in model_variables if name.startswith(f"{scope}/")]
     if (model_variables.keys() - set(wanted)) & source.arrays.keys():  # a head, too: a whole model
         checkpoints.check_fit(source.path, source.arrays, list(model_variables.values()))
@@ -242,7 +242,7 @@ def start_from(session: Any, path: str, config: Config) -> str:
     else:
         restored = weights.restore(source, config.model.backbone, wanted)
         values, report = restored.values, restored.report() + _note_on_activation(config)
-    variables = {variable.op.name: variable for variable in tf.global_variables()}
+    variables = {variable.op.name: variable for variable in replicas.firsts(tf.global_variables())}
     checkpoints.assign(session, with_averages(values, variables), list(variables.values()))
     return report
 

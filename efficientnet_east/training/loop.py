@@ -15,6 +15,7 @@ from efficientnet_east.evaluation import icdar
 from efficientnet_east.evaluation.evaluate import detect_all, quads_of
 from efficientnet_east.structures import Source
 from efficientnet_east.training import sources
+from efficientnet_east.training.cluster import from_environment
 from efficientnet_east.training.engine import FINITE, Engine
 from efficientnet_east.training.log import Log
 from efficientnet_east.training.results import Results
@@ -141,14 +142,16 @@ def open_stream(
         say(f"skipped: {error}")
 
     wanted: Any = labels or sources.labels(config.data, config.model)
+    number, count = from_environment().shares()
     return batches(
         source,
-        batch_size=config.train.batch_size,
+        batch_size=config.train.batch_size // count,
         seed=config.train.seed,
         augmentation=sources.augmentation(config.data),
         labels=wanted,
         workers=config.data.workers,
         start=done * config.train.accumulate,
+        shard=(number, count),
         on_bad=report if config.data.skip_bad else None,
     )
 

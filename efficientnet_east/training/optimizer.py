@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from efficientnet_east import replicas
 from efficientnet_east.compat import tf
+from efficientnet_east.replicas import name_of
 
 Tensor = Any
 
@@ -72,11 +74,6 @@ class Adam(tf.train.AdamOptimizer):
         return self._powers or super()._get_beta_accumulators()
 
 
-def name_of(variable: Any) -> str:
-    """A variable's name in a checkpoint; within a function that is exported, variables have no `op`."""
-    return str(variable.name).partition(":")[0]
-
-
 def decay(updated: Any, amount: Tensor, factor: Callable[[str], float]) -> Any:
     """AdamW's decay (Loshchilov and Hutter 2019), on kernels alone, after the gradient step.
 
@@ -88,7 +85,11 @@ def decay(updated: Any, amount: Tensor, factor: Callable[[str], float]) -> Any:
     Returns:
       The operation of both.
     """
-    kernels = [v for v in tf.trainable_variables() if name_of(v).endswith("weights")]
     with tf.control_dependencies([updated]):
-        shares = [(kernel, amount * factor(name_of(kernel))) for kernel in kernels]
+        shares = [(replicas.local(v), amount * factor(name_of(v))) for v in kernels()]
         return tf.group(*(kernel.assign_sub(share * kernel.read_value()) for kernel, share in shares))
+
+
+def kernels() -> list[Any]:
+    """The graph's trained variables that decay shrinks: kernels of convolutions."""
+    return [v for v in tf.trainable_variables() if name_of(v).endswith("weights")]

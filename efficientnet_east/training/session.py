@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, SupportsFloat
 
 import numpy as np
 
-from efficientnet_east import checkpoints
+from efficientnet_east import checkpoints, replicas
 from efficientnet_east.compat import tf
 from efficientnet_east.config import Config, Train
 from efficientnet_east.data.loader import Batch, Mixture
+from efficientnet_east.errors import UserError
 from efficientnet_east.geometry.maps import CHANNELS
 from efficientnet_east.inference.detector import Detector
-from efficientnet_east.inference.graph import session_config
 from efficientnet_east.structures import Source
 from efficientnet_east.training import loop
 from efficientnet_east.training import step as training_step
 from efficientnet_east.training.checkpoint import Checkpoints, compare, with_averages
+from efficientnet_east.training.cluster import Cluster, from_environment
+from efficientnet_east.training.distribute import Place, Vote
 from efficientnet_east.training.engine import FINITE
 from efficientnet_east.training.recalibrate import recalibrated
 from efficientnet_east.training.workdir import hold
 
+Built = tuple[dict[str, Any], training_step.Step, Any | None, Vote | None]
+ALONE = Cluster()
 FED = ("images", "score", "geometry", "mask")  # fields of Batch
 
 
@@ -37,34 +44,57 @@ def train(config: Config, say: Callable[[str], None] = print) -> bool:
       True if the run reached its last step, False if it was interrupted (and saved).
 
     Raises:
-      UserError: the data or a weight file cannot be used, another process trains in the workdir, or the loss
-        is not finite.
+      UserError: the data or a weight file cannot be used, another process trains in the workdir, the loss is
+        not finite, the devices cannot be had, or another process of the cluster is lost.
       WriteError: the last checkpoint could not be saved.
     """
+    cluster = from_environment()
+    if cluster.is_chief:
+        return _train_in(config, cluster, say)
+    with tempfile.TemporaryDirectory() as folder:  # the chief alone writes what stays
+        private = {"workdir": folder, "init": None, "recalibrate": 0}
+        own = config.train.model_copy(update=private)
+        return _train_in(config.model_copy(update={"train": own}), cluster, say, config.train.workdir)
+
+
+def _train_in(config: Config, cluster: Cluster, say: Callable[[str], None], shared: str = "") -> bool:
+    """Train in the chief's workdir, or beside it with `shared`, the chief's."""
     workdir = Path(config.train.workdir)
     for change in compare(workdir, config):
         say(f"changed since the last run: {change}")
     source, validation = loop.open_data(config, say)
     with hold(workdir, say):
-        return _train(config, source, validation, say)
+        place = Place(config, cluster, say)
+        return _train(config, place, source, validation, say, shared)
 
 
 def _train(
-    config: Config, source: Source | Mixture, validation: Source | None, say: Callable[[str], None]
+    config: Config,
+    place: Place,
+    source: Source | Mixture,
+    validation: Source | None,
+    say: Callable[[str], None],
+    shared: str,
 ) -> bool:
     """Build a graph, load or begin the run and train; twice if parts are thawed on the way."""
-    done, reached = _step_of(checkpoints.newest_in(Path(config.train.workdir))), True
+    done, reached = _step_of(checkpoints.newest_in(Path(shared or config.train.workdir))), True
     while reached:
         thawed = is_thawed(done, config.train)
         with tf.Graph().as_default() as graph:
             tf.set_random_seed(config.train.seed)
-            feeds, step = build(config, thawed)
-            with tf.Session(graph=graph, config=session_config(config.train.threads)) as session:
-                engine = SessionEngine(config, session, feeds, step)
+            built = _build_at(place, config, thawed)
+            with place.session(graph) as session:
+                engine = SessionEngine(config, session, *built, place.cluster)
                 say(engine.begin())
+                if engine.done == 0 and config.train.recalibrate:
+                    with loop.open_stream(config, source, 0, lambda line: None) as stream:
+                        say(engine.recalibrate(stream))
+                engine.take_chiefs_values()
                 if is_thawed(engine.done, config.train) == thawed:  # if not, it is an older checkpoint
-                    reached = _run(config, engine, source, validation, say, thawed)
+                    with engine.heeding_all():
+                        reached = _run(config, engine, source, validation, say, thawed)
                 done = engine.done
+                engine.part()
         if done >= config.train.steps or is_thawed(done, config.train) == thawed:
             break
     return reached
@@ -97,16 +127,13 @@ def _run(
     thawed: bool,
 ) -> bool:
     """Step to the end of what one graph can do."""
-    if engine.done == 0 and config.train.recalibrate:
-        with loop.open_stream(config, source, 0, lambda line: None) as stream:
-            say(engine.recalibrate(stream))
     if thawed:
         say(f"training what was frozen up to {config.train.frozen}, too")
     return loop.run(config, engine, source, validation, say, 0 if thawed else config.train.unfreeze_at)
 
 
 def build(config: Config, thawed: bool = False) -> tuple[dict[str, Any], training_step.Step]:
-    """Build the step over placeholders.
+    """Build the step over placeholders, for one device.
 
     Args:
       config: the whole of it.
@@ -115,16 +142,28 @@ def build(config: Config, thawed: bool = False) -> tuple[dict[str, Any], trainin
     Returns:
       The placeholders, by the names of `Batch`'s fields and `learning_rate`, and the step.
     """
-    size, batch = config.data.crop_size, config.train.batch_size
+    feeds = _placeholders(config, config.train.batch_size)
+    return feeds, training_step.build(**feeds, config=config, thawed=thawed)
+
+
+def _build_at(place: Place, config: Config, thawed: bool) -> Built:
+    """Build the step for a place's devices; the placeholders take this process's part of the batch."""
+    if place.strategy is None:
+        return *build(config, thawed), None, None
+    feeds = _placeholders(config, config.train.batch_size // len(place.cluster.addresses))
+    return feeds, *place.build(feeds, functools.partial(training_step.build, config=config, thawed=thawed))
+
+
+def _placeholders(config: Config, batch: int) -> dict[str, Any]:
+    size = config.data.crop_size
     cells, channels = size // config.model.output_stride, CHANNELS[config.model.geometry]
-    feeds = {
+    return {
         "images": tf.placeholder(tf.uint8, [batch, size, size, 3], "images"),
         "score": tf.placeholder(tf.float32, [batch, cells, cells, 1], "score"),
         "geometry": tf.placeholder(tf.float32, [batch, cells, cells, channels], "geometry"),
         "mask": tf.placeholder(tf.float32, [batch, cells, cells, 1], "mask"),
         "learning_rate": tf.placeholder(tf.float32, [], "learning_rate"),
     }
-    return feeds, training_step.build(**feeds, config=config, thawed=thawed)
 
 
 class SessionEngine:
@@ -135,13 +174,24 @@ class SessionEngine:
       session: of the graph in which `feeds` and `step` were built, which must be the default one.
       feeds: from `build`.
       step: from `build`.
+      spread: from `distribute.Place.build`.
+      vote: from there, too.
+      cluster: of this process.
     """
 
     lag = 0
 
     def __init__(
-        self, config: Config, session: Any, feeds: Mapping[str, Any], step: training_step.Step
+        self,
+        config: Config,
+        session: Any,
+        feeds: Mapping[str, Any],
+        step: training_step.Step,
+        spread: Any | None = None,
+        vote: Vote | None = None,
+        cluster: Cluster = ALONE,
     ) -> None:
+        self._spread, self._vote, self._cluster = spread, vote, cluster
         self._config, self._session, self._feeds, self._step = config, session, feeds, step
         self._checkpoints = Checkpoints(Path(config.train.workdir), config)
 
@@ -156,8 +206,8 @@ class SessionEngine:
 
     def recalibrate(self, stream: Iterable[Batch]) -> str:
         """Replace the batch-norm statistics of a run that has not begun yet; what was done."""
-        count, variables = self._config.train.recalibrate, tf.global_variables()
-        model_variables = tf.model_variables()
+        count, variables = self._config.train.recalibrate, replicas.firsts(tf.global_variables())
+        model_variables = replicas.firsts(tf.model_variables())
         names = [variable.op.name for variable in model_variables]
         weights = dict(zip(names, self._session.run(model_variables), strict=True))
         statistics = recalibrated(weights, self._config, stream, count)
@@ -165,13 +215,35 @@ class SessionEngine:
         checkpoints.assign(self._session, with_averages(statistics, known), variables)
         return f"estimated {len(statistics)} batch-norm statistics anew from {count} batches"
 
+    def take_chiefs_values(self) -> None:
+        """Give all copies of the variables, in all processes, the values of the chief's first ones."""
+        if self._spread is not None:
+            self._session.run(self._spread)
+
+    def heeding_all(self) -> contextlib.AbstractContextManager[None]:
+        """Within, Ctrl-C in one process stops all of them after the same step."""
+        return self._vote.watch() if self._vote else contextlib.nullcontext()
+
+    def part(self) -> None:
+        """Wait until no other process needs this one any more."""
+        if self._vote:
+            with contextlib.suppress(UserError):  # the others may have gone since
+                self._session.run(self._vote.fetch)
+
     def advance(self, batches: Sequence[Batch], rate: float) -> Mapping[str, SupportsFloat]:
         """See `Engine`."""
         *before, last = ({self._feeds[name]: getattr(batch, name) for name in FED} for batch in batches)
         for feed in before:
             self._session.run(self._step.add, feed)
+        last[self._feeds["learning_rate"]] = rate
         fetches = [self._step.update, self._step.scalars, self._step.finite]
-        _, scalars, finite = self._session.run(fetches, last | {self._feeds["learning_rate"]: rate})
+        if self._vote is None:
+            _, scalars, finite = self._session.run(fetches, last)
+        else:
+            fetched = self._session.run([*fetches, self._vote.fetch], last | self._vote.feed())
+            _, scalars, finite, votes = fetched
+            if finite:
+                self._vote.heed(votes)
         return {**scalars, FINITE: finite}
 
     def predict(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -180,12 +252,13 @@ class SessionEngine:
         return score, geometry
 
     def save(self) -> None:
-        """See `Engine`."""
-        self._checkpoints.save(self._session, self.done)
+        """See `Engine`; the chief alone does."""
+        if self._cluster.is_chief:
+            self._checkpoints.save(self._session, self.done)
 
-    def detector(self) -> Detector:
+    def detector(self) -> Detector | None:
         """See `Engine`; of the checkpoint that was saved last."""
-        return Detector.load(self._checkpoints.current)
+        return Detector.load(self._checkpoints.current) if self._cluster.is_chief else None
 
     def save_if_best(self, hmean: float) -> bool:
         """See `Engine`."""

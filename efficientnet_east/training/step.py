@@ -6,12 +6,13 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from efficientnet_east import losses, model
+from efficientnet_east import checkpoints, losses, model, replicas
+from efficientnet_east.backbones.batch_norm import is_statistic
 from efficientnet_east.compat import tf
 from efficientnet_east.config import Config, Train
 from efficientnet_east.training import rates
 from efficientnet_east.training.loss_scale import LossScale
-from efficientnet_east.training.optimizer import Adam, decay, name_of
+from efficientnet_east.training.optimizer import Adam, decay, kernels
 
 Tensor = Any
 
@@ -67,11 +68,12 @@ def build(
     passes = _Passes(train.accumulate, global_step)
     outputs, terms = _losses(images, (score, geometry, mask), config, passes.number, thawed)
     factor = rates.factors(config.model.backbone, train.backbone_rate, train.layer_decay)
-    variables = [variable for variable in tf.trainable_variables() if factor(name_of(variable))]
+    variables = [variable for variable in tf.trainable_variables() if factor(replicas.name_of(variable))]
     scale = LossScale() if train.precision == "float16" else None
     measured = [*_gradients(terms["total"], variables, scale), *terms.values()]
     with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):
         add, means = passes.mean(measured)
+        means = replicas.means_of(means)
         gradients, norm = _clipped(means[: len(variables)], train.clip_norm)
         scalars = {f"loss/{name}": term for name, term in zip(terms, means[len(variables) :], strict=True)}
         scalars["gradient_norm"] = norm
@@ -80,8 +82,8 @@ def build(
         if scale:
             gradients = [tf.where(good, gradient, tf.zeros_like(gradient)) for gradient in gradients]
             options["live"] = good
-        optimizer = Adam(learning_rate, **options)
-        updated = optimizer.apply_gradients(list(zip(gradients, variables, strict=True)), global_step)
+        updated = _apply(Adam(learning_rate, **options), gradients, variables, global_step)
+        updated = tf.group(updated, *_common_statistics(train.batch_norm))
     if train.optimizer == "adamw":
         rate = learning_rate * tf.cast(good, tf.float32) if scale else learning_rate
         updated = decay(updated, rate * train.weight_decay, factor)
@@ -108,7 +110,6 @@ def _losses(
         batch_norm=train.batch_norm,
         frozen=None if thawed else train.frozen,
         recompute=train.recompute,
-        weight_decay=0.0 if train.optimizer == "adamw" else train.weight_decay,
         seed=tf.stack([train.seed, number]),
         precision=train.precision,
     )
@@ -120,8 +121,8 @@ def _losses(
         angle_weight=train.angle_weight,
         quad_weight=train.quad_weight,
     )  # fmt: skip
-    regularisers = tf.get_collection(tf.GraphKeys.REGULARIZATION_LOSSES)
-    return outputs, terms | {"total": tf.add_n([terms["model"], *regularisers])}
+    l2 = 0.0 if train.optimizer == "adamw" else train.weight_decay * _l2()
+    return outputs, terms | {"total": terms["model"] + l2}
 
 
 def _gradients(loss: Tensor, variables: Sequence[Any], scale: LossScale | None) -> list[Tensor]:
@@ -182,6 +183,13 @@ def _local(name: str, shape: Sequence[int], dtype: Any) -> Any:
     )
 
 
+def _l2() -> Tensor:
+    """Half the square of all kernels that are trained. Not from slim's collection of losses, which a strategy
+    fills in its first replica alone.
+    """
+    return tf.add_n([tf.nn.l2_loss(kernel) for kernel in kernels()])
+
+
 def _clipped(gradients: list[Tensor], clip_norm: float) -> tuple[list[Tensor], Tensor]:
     """Gradients of at most this global norm, and the norm that they had."""
     if clip_norm:
@@ -198,10 +206,52 @@ def _late(config: Config, thawed: bool, global_step: Any) -> dict[str, Any]:
     return {"late": rates.in_parts(config.model.backbone, train.frozen), "late_steps": steps}
 
 
+def _apply(optimizer: Any, gradients: list[Tensor], variables: list[Any], global_step: Any) -> Any:
+    """Every replica moves its own copies, by the same gradients, and counts the step."""
+    options = {"skip_gradients_aggregation": True} if replicas.count() > 1 else {}
+    updated = optimizer.apply_gradients(list(zip(gradients, variables, strict=True)), **options)
+    with tf.control_dependencies([updated]):
+        return replicas.local(global_step).assign_add(1)
+
+
+def _common_statistics(batch_norm: str) -> list[Any]:
+    """Let the replicas keep the mean of the statistics that each has for itself: all copies stay equal."""
+    if replicas.count() == 1 or batch_norm == "sync":  # which are common already
+        return []
+    updates = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
+    moved = {update.inputs[0].name for update in updates}
+    mine = [replicas.local(v) for v in tf.model_variables() if is_statistic(replicas.name_of(v))]
+    mine = [variable for variable in mine if variable.handle.name in moved]  # others are frozen
+    means = replicas.means_of([variable.read_value() for variable in mine])
+    return [variable.assign(mean) for variable, mean in zip(mine, means, strict=True)]
+
+
 def _average(updated: Any, train: Train, global_step: Any) -> Any:
     """Moving averages of the weights and of the batch-norm statistics, once all updates are done."""
     if not train.ema_decay:
         return updated
+    if replicas.count() > 1:
+        return _average_of_copies(updated, train.ema_decay, global_step)
     average = tf.train.ExponentialMovingAverage(train.ema_decay, num_updates=global_step)
     with tf.control_dependencies([updated]):
         return average.apply(tf.model_variables())
+
+
+def _average_of_copies(updated: Any, decay: float, global_step: Any) -> Any:
+    """What `tf.train.ExponentialMovingAverage` does, which in replicas would exchange every variable anew."""
+    moves = []
+    for variable in tf.model_variables():
+        first = replicas.copies(variable)[0]
+        average = tf.get_variable(
+            replicas.name_of(variable) + checkpoints.AVERAGE_SUFFIX,
+            # Identity: both initial values can be fed, and not with the same number.
+            initializer=lambda *_, value=first.initial_value, **__: tf.identity(value),
+            dtype=tf.float32,
+            shape=variable.shape,
+            trainable=False,
+        )
+        moves.append((replicas.local(average), replicas.local(variable)))
+    with tf.control_dependencies([updated]):
+        steps = tf.cast(replicas.local(global_step).read_value(), tf.float32)
+        keep = tf.minimum(decay, (1.0 + steps) / (10.0 + steps))
+        return tf.group(*(a.assign_sub((a.read_value() - v.read_value()) * (1.0 - keep)) for a, v in moves))
