@@ -8,6 +8,7 @@ and every copy of the variables is moved in the same way. Between steps all copi
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -57,6 +58,7 @@ class Place:
             self.config.device_count["CPU"] = len(
                 devices
             )  # at least; of GPUs a session takes what is visible
+            os.environ.pop(clusters.VARIABLE, None)  # the strategy reads it, too, and not if it is empty
             self.strategy = tf.distribute.MirroredStrategy(devices)
         count = 1 if self.strategy is None else int(self.strategy.num_replicas_in_sync)
         if config.train.batch_size % count:
