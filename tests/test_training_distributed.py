@@ -155,7 +155,13 @@ def test_who_is_killed_is_missed_and_who_is_asked_stops_all(processes: Processes
 
 
 @pytest.mark.slow
-def test_a_batch_that_cannot_be_cut_is_refused(processes: Processes) -> None:
+def test_what_does_not_go_together_is_refused(processes: Processes) -> None:
     processes.start("odd", "odd", "--devices=cpu:2", "--batch-size=3")
-    assert processes.wait("odd") == 2
-    assert "error: --batch-size: is 3 on 2 devices; expected a multiple of 2" in processes.output("odd")
+    processes.start_two("patient", "--patience=2", "--val-data", str(processes.folder / "data"))
+    said = {
+        "odd": "error: --batch-size: is 3 on 2 devices; expected a multiple of 2",
+        "patient": "error: --patience: in a cluster, where the chief alone validates; expected --patience 0",
+        "other": "error: --patience: in a cluster",
+    }
+    for name, line in said.items():
+        assert processes.wait(name) == 2 and line in processes.output(name), processes.output(name)

@@ -50,6 +50,8 @@ class Place:
             if devices and devices[0].startswith("CPU"):
                 problem = f"is {config.train.devices} in a cluster"
                 raise UserError("--devices", problem, "one CPU, or GPUs, of each process")
+            if config.train.patience:
+                raise UserError("--patience", "in a cluster, where the chief alone validates", "--patience 0")
             clusters.expect_free_port(cluster)
             with tf.Graph().as_default():  # in eager mode the strategy would start a server of its own
                 self.strategy = tf.distribute.experimental.MultiWorkerMirroredStrategy()
