@@ -60,6 +60,13 @@ def test_rows_after_the_checkpoint_are_dropped(tmp_path: Path) -> None:
     assert read(tmp_path / "killed") == whole
 
 
+def test_a_validation_that_is_made_up_for_completes_its_row(tmp_path: Path) -> None:
+    results = filled(tmp_path, [0.5, None])
+    results.append({"step": 20, "seconds": 9, "hmean": 0.6})
+    assert results.rows[1] == {"step": 20, "seconds": 9, "loss/total": 0.5, "hmean": 0.6, "best": 1}
+    assert len(results.rows) == 2 and results.best == (20, 0.6)
+
+
 @pytest.mark.parametrize(
     ("hmeans", "best", "without_gain"),
     [
@@ -351,6 +358,7 @@ def test_what_cannot_be_written_is_said_once(tmp_path: Path, capsys: pytest.Capt
             kept.row(step, 1e-3, None)
     out, _ = capsys.readouterr()
     (line,) = out.splitlines()
-    assert re.fullmatch(r"warning: \S+results\.csv: cannot be written \(.*\); expected .*", line)
-    assert line.endswith(". Training goes on without this record")
+    assert re.fullmatch(
+        r"warning: \S+results\.csv: cannot be written \(.*\); expected .* goes on without this record", line
+    )
     assert (tmp_path / "results.png").stat().st_size > 1000

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from efficientnet_east.config import Config
 from efficientnet_east.data.images import write_image
 from efficientnet_east.data.loader import Batch, TextBatch
-from efficientnet_east.errors import UserError
+from efficientnet_east.errors import WriteError
 from efficientnet_east.evaluation import icdar
 from efficientnet_east.safe_files import write_file
 from efficientnet_east.structures import Detections, Source
@@ -191,7 +191,9 @@ class Log:
         seconds = self._before + time.monotonic() - self._begun
         seen = done * self._crops
         row = {"step": done, "seconds": round(seconds, 1), "images": seen, "epochs": seen / self._images}
-        row |= self._row.means() | {"learning_rate": rate} | self._row.speed(self._crops) | figures
+        row |= self._row.means() | {"learning_rate": rate} | figures
+        if self._row.steps:  # none, where a validation is made up for
+            row |= self._row.speed(self._crops)
         added = self._results.append(row)
         with self.pause():
             self._attempt(self._results.write)
@@ -222,10 +224,11 @@ class Log:
             self._attempt(write_image, self._folder / VALIDATION_FOLDER / f"{kind}.jpg", picture)
 
     def _attempt(self, write: Callable[..., Any], *arguments: Any) -> None:
+        """What cannot be written does not stop a run; the reason is said once."""
         try:
             write(*arguments)
-        except (OSError, UserError) as error:
-            problem = error.problem if isinstance(error, UserError) else error.strerror or ""
+        except (OSError, WriteError) as error:
+            problem = error.problem if isinstance(error, WriteError) else error.strerror or ""
             if problem not in self._warned:
                 self._warned.add(problem)
                 self.say(f"warning: {error}. Training goes on without this record")

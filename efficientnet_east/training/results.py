@@ -34,18 +34,18 @@ class Results:
         self.rows = [row for row in read(folder) if row["step"] <= done]
 
     def append(self, row: Mapping[str, float]) -> Row:
-        """Append a row; it is not on the disk before `write`.
+        """Append a row, or complete the last one if it is of the same step; not on the disk before `write`.
 
         Args:
-          row: column -> value, `step` among them, larger than in the row before; with `hmean` where it was
-            validated.
+          row: column -> value, `step` among them; with `hmean` where it was validated.
 
         Returns:
           The row, with `best` added: 1 if its hmean is above all those before, 0 if not.
         """
         row = {name: float(_shown(value)) for name, value in row.items()}  # as a resumed run will read it
         best = {"best": float(row["hmean"] > self.best[1])} if "hmean" in row else {}
-        self.rows.append({**row, **best})
+        same = self.rows.pop() if self.rows and self.rows[-1]["step"] == row["step"] else {}
+        self.rows.append({**same, **row, **best})
         return self.rows[-1]
 
     @property
