@@ -1,6 +1,7 @@
 """The figures of the step benchmark, from times made up by hand."""
 
 import importlib.util
+import json
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -32,3 +33,11 @@ def test_ratios_are_taken_within_a_round() -> None:
     assert (other["wall"], other["user"], other["system"], other["peak_gb"]) == (3.5, 4, 0, 2)
     assert (other["images_per_second"], other["images_per_processor_second"]) == (1.14, 1)
     assert "| other | 3.50 s | 1.14 | **2.00** | 4.00 + 0.00 s |" in step.table([baseline, other])
+
+
+def test_the_page_shows_what_was_measured() -> None:
+    step = load()
+    figures = json.loads((ROOT / "benchmarks" / "results" / "step.json").read_text(encoding="utf-8"))
+    rows = figures["rows"]
+    assert step.summary(figures["rounds"], rows[0]["batch"]) == rows
+    assert step.table(rows) in (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
