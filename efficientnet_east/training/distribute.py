@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -23,6 +25,9 @@ from efficientnet_east.training.cluster import Cluster
 from efficientnet_east.training.step import Step
 
 Tensor = Any
+
+PERIOD = 3.0  # seconds between two looks at whether the other processes are there
+MISSES = 3  # looks in a row that must miss one of them
 
 
 class Place:
@@ -244,6 +249,10 @@ class PeerSession(tf.Session):
     def __init__(self, target: str, graph: Any, config: Any, cluster: Cluster, seconds: float) -> None:
         super().__init__(target, graph=graph, config=config)
         self._cluster, self._seconds = cluster, seconds
+        self._pending_since: float | None = None
+        self._lost: list[str] = []
+        self._over = threading.Event()
+        threading.Thread(target=self._watch, daemon=True).start()
 
     def run(self, fetches: Any, feed_dict: Mapping[Any, Any] | None = None, **options: Any) -> Any:
         """As `tf.Session.run`.
@@ -252,13 +261,35 @@ class PeerSession(tf.Session):
           UserError: another process is lost.
         """
         options.setdefault("options", tf.RunOptions(timeout_in_ms=int(1000 * self._seconds)))
+        self._pending_since = time.monotonic()
         try:
             return super().run(fetches, feed_dict, **options)
         except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError):
             problem = "is lost"
         except tf.errors.DeadlineExceededError:
             problem = f"does not answer for {self._seconds:g} s"
+        finally:
+            self._pending_since = None
         raise UserError(
-            ", ".join(clusters.unreachable(self._cluster)) or "another process", problem,
+            ", ".join(self._lost or clusters.unreachable(self._cluster)) or "another process", problem,
             "all processes to go on. Start all of them again: the run goes on from its last checkpoint",
         )  # fmt: skip
+
+    def close(self) -> None:
+        """As `tf.Session.close`."""
+        self._over.set()
+        super().close()
+
+    def _watch(self) -> None:
+        """Cancel an operation that waits for a process that is gone. TensorFlow fails one that was waiting
+        already, but waits for ever if it begins to after the other's end.
+        """
+        missed = 0
+        while not self._over.wait(PERIOD):
+            since = self._pending_since
+            waits = since is not None and time.monotonic() - since > PERIOD
+            lost = clusters.unreachable(self._cluster) if waits else []
+            missed = missed + 1 if lost else 0
+            if missed == MISSES:
+                self._lost = lost
+                self.close()
