@@ -1,5 +1,6 @@
 """Files are whole or not there: after errors, on a full disk, when the program is killed while it writes."""
 
+import contextlib
 import os
 import resource
 import signal
@@ -44,18 +45,21 @@ def test_an_error_in_between_changes_nothing(tmp_path: Path) -> None:
     assert names(tmp_path) == ["a"]
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def no_large_files() -> Iterator[None]:
-    """The system refuses every byte after the thousandth of a file."""
+    """Within, the system refuses every byte after a file's thousandth; also one that is printed to."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_write_that_fails_half_way(tmp_path: Path, no_large_files: None) -> None:
+def test_a_write_that_fails_half_way(tmp_path: Path) -> None:
     safe_files.write_file(tmp_path / "a", b"old")
-    with pytest.raises(UserError, match=r"a: cannot be written \(File too large\); expected a writable"):
+    refused = pytest.raises(UserError, match=r"a: cannot be written \(File too large\); expected a writable")
+    with refused, no_large_files():
         safe_files.write_file(tmp_path / "a", bytes(100_000))
     assert (tmp_path / "a").read_bytes() == b"old" and names(tmp_path) == ["a"]
 

@@ -523,10 +523,12 @@ def test_patience_ends_a_run_the_same_way_whether_it_was_killed_or_not(
         with monkeypatch.context() as patch:
             validate, row = loop._validate, log.Log.row
 
-            def killed(engine: Any, *rest: Any, validate: Any = validate, step: int = step) -> Any:
+            def killed(
+                engine: Any, *rest: Any, validate: Any = validate, step: int = step, **last: bool
+            ) -> Any:
                 if engine.done == step == 6:
                     raise Killed
-                return validate(engine, *rest)
+                return validate(engine, *rest, **last)
 
             def killed_later(kept: Any, done: int, *rest: Any, row: Any = row, step: int = step) -> Any:
                 added = row(kept, done, *rest)
