@@ -186,7 +186,7 @@ def test_a_workdir_that_has_moved_resumes_evaluates_and_detects(
 class Listening:
     """An engine that computes nothing and remembers what it was given."""
 
-    lag = 0
+    lag, shares = 0, (0, 1)
 
     def __init__(self, done: int) -> None:
         self.done, self.given = done, []

@@ -112,6 +112,7 @@ class PjrtEngine:
     """
 
     lag = 2  # one step on the device, one waiting for it; more would only keep batches in memory
+    shares = 0, 1  # one device, one process, whatever TF_CONFIG says
 
     def __init__(
         self,

@@ -20,9 +20,12 @@ class Engine(Protocol):
     Attributes:
       lag: for so many steps the scalars may stay on their way while the next step is prepared; 0 for an
         engine whose steps are over when `advance` returns.
+      shares: this process's number among those that train together, and how many they are; it is given its
+        share of each batch.
     """
 
     lag: int
+    shares: tuple[int, int]
 
     @property
     def done(self) -> int:

@@ -15,7 +15,6 @@ from efficientnet_east.evaluation import icdar
 from efficientnet_east.evaluation.evaluate import detect_all, quads_of
 from efficientnet_east.structures import Source
 from efficientnet_east.training import sources
-from efficientnet_east.training.cluster import from_environment
 from efficientnet_east.training.engine import FINITE, Engine
 from efficientnet_east.training.log import Log
 from efficientnet_east.training.results import Results
@@ -59,7 +58,7 @@ def run(
         return True
     with (
         Log(config, results, done, _images(source)) as log,
-        open_stream(config, source, done, log.say, labels) as stream,
+        open_stream(config, source, done, log.say, labels, engine.shares) as stream,
     ):
         if validation is not None and owed:
             result = _validate(engine, validation, log, last=done == train.steps)
@@ -124,6 +123,7 @@ def open_stream(
     done: int,
     say: Callable[[str], None],
     labels: LabelOptions | TextOptions | None = None,
+    shares: tuple[int, int] = (0, 1),
 ) -> Batches[Any]:
     """Open the stream of batches that follows a number of steps.
 
@@ -133,6 +133,7 @@ def open_stream(
       done: number of steps done.
       say: receives a line for each image that is left out.
       labels: as for `run`.
+      shares: of an engine; this process's share of each batch is made.
 
     Returns:
       The stream, to be closed.
@@ -142,16 +143,15 @@ def open_stream(
         say(f"skipped: {error}")
 
     wanted: Any = labels or sources.labels(config.data, config.model)
-    number, count = from_environment().shares()
     return batches(
         source,
-        batch_size=config.train.batch_size // count,
+        batch_size=config.train.batch_size // shares[1],
         seed=config.train.seed,
         augmentation=sources.augmentation(config.data),
         labels=wanted,
         workers=config.data.workers,
         start=done * config.train.accumulate,
-        shard=(number, count),
+        shard=shares,
         on_bad=report if config.data.skip_bad else None,
     )
 

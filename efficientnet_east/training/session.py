@@ -85,11 +85,7 @@ def _train(
             built = _build_at(place, config, thawed)
             with place.session(graph) as session:
                 engine = SessionEngine(config, session, *built, place.cluster)
-                say(engine.begin())
-                if engine.done == 0 and config.train.recalibrate:
-                    with loop.open_stream(config, source, 0, lambda line: None) as stream:
-                        say(engine.recalibrate(stream))
-                engine.take_chiefs_values()
+                _begin(config, engine, source, say)
                 if is_thawed(engine.done, config.train) == thawed:  # if not, it is an older checkpoint
                     with engine.heeding_all():
                         reached = _run(config, engine, source, validation, say, thawed)
@@ -98,6 +94,17 @@ def _train(
         if done >= config.train.steps or is_thawed(done, config.train) == thawed:
             break
     return reached
+
+
+def _begin(
+    config: Config, engine: SessionEngine, source: Source | Mixture, say: Callable[[str], None]
+) -> None:
+    """Bring all copies of the variables, in all processes, to where the run begins."""
+    say(engine.begin())
+    if engine.done == 0 and config.train.recalibrate:
+        with loop.open_stream(config, source, 0, lambda line: None, shares=engine.shares) as stream:
+            say(engine.recalibrate(stream))
+    engine.take_chiefs_values()
 
 
 def is_thawed(done: int, train: Train) -> bool:
@@ -191,7 +198,7 @@ class SessionEngine:
         vote: Vote | None = None,
         cluster: Cluster = ALONE,
     ) -> None:
-        self._spread, self._vote, self._cluster = spread, vote, cluster
+        self._spread, self._vote, self._cluster, self.shares = spread, vote, cluster, cluster.shares()
         self._config, self._session, self._feeds, self._step = config, session, feeds, step
         self._checkpoints = Checkpoints(Path(config.train.workdir), config)
 
