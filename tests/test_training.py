@@ -203,8 +203,13 @@ class Listening:
         pass
 
 
-def test_a_step_takes_a_batch_for_each_pass(tmp_path: Path) -> None:
-    """And a run that goes on after two steps of three passes begins with the batch of number six."""
+def test_a_step_takes_a_batch_for_each_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a run that goes on after two steps of three passes begins with the batch of number six.
+
+    Which share of a batch a process takes is its engine's to say, not the environment's.
+    """
+    cluster = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 1}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
     words = {"data": str(make_data(tmp_path / "data")), "workdir": str(tmp_path / "run"), "crop_size": 64}
     config = load(None, words | {"workers": 0, "batch_size": 2, "accumulate": 3, "steps": 4})
     engine, source = Listening(2), sources.training_source(config.data, config.train.seed, [])
