@@ -62,9 +62,8 @@ class Place:
                 self.strategy = tf.distribute.experimental.MultiWorkerMirroredStrategy()
             self.config = self.strategy.update_config_proto(self.config)
         elif devices:
-            self.config.device_count["CPU"] = len(
-                devices
-            )  # at least; of GPUs a session takes what is visible
+            # At least so many; of GPUs a session takes what is visible.
+            self.config.device_count["CPU"] = len(devices)
             os.environ.pop(clusters.VARIABLE, None)  # the strategy reads it, too, and not if it is empty
             self.strategy = tf.distribute.MirroredStrategy(devices)
         count = 1 if self.strategy is None else int(self.strategy.num_replicas_in_sync)
