@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from efficientnet_east import backbones, checkpoints, scaling
-from efficientnet_east.compat import tf
+from efficientnet_east import backbones, checkpoints, model, scaling
+from efficientnet_east.compat import slim, tf
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -135,3 +135,19 @@ def as_if_trained(variables: list[Any], rng: np.random.Generator) -> dict[str, n
         elif name.startswith("feature_fusion/Conv_") and leaf == "weights":
             values[name] = rng.normal(0, 0.3, shape)
     return values
+
+
+def toy(
+    images: Any, *, is_training: bool = False, batch_norm: str = "train", **options: Any
+) -> model.Outputs:
+    """A small stand-in for `model.build` with every kind of variable; what else that takes is ignored."""
+    del options
+    net = tf.cast(images, tf.float32) / 255.0
+    norm = {"scale": True, "is_training": is_training and batch_norm != "frozen", "decay": 0.5}
+    net = slim.conv2d(
+        net, 4, 3, stride=4, normalizer_fn=slim.batch_norm, normalizer_params=norm, scope="stem"
+    )
+    net = slim.separable_conv2d(net, None, 3, 1, scope="depthwise")
+    score = slim.conv2d(net, 1, 1, activation_fn=tf.sigmoid, scope="score")
+    geometry = slim.conv2d(net, 5, 1, activation_fn=tf.sigmoid, scope="geometry")
+    return model.Outputs(score, geometry * [100.0, 100.0, 100.0, 100.0, 0.7])

@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import make_data
+from graphs import toy
 
 from efficientnet_east import checkpoints, cli, config, model
 from efficientnet_east.backbones.efficientnet import drop_factors
-from efficientnet_east.compat import slim, tf
+from efficientnet_east.compat import tf
 from efficientnet_east.config import Config
 from efficientnet_east.data.loader import TextBatch, TextOptions, batches
 from efficientnet_east.pjrt import __main__ as program
@@ -36,23 +37,12 @@ FIELDS += ["--scale-min=0.4", "--scale-max=0.5", "--text-crops=1", "--rotation=0
 TOLERANCES = {"weight": 0.1, "average": 0.1, "statistic": 1e-4, "moment": 1e-3, "counter": 0}
 
 
-def small(
-    images: Any, *, weight_decay: float = 0.0, is_training: bool = False, seed: Any = None, **options: Any
-) -> model.Outputs:
-    """Stands in for `model.build`: every kind of variable, and a draw that hangs on the step."""
-    regularizer = slim.l2_regularizer(weight_decay) if weight_decay else None
-    with slim.arg_scope([slim.conv2d, slim.separable_conv2d], weights_regularizer=regularizer):
-        net = tf.cast(images, tf.float32) / 255.0
-        if seed is not None:
-            net *= drop_factors(tf.shape(net)[0], 0.5, tf.random.experimental.stateless_fold_in(seed, 0))
-        batch_norm = {"scale": True, "is_training": is_training, "decay": 0.5}
-        net = slim.conv2d(
-            net, 4, 3, stride=4, normalizer_fn=slim.batch_norm, normalizer_params=batch_norm, scope="stem"
-        )
-        net = slim.separable_conv2d(net, None, 3, 1, scope="depthwise")
-        score = slim.conv2d(net, 1, 1, activation_fn=tf.sigmoid, scope="score")
-        geometry = slim.conv2d(net, 5, 1, activation_fn=tf.sigmoid, scope="geometry")
-    return model.Outputs(score, geometry * [100.0, 100.0, 100.0, 100.0, 0.7])
+def small(images: Any, *, seed: Any = None, **options: Any) -> model.Outputs:
+    """The toy, with a draw that hangs on the step."""
+    net = tf.cast(images, tf.float32)
+    if seed is not None:
+        net *= drop_factors(tf.shape(net)[0], 0.5, tf.random.experimental.stateless_fold_in(seed, 0))
+    return toy(net, **options)
 
 
 @pytest.fixture(scope="module", autouse=True)

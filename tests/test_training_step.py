@@ -5,27 +5,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from graphs import toy
 
 from efficientnet_east import model
-from efficientnet_east.compat import slim, tf
+from efficientnet_east.compat import tf
 from efficientnet_east.config import Config, load
 from efficientnet_east.training import session
 from efficientnet_east.training import step as training_step
-
-
-def toy(images: Any, *, weight_decay: float = 0.0, **options: Any) -> model.Outputs:
-    """A small stand-in for `model.build` with every kind of variable."""
-    regularizer = slim.l2_regularizer(weight_decay) if weight_decay else None
-    with slim.arg_scope([slim.conv2d, slim.separable_conv2d], weights_regularizer=regularizer):
-        net = tf.cast(images, tf.float32) / 255.0
-        batch_norm = {"scale": True, "is_training": options["batch_norm"] != "frozen", "decay": 0.5}
-        net = slim.conv2d(
-            net, 4, 3, stride=4, normalizer_fn=slim.batch_norm, normalizer_params=batch_norm, scope="stem"
-        )
-        net = slim.separable_conv2d(net, None, 3, 1, scope="depthwise")
-        score = slim.conv2d(net, 1, 1, activation_fn=tf.sigmoid, scope="score")
-        geometry = slim.conv2d(net, 5, 1, activation_fn=tf.sigmoid, scope="geometry")
-    return model.Outputs(score, geometry * [100.0, 100.0, 100.0, 100.0, 0.7])
 
 
 class Toy:
