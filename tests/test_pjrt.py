@@ -18,7 +18,7 @@ import pytest
 from conftest import make_data
 from graphs import toy
 
-from efficientnet_east import checkpoints, cli, config, model
+from efficientnet_east import checkpoints, cli, config, interruption, model
 from efficientnet_east.backbones.efficientnet import drop_factors
 from efficientnet_east.compat import tf
 from efficientnet_east.config import Config
@@ -410,12 +410,14 @@ def changed(value: Any) -> Any:
     return value + 1 if isinstance(value, int) else "other"
 
 
-def test_ctrl_c_waits_for_the_new_state() -> None:
+@pytest.mark.parametrize("number", interruption.SIGNALS)
+def test_a_request_to_stop_waits_for_the_new_state(number: signal.Signals) -> None:
     reached = []
+    before = signal.signal(number, signal.default_int_handler)  # a shell, or nohup, may have had it ignored
     with pytest.raises(KeyboardInterrupt):
         with engine.uninterrupted():
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
             reached.append("the end of the block")
         reached.append("more")
     assert reached == ["the end of the block"]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.signal(number, before) is signal.default_int_handler

@@ -17,6 +17,7 @@ from efficientnet_east.data.cache import keep_decoded
 from efficientnet_east.data.loader import TextOptions, most_texts
 from efficientnet_east.errors import UserError
 from efficientnet_east.inference.detector import CONFIG_FILE
+from efficientnet_east.interruption import SIGNALS
 from efficientnet_east.pjrt import manifest as manifests
 from efficientnet_east.pjrt import state
 from efficientnet_east.pjrt.device import Buffer, Device, fetch
@@ -192,14 +193,14 @@ class _Scalar:
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Put off Ctrl-C and SIGTERM until the block is over; only the first thread ever hears of them."""
+    """Put off what asks a run to stop until the block is over; only the first thread ever hears of it."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     caught: list[int] = []
     usual = {
         int(number): signal.signal(number, lambda number, frame: caught.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
+        for number in SIGNALS
     }
     try:
         yield
