@@ -2,8 +2,9 @@
 
     python benchmarks/scaling.py benchmarks/results/scaling.json [--rounds 2] [--steps 30]
 
-Each case is a run of `train` on generated scenes, B0 at 256x256, batch 4 of all devices together, with
-synchronised batch norm where there are several. Threads are divided honestly: what two devices or two
+Each case is a run of `train`, B0 at 256x256, batch 4 of all devices together, on a few generated scenes that
+were written to files first and stay in memory, so that nobody waits for data; `data_wait` tells. Batch norm
+is synchronised where there are several devices. Threads are divided honestly: what two devices or two
 processes have together stands in the table, and one device is measured with as many, too. The speed is that
 of `results.csv`, in which saving and validating do not count; a run's first third is left out as warm-up.
 On a machine with as many cores as threads, and with nothing else to do, two devices can at best be twice as
@@ -25,6 +26,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
 # Case -> options of each of its processes.
 CASES: dict[str, list[list[str]]] = {
     "1 device, 1 thread": [["--devices=cpu", "--threads=1"]],
@@ -33,8 +36,27 @@ CASES: dict[str, list[list[str]]] = {
     "2 processes, 1 thread each": [["--devices=cpu", "--threads=1", "--batch-norm=sync"]] * 2,
 }
 BASELINE = "1 device, 1 thread"
-WORDS = ["--backbone=b0", "--crop-size=256", "--batch-size=4", "--synthetic-size=512", "--val-limit=1",
-         "--warmup-steps=5", "--save-every=100000", "--picture-every=100000"]  # fmt: skip
+SCENES, SIDE = 8, 512
+WORDS = ["--backbone=b0", "--crop-size=256", "--batch-size=4", "--val-limit=1", "--warmup-steps=5",
+         "--save-every=100000", "--picture-every=100000"]  # fmt: skip
+
+
+def write_scenes(folder: Path) -> None:
+    """A small data set in the layout images + gts."""
+    from efficientnet_east.data.images import write_image
+    from efficientnet_east.data.synthetic import SyntheticScenes
+
+    scenes = SyntheticScenes(SCENES, 0, (SIDE, SIDE))
+    for part in ("images", "gts"):
+        (folder / part).mkdir(parents=True)
+    for number in range(SCENES):
+        scene = scenes[number]
+        write_image(folder / "images" / f"img_{number}.png", scene.image)
+        lines = [
+            ",".join(f"{value:.0f}" for value in quad.ravel()) + f",{'###' if ignored else 'text'}\n"
+            for quad, ignored in zip(scene.truth.quads, scene.truth.ignore, strict=True)
+        ]
+        (folder / "gts" / f"gt_img_{number}.txt").write_text("".join(lines), encoding="utf-8")
 
 
 def free_ports(count: int) -> list[int]:
@@ -62,21 +84,23 @@ def environments(count: int) -> list[dict[str, str]]:
     ]
 
 
-def measure(processes: list[list[str]], steps: int) -> float:
-    """Images a second of one run.
+def measure(data: Path, processes: list[list[str]], steps: int) -> tuple[float, float]:
+    """One run.
 
     Args:
+      data: what is trained and validated on.
       processes: options of each.
       steps: of the run, a multiple of 3.
 
     Returns:
-      Over the last two thirds of the steps.
+      Images a second and the share of the time spent waiting for data, over the last two thirds of it.
 
     Raises:
       SystemExit: a process failed.
     """
     with tempfile.TemporaryDirectory() as folder:
-        words = [*WORDS, f"--steps={steps}", f"--validate-every={steps // 3}", "--workdir", f"{folder}/run"]
+        words = [*WORDS, f"--steps={steps}", f"--validate-every={steps // 3}", "--workdir", f"{folder}/run",
+                 f"--data={data}", f"--val-data={data}"]  # fmt: skip
         command = [sys.executable, "-W", "ignore", "-m", "efficientnet_east", "train", *words]
         started = [
             subprocess.Popen([*command, *own], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
@@ -86,29 +110,35 @@ def measure(processes: list[list[str]], steps: int) -> float:
         if any(process.returncode for process in started):
             raise SystemExit("\n".join(errors))
         with (Path(folder) / "run" / "results.csv").open() as file:
-            speeds = [float(row["images_per_second"]) for row in csv.DictReader(file)]
-    return statistics.harmonic_mean(speeds[1:])
+            rows = list(csv.DictReader(file))[1:]
+    speed = statistics.harmonic_mean([float(row["images_per_second"]) for row in rows])
+    return speed, statistics.mean(float(row["data_wait"]) for row in rows)
 
 
-def summary(speeds: dict[str, list[float]]) -> list[dict[str, Any]]:
+def summary(found: dict[str, list[tuple[float, float]]]) -> list[dict[str, Any]]:
     """The rows of the result: medians over the rounds, and of the ratios within a round."""
-    return [
-        {
-            "case": case,
-            "images_per_second": round(statistics.median(found), 2),
-            "of_one_device": round(
-                statistics.median(own / one for own, one in zip(found, speeds[BASELINE], strict=True)), 2
-            ),
-            "rounds": [round(speed, 2) for speed in found],
-        }
-        for case, found in speeds.items()
-    ]
+    rows = []
+    for case, runs in found.items():
+        ratios = [run[0] / one[0] for run, one in zip(runs, found[BASELINE], strict=True)]
+        rows.append(
+            {
+                "case": case,
+                "images_per_second": round(statistics.median(run[0] for run in runs), 2),
+                "of_one_device": round(statistics.median(ratios), 2),
+                "data_wait": round(max(run[1] for run in runs), 3),
+                "rounds": [round(run[0], 2) for run in runs],
+            }
+        )
+    return rows
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows as Markdown."""
-    lines = ["| | images/s | of one device with one thread |", "|---|---|---|"]
-    lines += [f"| {row['case']} | {row['images_per_second']} | {row['of_one_device']} |" for row in rows]
+    lines = ["| | images/s | of one device, one thread | waiting for data, at most |", "|---|---|---|---|"]
+    lines += [
+        f"| {row['case']} | {row['images_per_second']} | {row['of_one_device']} | {row['data_wait']:.1%} |"
+        for row in rows
+    ]
     return "\n".join(lines)
 
 
@@ -120,12 +150,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--steps", type=int, default=30)
     options = parser.parse_args()
-    speeds: dict[str, list[float]] = {case: [] for case in CASES}
-    for _ in range(options.rounds):
-        for case, processes in CASES.items():
-            speeds[case].append(measure(processes, options.steps))
-            print(f"{case}: {speeds[case][-1]:.2f} images/s", file=sys.stderr, flush=True)
-    rows = summary(speeds)
+    found: dict[str, list[tuple[float, float]]] = {case: [] for case in CASES}
+    with tempfile.TemporaryDirectory() as folder:
+        write_scenes(Path(folder))
+        for _ in range(options.rounds):
+            for case, processes in CASES.items():
+                found[case].append(measure(Path(folder), processes, options.steps))
+                print(case, *(f"{value:.3g}" for value in found[case][-1]), file=sys.stderr, flush=True)
+    rows = summary(found)
     cores = len(os.sched_getaffinity(0))
     options.output.write_text(json.dumps({"cores": cores, "rows": rows}, indent=2) + "\n", encoding="utf-8")
     print(table(rows))

@@ -32,7 +32,8 @@ EVALUATED = {
     "list": "text file of the image names to use",
     "limit": "use the first N images only",
 }
-WEIGHT_FORMATS = ("tpu", "keras", "torch", "npz", "pjrt")
+WEIGHT_FORMATS = ("tpu", "keras", "torch", "npz")
+STATE_FORMAT = "pjrt"  # a whole run's state, which becomes a workdir
 TRUTH_COLOUR, IGNORED_COLOUR = (60, 120, 255), (150, 150, 150)
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -149,7 +150,8 @@ def _add_weights(commands: Any) -> None:
         commands, "import-weights", import_weights, "bring a backbone's weights under this project's names"
     )
     sub.add_argument("--source", metavar="FILE", required=True, help="weight file, or a checkpoint's prefix")
-    sub.add_argument("--format", choices=WEIGHT_FORMATS, help="of --source; by default its contents tell")
+    formats = (*WEIGHT_FORMATS, STATE_FORMAT)
+    sub.add_argument("--format", choices=formats, help="of --source; by default its contents tell")
     sub.add_argument("--backbone", metavar="NAME", help=f"{_field_help('backbone')}; not with --format pjrt")
     sub.add_argument("--output", metavar="FILE", required=True, help=output)
     sub.add_argument("--allow-missing", action="store_true", help="go on if arrays are missing")
@@ -371,7 +373,7 @@ def mine(arguments: argparse.Namespace) -> int:
 def import_weights(arguments: argparse.Namespace) -> int:
     """The subcommand `import-weights`."""
     _hush_tensorflow()
-    if arguments.format == "pjrt":
+    if arguments.format == STATE_FORMAT:
         return cli_export.import_state(arguments)
     if arguments.backbone is None:
         raise UserError("--backbone", "is missing", "the backbone that --source has the weights of")
