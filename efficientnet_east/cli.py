@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import difflib
 import io
-import json
 import logging
 import os
 import sys
@@ -16,25 +15,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from efficientnet_east import cli_data, cli_export, cli_scaling, interruption
+from efficientnet_east import cli_data, cli_eval, cli_export, cli_scaling, interruption
 from efficientnet_east import config as configuration
 from efficientnet_east.data import submissions
 from efficientnet_east.data.images import make_folder, read_image, write_image
 from efficientnet_east.draw import draw_quads
 from efficientnet_east.errors import UserError
-from efficientnet_east.evaluation import icdar
-from efficientnet_east.safe_files import write_file
-from efficientnet_east.structures import Detections, Source
 
-# Of the section `data`, what `eval` lets one change; without --data it takes what the run validated on.
-EVALUATED = {
-    "data": "images and ground truth; none: what the run validated on",
-    "list": "text file of the image names to use",
-    "limit": "use the first N images only",
-}
 WEIGHT_FORMATS = ("tpu", "keras", "torch", "npz")
 STATE_FORMAT = "pjrt"  # a whole run's state, which becomes a workdir
-TRUTH_COLOUR, IGNORED_COLOUR = (60, 120, 255), (150, 150, 150)
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
@@ -109,25 +98,9 @@ def _add_train(commands: Any) -> None:
 
 
 def _add_eval(commands: Any) -> None:
-    sub = _subcommand(
-        commands, "eval", evaluate, "score a checkpoint, or anybody's submission, by the ICDAR protocol"
-    )
-    sub.add_argument(
-        "--checkpoint", metavar="WORKDIR", help="workdir of train.py, its folder best, or a prefix"
-    )
-    for name, purpose in EVALUATED.items():
-        sub.add_argument(f"--{name}", metavar="VALUE", default=argparse.SUPPRESS, help=purpose)
-    sub.add_argument("--skip-bad", action="store_true", help="leave out what cannot be used, and list it")
-    sub.add_argument("--submission", metavar="ZIP", help="score these detections instead of a checkpoint's")
-    sub.add_argument("--gt", metavar="ZIP", help="ground truth for --submission")
-    sub.add_argument(
-        "--json",
-        metavar="FILE",
-        help="write the figures here, and a checkpoint's submission beside them as .zip",
-    )
-    sub.add_argument(
-        "--pictures", metavar="DIR", help="draw a checkpoint's detections against the ground truth"
-    )
+    help = "score a checkpoint, or anybody's submission, by the ICDAR protocol"
+    sub = _subcommand(commands, "eval", evaluate, help)
+    cli_eval.add_options(sub)
     _add_fields(sub, {"detect": configuration.Detect}, threads=True)
 
 
@@ -275,65 +248,8 @@ def train(arguments: argparse.Namespace) -> int:
 
 def evaluate(arguments: argparse.Namespace) -> int:
     """The subcommand `eval`."""
-    if (arguments.submission is None) == (arguments.checkpoint is None):
-        raise UserError("eval", "what to score is not clear", "--checkpoint, or --submission and --gt")
-    if arguments.json and (Path(arguments.json).is_dir() or Path(arguments.json).suffix == ".zip"):
-        raise UserError("--json", f"{arguments.json} is a folder or a .zip", "a file name such as out.json")
-    figures = _score_submission(arguments) if arguments.submission else _score_checkpoint(arguments)
-    if arguments.json:
-        write_file(arguments.json, (json.dumps(figures, indent=2) + "\n").encode())
-    print(json.dumps(figures, indent=2))
-    return 0
-
-
-def _score_submission(arguments: argparse.Namespace) -> dict[str, float]:
-    if arguments.gt is None:
-        raise UserError("--gt", "is missing", "the zip of the ground truth, beside --submission")
-    found, truths = (
-        submissions.read_submission(arguments.submission),
-        submissions.read_truth_zip(arguments.gt),
-    )
-    return icdar.score(found, truths).as_dict()
-
-
-def _score_checkpoint(arguments: argparse.Namespace) -> dict[str, float]:
     _hush_tensorflow()
-    pictures = make_folder(arguments.pictures, "--pictures") if arguments.pictures else None
-    from efficientnet_east import checkpoints
-    from efficientnet_east.evaluation.evaluate import detect_all, quads_of
-    from efficientnet_east.inference.detector import Detector, config_beside
-    from efficientnet_east.training import sources
-
-    for name in EVALUATED:
-        if hasattr(arguments, name) and not hasattr(arguments, "data"):
-            raise UserError(f"--{name}", "is given without --data", "the folder to choose from, beside it")
-    prefix = checkpoints.find(arguments.checkpoint)
-    # Without --data the run's own validation images count, so its training list and limit must not.
-    chosen = {"list": None, "limit": None, "skip_bad": False} | _overrides(arguments, "data")
-    if hasattr(arguments, "data"):
-        chosen["mix"] = None
-    config = configuration.load(str(config_beside(prefix)), chosen)
-    skipped: list[UserError] = []
-    samples = sources.evaluation_source(config.data, config.train.seed, skipped, hasattr(arguments, "data"))
-    for error in skipped:
-        print(f"skipped: {error}", file=sys.stderr)
-    print(f"scoring {prefix} on {len(samples)} images", file=sys.stderr)
-    found, truths = detect_all(Detector.load(prefix, _overrides(arguments, "detect")), samples)
-    if arguments.json:
-        submissions.write_submission(Path(arguments.json).with_suffix(".zip"), quads_of(found))
-    if pictures:
-        _draw_against_truth(samples, found, pictures)
-    return icdar.score(quads_of(found), truths).as_dict()
-
-
-def _draw_against_truth(samples: Source, found: dict[str, Detections], folder: Path) -> None:
-    """For each image the ground truth (blue; ignored texts grey) under the detections (green)."""
-    for index in range(len(samples)):
-        sample = samples[index]
-        name, truth = Path(sample.name).stem, sample.truth
-        picture = draw_quads(sample.image, truth.quads[truth.ignore], colour=IGNORED_COLOUR)
-        picture = draw_quads(picture, truth.quads[~truth.ignore], colour=TRUTH_COLOUR)
-        write_image(folder / f"{name}.png", draw_quads(picture, found[name].quads, scores=found[name].scores))
+    return cli_eval.run(arguments, _overrides(arguments, "data"), _overrides(arguments, "detect"))
 
 
 def detect(arguments: argparse.Namespace) -> int:

@@ -26,14 +26,15 @@ LAYERS = (
     {"backbones", "bifpn", "east_head", "labels", "losses", "model", "checkpoints", "replicas"},
     {"evaluation.evaluate", "inference", "training"},
     {"pjrt"},
-    {"cli", "cli_data", "cli_export", "cli_scaling", "__main__"},
+    {"cli", "cli_data", "cli_eval", "cli_export", "cli_scaling", "__main__"},
 )
 WITHOUT_TENSORFLOW = LAYERS[:6]
 RECIPES_AND_ABOVE = LAYERS[8:]
 # Those that a user without TensorFlow may want: only functions that run the network import it.
-LAZY = {"cli", "cli_data", "cli_export", "cli_scaling", "evaluation.evaluate", "inference.__init__",
-        "inference.detector", "pjrt.__init__", "pjrt.__main__", "pjrt.device", "pjrt.engine", "pjrt.manifest",
-        "pjrt.state", "pjrt.stablehlo", "training.__init__", "training.cluster", "training.curves",
+LAZY = {"cli", "cli_data", "cli_eval", "cli_export", "cli_scaling", "evaluation.evaluate",
+        "inference.__init__", "inference.detector", "pjrt.__init__", "pjrt.__main__", "pjrt.device",
+        "pjrt.engine", "pjrt.manifest", "pjrt.state", "pjrt.stablehlo",
+        "training.__init__", "training.cluster", "training.curves",
         "training.engine", "training.events", "training.log", "training.loop", "training.pictures",
         "training.results", "training.schedule", "training.sources", "training.versions", "training.workdir",
         "__main__"}  # fmt: skip
