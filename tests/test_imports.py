@@ -32,7 +32,11 @@ WITHOUT_TENSORFLOW = LAYERS[:6]
 RECIPES_AND_ABOVE = LAYERS[8:]
 # Those that a user without TensorFlow may want: only functions that run the network import it.
 LAZY = {"cli", "cli_data", "cli_eval", "cli_export", "cli_scaling", "evaluation.evaluate",
-        "inference.__init__", "inference.detector", "pjrt.__init__", "pjrt.__main__", "pjrt.device",
+        "inference.__init__", "inference.detector", "inference.threads",
+        "inference.runtimes.__init__", "inference.runtimes.feed", "inference.runtimes.litert",
+        "inference.runtimes.metadata", "inference.runtimes.onnx_runtime", "inference.runtimes.opencv",
+        "inference.runtimes.protobuf", "inference.runtimes.runtime",
+        "pjrt.__init__", "pjrt.__main__", "pjrt.device",
         "pjrt.engine", "pjrt.manifest", "pjrt.state", "pjrt.stablehlo",
         "training.__init__", "training.cluster", "training.curves",
         "training.engine", "training.events", "training.log", "training.loop", "training.pictures",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,27 +39,29 @@ class Detector:
         self.run, self.detect, self.stride, self.divisor = run, detect, stride, divisor
 
     @classmethod
-    def load(cls, checkpoint: str | Path, overrides: dict[str, Any] | None = None) -> Detector:
-        """Load a trained detector.
+    def load(cls, path: str | Path, overrides: dict[str, Any] | None = None) -> Detector:
+        """Load a trained detector; the runtime is chosen by the file.
 
         Args:
-          checkpoint: a workdir of train.py (its newest checkpoint), its folder `best`, or a checkpoint's
-            prefix. The configuration is read from the same folder.
-          overrides: fields of the configuration's section `detect`, and `threads`.
+          path: a workdir of train.py (its newest checkpoint), its folder `best`, or a checkpoint's prefix,
+            with the configuration read from the same folder; or what `export` wrote: .onnx, .pb, .tflite,
+            the folder of a SavedModel.
+          overrides: fields of the configuration's section `detect`; `threads`, by default as many as this
+            process may use; and `runtime`, to take OpenCV (`opencv`) for an .onnx or .pb file.
 
         Returns:
           A detector with the averaged weights.
 
         Raises:
-          UserError: no checkpoint, a damaged one, or one that its configuration does not fit.
+          UserError: see `runtimes.open_runtime`, or a threshold is out of range.
         """
-        from efficientnet_east import checkpoints
-        from efficientnet_east.inference.graph import load_graph
+        from efficientnet_east.inference import runtimes
 
-        prefix = checkpoints.find(checkpoint)
-        config = configuration.load(str(config_beside(prefix)), overrides)
-        network = config.model
-        return cls(load_graph(prefix, config), config.detect, network.output_stride, network.size_divisor)
+        given = dict(overrides or {})
+        threads = configuration.load(None, {"threads": given.pop("threads", 0)}).train.threads
+        opened = runtimes.open_runtime(path, threads, given.pop("runtime", runtimes.AUTO))
+        detect = runtimes.with_overrides(opened.detect, given)
+        return cls(opened.run, detect, opened.stride, opened.divisor)
 
     def __call__(self, image: np.ndarray) -> Detections:
         """Find the words of one image.
@@ -161,8 +162,3 @@ def config_beside(prefix: str) -> Path:
     if not path.exists():
         raise UserError(path, "no such file", "the configuration that train.py leaves beside its checkpoints")
     return path
-
-
-def available_threads() -> int:
-    """The number of processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -10,7 +10,8 @@ import numpy as np
 from efficientnet_east import checkpoints, model
 from efficientnet_east.compat import tf
 from efficientnet_east.config import Config
-from efficientnet_east.inference.detector import Run, available_threads
+from efficientnet_east.inference.runtimes.runtime import Run
+from efficientnet_east.inference.threads import available_threads
 
 INPUT_NAME = "input_images"
 
@@ -48,7 +49,7 @@ def load_graph(prefix: str, config: Config) -> Run:
       config: its sections `model` and `train.threads` are read.
 
     Returns:
-      A runtime, see `detector.Run`; it keeps its session until it is dropped.
+      A runtime, see `runtimes.runtime.Run`; it keeps its session until it is dropped.
 
     Raises:
       UserError: the checkpoint is damaged or of another architecture.

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from efficientnet_east import __version__
-from efficientnet_east.inference.detector import available_threads
+from efficientnet_east.inference.threads import available_threads
 from efficientnet_east.safe_files import write_file
 
 FILE = "versions.json"

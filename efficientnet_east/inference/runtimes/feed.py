@@ -1,0 +1,61 @@
+"""Between a detector's arrays, uint8 and channels last, and what a written network wants."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from efficientnet_east.errors import UserError
+from efficientnet_east.inference.runtimes.metadata import Input
+
+
+def to_input(batch: np.ndarray, wanted: Input) -> np.ndarray:
+    """Bring images to the form that a network is fed.
+
+    Args:
+      batch: uint8 (n, height, width, 3), RGB.
+      wanted: layout, type, and what is taken off.
+
+    Returns:
+      The images in this form; without a copy where they have it already.
+    """
+    if wanted.layout == "NCHW" and wanted.dtype == "float32":
+        return cv2.dnn.blobFromImages(list(batch), 1.0, mean=wanted.mean)
+    arranged = batch.transpose(0, 3, 1, 2) if wanted.layout == "NCHW" else batch
+    if wanted.dtype == "uint8":
+        return np.ascontiguousarray(arranged)
+    floats = arranged.astype(np.float32)
+    return floats - np.array(wanted.mean, np.float32) if any(wanted.mean) else floats
+
+
+def to_maps(maps: np.ndarray, layout: str) -> np.ndarray:
+    """Bring a network's output to channels last.
+
+    Args:
+      maps: (n, channels, h, w) or (n, h, w, channels), as `layout` says.
+      layout: `NCHW` or `NHWC`.
+
+    Returns:
+      float32 (n, h, w, channels), contiguous.
+    """
+    last = maps.transpose(0, 2, 3, 1) if layout == "NCHW" else maps
+    return np.ascontiguousarray(last, np.float32)
+
+
+def expect_size(path: str | Path, batch: np.ndarray, wanted: Input) -> None:
+    """Refuse images that a network of one size does not take.
+
+    Args:
+      path: of the network, for the error.
+      batch: (n, height, width, 3).
+      wanted: with the size, if there is one.
+
+    Raises:
+      UserError: the images have another size, or are too many.
+    """
+    size = batch.shape[1:3]
+    if wanted.size is not None and size != wanted.size:
+        problem = f"was written for images of {wanted.size[0]} x {wanted.size[1]} pixels"
+        raise UserError(path, f"{problem}, not {size[0]} x {size[1]}", "an export without --size")

@@ -1,0 +1,74 @@
+"""LiteRT, TensorFlow Lite's successor, on a .tflite file; else the interpreter that TensorFlow brings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from efficientnet_east.errors import UserError
+from efficientnet_east.inference.runtimes import feed, metadata
+from efficientnet_east.inference.runtimes.runtime import Runtime
+from efficientnet_east.inference.threads import available_threads
+
+
+def open(path: Path, threads: int) -> Runtime:
+    """Open a .tflite file, see `runtimes.open_runtime`.
+
+    Args:
+      path: of the file.
+      threads: 0 takes as many as this process may use.
+
+    Returns:
+      The runtime.
+
+    Raises:
+      UserError: the file cannot be used, or no interpreter is installed.
+    """
+    data, described = metadata.read_file(path)
+    threads = threads or available_threads()
+    try:
+        interpreter = _interpreter()(model_content=data, num_threads=threads)
+    except (ValueError, RuntimeError) as error:
+        problem = f"cannot be opened ({str(error).partition(chr(10))[0]})"
+        raise UserError(path, problem, "a network that this version of LiteRT knows") from None
+    wanted = described.input
+    index = interpreter.get_input_details()[0]["index"]
+    outputs = {detail["name"]: detail["index"] for detail in interpreter.get_output_details()}
+    shape: list[int] = []
+
+    def run(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        feed.expect_size(path, batch, wanted)
+        if shape != list(batch.shape):  # memory is laid out anew for each size
+            interpreter.resize_tensor_input(index, batch.shape)
+            interpreter.allocate_tensors()
+            shape[:] = batch.shape
+        interpreter.set_tensor(index, feed.to_input(batch, wanted))
+        interpreter.invoke()
+        score, geometry = (interpreter.get_tensor(outputs[name]) for name in names)
+        return feed.to_maps(score, "NHWC"), feed.to_maps(geometry, "NHWC")
+
+    names = _output_names(path, outputs, described)
+    return described.as_runtime(run, "litert", threads)
+
+
+def _interpreter() -> Any:
+    """The class, from the small package if it is there."""
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError:
+        try:
+            from efficientnet_east.compat import tf
+        except ImportError:
+            install = "`pip install ai-edge-litert`"
+            raise UserError("ai-edge-litert", "is not installed, nor is TensorFlow", install) from None
+        return tf.lite.Interpreter
+    return Interpreter
+
+
+def _output_names(path: Path, outputs: dict[str, Any], described: metadata.Metadata) -> tuple[str, str]:
+    names = described.score, described.geometry
+    if not set(names) <= set(outputs):
+        raise UserError(path, f"has the outputs {', '.join(outputs)}", f"{' and '.join(names)}")
+    return names
