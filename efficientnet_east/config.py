@@ -43,6 +43,15 @@ def _rising(milestones: tuple[float, ...]) -> tuple[float, ...]:
 Milestones = Annotated[tuple[float, ...], pydantic.BeforeValidator(_split), pydantic.AfterValidator(_rising)]
 
 
+def _factors(scales: tuple[float, ...]) -> tuple[float, ...]:
+    if not scales or len(set(scales)) < len(scales) or not all(1 / 16 <= scale <= 16 for scale in scales):
+        raise ValueError("different numbers from 1/16 to 16, such as 0.5,1,2")
+    return scales
+
+
+Scales = Annotated[tuple[float, ...], pydantic.BeforeValidator(_split), pydantic.AfterValidator(_factors)]
+
+
 def _read_mix(value: Any) -> Any:
     """A mapping from entries SOURCE=WEIGHT, as a command line gives them and a file may."""
     if value == ["none"] or not isinstance(value, list):
@@ -223,12 +232,26 @@ class Detect(_Section):
     """How maps become boxes."""
 
     score_threshold: float = _field(0.9, "cells below this score are background", gt=0, lt=1)
+    nms: Literal["locality", "standard"] = _field(
+        "locality", "overlapping boxes: take weighted means of neighbours first (EAST), or keep the best as is"
+    )
     nms_iou: float = _field(0.2, "overlap from which two boxes are one", gt=0, lt=1)
     box_threshold: float = _field(0.0, "boxes whose score is lower are dropped", ge=0, lt=1)
     min_box_side: float = _field(
         3.0, "boxes that are thinner than this (pixels of the network's input) are dropped", ge=0
     )
+    max_candidates: int = _field(100_000, "so many cells, the best ones, become boxes that are merged", gt=0)
+    max_detections: int = _field(0, "so many boxes, the best ones, are kept; 0: all", ge=0)
+    axis_aligned: bool = _field(False, "give the upright rectangle around each box instead of the box")
     max_side: int = _field(2400, "larger images are scaled down to this longer side", ge=32)
+    scales: Scales = _field((1.0,), "factors of the image's size at which it is looked at; boxes are merged")
+    tile_size: int = _field(
+        0, "larger images are not scaled down, but read in tiles of this side, in pixels; 0: no tiles", ge=0
+    )
+    tile_overlap: float = _field(0.25, "share of a tile that its neighbour repeats", ge=0, le=0.75)
+    batch_pixels: int = _field(
+        4_000_000, "images (tiles) of one size that have no more pixels than this together share a run", gt=0
+    )
 
 
 class Config(_Section):

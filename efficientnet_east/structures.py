@@ -6,9 +6,14 @@ Corner order, axes and units of every `quads` array are drawn in `geometry/quads
 from __future__ import annotations
 
 import dataclasses
-from typing import Protocol
+import json
+from typing import Any, Protocol
 
 import numpy as np
+
+from efficientnet_east.draw import draw_quads
+from efficientnet_east.geometry.quads import clockwise
+from efficientnet_east.geometry.rectify import upright
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -85,6 +90,87 @@ class Detections:
 
     def __len__(self) -> int:
         return len(self.scores)
+
+    def as_dict(self, **about: Any) -> dict[str, Any]:
+        """The detections as plain Python values.
+
+        Args:
+          **about: what is said beside them, such as `image="photo.jpg"`.
+
+        Returns:
+          `about`, then `words`: best first, each with `corners`, four pairs [x, y] in hundredths of a pixel,
+          and `score`, in ten-thousandths.
+        """
+        corners = np.round(self.quads.astype(np.float64), 2) + 0.0  # no -0
+        scores = np.round(self.scores.astype(np.float64), 4)
+        pairs = zip(corners.tolist(), scores.tolist(), strict=True)
+        return about | {"words": [{"corners": quad, "score": score} for quad, score in pairs]}
+
+    def to_json(self, **about: Any) -> str:
+        """The detections as a JSON object on one line.
+
+        Args:
+          **about: see `as_dict`.
+
+        Returns:
+          The text, without a line end.
+        """
+        return json.dumps(self.as_dict(**about), ensure_ascii=False, allow_nan=False)
+
+    def to_icdar(self, *, decimals: int = 0, scores: bool = False) -> str:
+        """The detections as text, eight comma-separated coordinates a line, as the ICDAR competitions have them.
+
+        Args:
+          decimals: of the coordinates; 0 gives the whole pixels that a submission needs.
+          scores: append each score with four decimals; a submission has none.
+
+        Returns:
+          A line for each detection, best first; empty if there is none.
+        """
+        corners = clockwise(np.round(self.quads.astype(np.float64), decimals)).reshape(-1, 8) + 0.0  # no -0
+        lines = [[f"{value:.{decimals}f}" for value in row] for row in corners.tolist()]
+        if scores:
+            lines = [[*line, f"{score:.4f}"] for line, score in zip(lines, self.scores.tolist(), strict=True)]
+        return "".join(",".join(line) + "\n" for line in lines)
+
+    def draw(self, image: np.ndarray, *, scores: bool = True, bgr: bool = False) -> np.ndarray:
+        """Outline the detections in their image.
+
+        Args:
+          image: uint8 (height, width, 3), the one they were found in; left as it is.
+          scores: whether to write each score beside its box.
+          bgr: the channels are in OpenCV's order.
+
+        Returns:
+          A new image of the same channel order.
+
+        Raises:
+          ValueError: another shape or type.
+        """
+        picture = draw_quads(image[..., ::-1] if bgr else image, self.quads, scores=self.scores if scores else None)
+        return np.ascontiguousarray(picture[..., ::-1]) if bgr else picture
+
+    def crops(
+        self,
+        image: np.ndarray,
+        *,
+        height: int | None = None,
+        margin: float = 0.0,
+        turn_tall: float | None = None,
+    ) -> list[np.ndarray]:
+        """Cut out the words, straightened and upright, for a recogniser.
+
+        Args:
+          image: uint8 (rows, columns, 3), the one they were found in, of any channel order.
+          height: of the crops in pixels, their widths in proportion; None: as high as the words are.
+          margin: what is added on every side, as a share of the word's height.
+          turn_tall: words that are more than so many times as high as wide (1.5 is usual) are turned a quarter
+            to the left; None: none are.
+
+        Returns:
+          An image for each detection, in their order and in the image's channel order.
+        """
+        return upright(image, self.quads, height=height, margin=margin, turn_tall=turn_tall)
 
 
 def _check(name: str, array: np.ndarray, dtype: type, shape: tuple[int, ...]) -> None:

@@ -17,10 +17,10 @@ MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for p
 # From the bottom to the top. A module imports from its own layer and from those below it.
 LAYERS = (
     {"__init__", "errors"},
-    {"structures", "costs", "safe_files", "interruption"},
+    {"costs", "safe_files", "interruption"},
     {"scaling"},
     {"catalogue"},
-    {"data", "geometry", "draw", "chart", "calculator", "evaluation.icdar", "evaluation.__init__"},
+    {"data", "geometry", "draw", "structures", "chart", "calculator", "evaluation.icdar", "evaluation.__init__"},
     {"config"},  # the recipes' own: see `test_configuration_is_for_recipes`
     {"compat"},
     {"backbones", "bifpn", "east_head", "labels", "losses", "model", "checkpoints", "replicas"},

@@ -66,9 +66,7 @@ def write_boxes(path: str | os.PathLike[str], detections: Detections) -> None:
     Raises:
       UserError: the file cannot be written.
     """
-    rows = np.column_stack([detections.quads.reshape(-1, 8), detections.scores])
-    lines = (",".join([*(f"{value:.2f}" for value in row[:8]), f"{row[8]:.4f}"]) + "\n" for row in rows)
-    write_file(path, "".join(lines).encode())
+    write_file(path, detections.to_icdar(decimals=2, scores=True).encode())
 
 
 def read_submission(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:

@@ -110,7 +110,7 @@ def encode(
 
 
 def decode(
-    score: np.ndarray, geometry: np.ndarray, *, threshold: float = 0.8, stride: int = 4
+    score: np.ndarray, geometry: np.ndarray, *, threshold: float = 0.8, stride: int = 4, most: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """One box per cell with a sufficient score; for RBOX by the formula of OpenCV's EAST decoder.
 
@@ -123,6 +123,7 @@ def decode(
       geometry: (h, w, 5 or 8), see above.
       threshold: the least score.
       stride: pixels per cell.
+      most: so many cells, those with the best scores, have a box; None: all.
 
     Returns:
       quads: float32 (n, 4, 2), convex, clockwise from the corner that begins each box's top side, in
@@ -136,6 +137,9 @@ def decode(
         received = f"{score.shape}, {geometry.shape}"
         raise ValueError(f"score (h, w), geometry (h, w, 5 or 8) needed, received {received}")
     rows, columns = _where(score >= threshold)
+    if most is not None and len(rows) > most:
+        best = np.sort(np.argsort(-score[rows, columns], kind="stable")[:most])
+        rows, columns = rows[best], columns[best]
     found, pixels = geometry[rows, columns].astype(np.float32), _pixels(rows, columns, stride)
     scores = score[rows, columns].astype(np.float32)
     if geometry.shape[-1] == CHANNELS["rbox"]:

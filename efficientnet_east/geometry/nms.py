@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 from efficientnet_east.geometry.quads import clockwise, convex, from_top_side, quarter_turns, rolled
@@ -51,9 +52,36 @@ def locality_aware(
     # A mean of convex quads is convex again if they are rectangles, but not for any form.
     merged = from_top_side(convex(merge(_aligned(quads), np.maximum(scores, _LEAST_WEIGHT), iou)))
     means = _mean_scores(merged, quads, scores).astype(np.float32)
-    x, y = np.rint(merged[:, 0]).T
-    best_first = np.lexsort((x, y, -means))  # equal scores: from the top of the image to its bottom
+    best_first = _best_first(merged, means, np.arange(len(merged)))
     return merged[best_first].astype(np.float32), means[best_first]
+
+
+def standard(quads: np.ndarray, scores: np.ndarray, iou: float = 0.2) -> tuple[np.ndarray, np.ndarray]:
+    """Keep the best of overlapping boxes as they are, by OpenCV's suppression of rotated boxes.
+
+    Args:
+      quads: (n, 4, 2), pixels, in any order. Those that are not finite are left out.
+      scores: (n,) in [0, 1].
+      iou: of two boxes with a greater intersection over union of their least rectangles, one is kept.
+
+    Returns:
+      quads: float32 (m, 4, 2), clockwise, each from the corner that begins its top side.
+      scores: float32 (m,), best first: each box's own.
+    """
+    usable = np.isfinite(quads).all(axis=(1, 2)) & np.isfinite(scores)
+    quads = from_top_side(clockwise(np.asarray(quads, np.float32)[usable]))
+    scores = np.asarray(scores, np.float32)[usable]
+    if not len(quads):
+        return quads, scores
+    kept = np.asarray(cv2.dnn.NMSBoxesRotated([cv2.minAreaRect(quad) for quad in quads], scores.tolist(), 0.0, iou))
+    kept = _best_first(quads, scores, kept.ravel())
+    return quads[kept], scores[kept]
+
+
+def _best_first(quads: np.ndarray, scores: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Indices with falling scores; equal ones from the top of the image to its bottom."""
+    x, y = np.rint(quads[chosen, 0]).T
+    return chosen[np.lexsort((x, y, -scores[chosen]))]
 
 
 def _are_parallelograms(quads: np.ndarray) -> bool:

@@ -152,6 +152,19 @@ def thickness(quads: np.ndarray) -> np.ndarray:
     return area(quads) / np.maximum(longest, np.finfo(np.float64).tiny)
 
 
+def bounding(quads: np.ndarray) -> np.ndarray:
+    """The upright rectangles around quads.
+
+    Args:
+      quads: (n, 4, 2), pixels.
+
+    Returns:
+      (n, 4, 2) of the same dtype, clockwise from the top-left corner.
+    """
+    (left, top), (right, bottom) = quads.min(axis=1).T, quads.max(axis=1).T
+    return np.stack([left, top, right, top, right, bottom, left, bottom], axis=1).reshape(-1, 4, 2)
+
+
 def transform(quads: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """Quads under an affine or projective map.
 
