@@ -233,7 +233,8 @@ class Detect(_Section):
 
     score_threshold: float = _field(0.9, "cells below this score are background", gt=0, lt=1)
     nms: Literal["locality", "standard"] = _field(
-        "locality", "overlapping boxes: take weighted means of neighbours first (EAST), or keep the best as is"
+        "locality",
+        "overlapping boxes: take weighted means of neighbours first (EAST), or keep the best as is",
     )
     nms_iou: float = _field(0.2, "overlap from which two boxes are one", gt=0, lt=1)
     box_threshold: float = _field(0.0, "boxes whose score is lower are dropped", ge=0, lt=1)

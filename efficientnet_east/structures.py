@@ -118,7 +118,7 @@ class Detections:
         return json.dumps(self.as_dict(**about), ensure_ascii=False, allow_nan=False)
 
     def to_icdar(self, *, decimals: int = 0, scores: bool = False) -> str:
-        """The detections as text, eight comma-separated coordinates a line, as the ICDAR competitions have them.
+        """The detections as text, eight comma-separated coordinates a line, as in the ICDAR competitions.
 
         Args:
           decimals: of the coordinates; 0 gives the whole pixels that a submission needs.
@@ -147,7 +147,9 @@ class Detections:
         Raises:
           ValueError: another shape or type.
         """
-        picture = draw_quads(image[..., ::-1] if bgr else image, self.quads, scores=self.scores if scores else None)
+        picture = draw_quads(
+            image[..., ::-1] if bgr else image, self.quads, scores=self.scores if scores else None
+        )
         return np.ascontiguousarray(picture[..., ::-1]) if bgr else picture
 
     def crops(
@@ -164,8 +166,8 @@ class Detections:
           image: uint8 (rows, columns, 3), the one they were found in, of any channel order.
           height: of the crops in pixels, their widths in proportion; None: as high as the words are.
           margin: what is added on every side, as a share of the word's height.
-          turn_tall: words that are more than so many times as high as wide (1.5 is usual) are turned a quarter
-            to the left; None: none are.
+          turn_tall: words that are more than so many times as high as wide (1.5 is usual) are turned a
+            quarter to the left; None: none are.
 
         Returns:
           An image for each detection, in their order and in the image's channel order.

@@ -1,5 +1,6 @@
 """From an image to detections: fit, pad, map back, the written contract, and the weights that are used."""
 
+import itertools
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +15,13 @@ from hypothesis import strategies as st
 
 from efficientnet_east import checkpoints
 from efficientnet_east.config import Detect
+from efficientnet_east.data.images import write_image
 from efficientnet_east.errors import UserError
 from efficientnet_east.geometry.maps import CHANNELS
 from efficientnet_east.geometry.quads import area
-from efficientnet_east.inference.detector import PADDING, Detector, find_boxes, fit, pad
+from efficientnet_east.inference.boxes import find_boxes
+from efficientnet_east.inference.detector import Detector
+from efficientnet_east.inference.fitting import PADDING, pad, prepare, rescale, tiles
 from efficientnet_east.structures import Detections
 
 # In pixels of the network's input: the compiled merge adds up thousands of boxes in single precision.
@@ -117,6 +121,174 @@ def test_sides_are_limited_in_pixels_of_the_input() -> None:
     np.testing.assert_allclose(np.ptp(quad, axis=0), [300, 40], atol=10 * ROUNDING)
 
 
+class BrightSpots:
+    """A network that sees a box of 24 x 16 pixels around every bright red cell: what it finds depends on the
+    pixels, and on nothing around them."""
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[int, ...]] = []
+
+    def __call__(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        self.batches.append(batch.shape[:3])
+        cells = batch[:, ::4, ::4].astype(np.float32)
+        score = (cells[..., :1] / 255) * (cells[..., 2:] < 20)
+        return score, np.broadcast_to(np.float32([8, 12, 8, 12, 0.1]), (*score.shape[:3], 5)).copy()
+
+
+def spots(height: int, width: int, *cells: tuple[int, int]) -> np.ndarray:
+    image = np.full((height, width, 3), 90, np.uint8)
+    for number, (y, x) in enumerate(cells):
+        image[4 * y, 4 * x] = 255 - number, 0, 0
+    return image
+
+
+def assert_same(found: Detections, expected: Detections) -> None:
+    assert len(found) == len(expected)
+    np.testing.assert_array_equal(found.quads, expected.quads)
+    np.testing.assert_array_equal(found.scores, expected.scores)
+
+
+def test_arrays_paths_and_sequences(tmp_path: Path) -> None:
+    images = [spots(70, 90, (5, 5), (12, 14)), spots(64, 96, (3, 9)), spots(40, 40)]
+    paths = [tmp_path / f"{number}.png" for number in range(3)]
+    for image, path in zip(images, paths, strict=True):
+        write_image(path, image)
+    detector = Detector(BrightSpots(), Detect())
+    alone = [detector(image) for image in images]
+    assert [len(found) for found in alone] == [2, 1, 0]
+    mixed: list[Any] = [str(paths[0]), images[1], paths[2]]
+    for together in (detector(images), detector(tuple(paths)), detector(mixed), detector(iter(images))):
+        assert isinstance(together, list)
+        for found, expected in zip(together, alone, strict=True):
+            assert_same(found, expected)
+    assert detector([]) == []
+    assert_same(detector(images[0][..., ::-1], bgr=True), alone[0])
+    assert_same(detector([paths[0], images[1][..., ::-1]], bgr=True)[0], alone[0])
+    assert len(detector(images[0][..., ::-1])) == 0
+    with pytest.raises(UserError, match=r"gone\.png: does not exist"):
+        detector(tmp_path / "gone.png")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3)),
+     np.zeros((0, 4, 3), np.uint8), np.zeros((2, 4, 4, 3), np.uint8)],
+)  # fmt: skip
+def test_what_is_no_image_is_refused(wrong: np.ndarray) -> None:
+    detector = Detector(BrightSpots(), Detect())
+    with pytest.raises(ValueError, match=r"uint8 \(height, width, 3\)"):
+        detector(wrong)
+    with pytest.raises(ValueError, match=r"an array or a path, received int"):
+        detector([spots(32, 32), 5])  # type: ignore[list-item]
+
+
+def test_images_of_one_size_share_a_run() -> None:
+    network = BrightSpots()
+    images = [spots(60, 90, (number, 3)) for number in range(5)] + [spots(90, 60), spots(60, 90)]
+    found = Detector(network, Detect(batch_pixels=3 * 64 * 96))(images)
+    assert network.batches == [(3, 64, 96), (2, 64, 96), (1, 96, 64), (1, 64, 96)]
+    assert [len(each) for each in found] == [1, 1, 1, 1, 1, 0, 0]
+    np.testing.assert_allclose(
+        [each.quads[0].mean(axis=0) for each in found[:5]], [[12, 4 * y] for y in range(5)], atol=0.1
+    )
+
+
+@pytest.mark.parametrize("size", [(200, 300), (97, 640), (640, 97), (64, 64), (10, 700)])
+@pytest.mark.parametrize("tile", [(64, 0.0), (64, 0.5), (96, 0.25), (33, 0.75)])
+def test_tiles_find_what_the_whole_image_shows(size: tuple[int, int], tile: tuple[int, float]) -> None:
+    """The same boxes, bit by bit, across every seam: maps are put together before boxes are."""
+    rng = np.random.default_rng(size[0])
+    cells = [(int(y), int(x)) for y, x in rng.integers(0, (-(-size[0] // 4), -(-size[1] // 4)), (40, 2))]
+    image, network = spots(*size, *cells), BrightSpots()
+    limits = {"score_threshold": 0.8, "min_box_side": 0.0}
+    whole = Detector(network, Detect(**limits))
+    assert len(network.batches) <= 1
+    tiled = Detector(network, Detect(tile_size=tile[0], tile_overlap=tile[1], **limits))
+    assert len(whole(image)) >= 5
+    assert_same(tiled(image), whole(image))
+    for mine, other in zip(tiled.maps(image), whole.maps(image), strict=True):
+        np.testing.assert_array_equal(mine, other)
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    cells=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    side=st.integers(1, 12),
+    overlap=st.floats(0, 0.75),
+    divisor=st.sampled_from([32, 64]),
+)
+def test_tiles_cover_the_image_once(cells: tuple[int, int], side: int, overlap: float, divisor: int) -> None:
+    shape, reach = (cells[0] * divisor, cells[1] * divisor), side * divisor
+    parts = tiles(shape, (reach, reach), overlap, divisor)
+    count = np.zeros(cells, int)
+    for tile in parts:
+        assert (tile.height, tile.width) == (min(reach, shape[0]), min(reach, shape[1]))
+        assert tile.top % divisor == tile.left % divisor == 0
+        assert 0 <= tile.top <= tile.rows[0] < tile.rows[1] <= tile.top + tile.height <= shape[0]
+        assert 0 <= tile.left <= tile.columns[0] < tile.columns[1] <= tile.left + tile.width <= shape[1]
+        (top, bottom), (left, right) = tile.rows, tile.columns
+        count[top // divisor : bottom // divisor, left // divisor : right // divisor] += 1
+    assert (count == 1).all()
+    lefts = sorted({tile.left for tile in parts})
+    shared = [first + parts[0].width - second for first, second in itertools.pairwise(lefts)]
+    assert not shared or min(shared) >= overlap * reach - 1e-6 or overlap * reach > reach - divisor
+
+
+def test_tiles_keep_the_resolution() -> None:
+    image = spots(100, 400, (10, 60))
+    assert len(Detector(BrightSpots(), Detect(max_side=200))(image)) == 0  # averaged away
+    network = BrightSpots()
+    assert len(Detector(network, Detect(max_side=200, tile_size=128))(image)) == 1
+    assert {batch[1:] for batch in network.batches} == {(128, 128)}
+
+
+def test_several_scales() -> None:
+    """Boxes of the same text at two scales become one, the better one; others are added."""
+
+    def run(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        factor = batch.shape[2] / 128
+        shape = 1, batch.shape[1] // 4, batch.shape[2] // 4
+        score, geometry = np.zeros((*shape, 1), np.float32), np.zeros((*shape, 5), np.float32)
+        geometry[..., :4] = np.float32([10, 20, 10, 20]) * np.float32(factor)
+        for (x, y), value in {1: {(32, 32): 0.95}, 2: {(33, 32): 0.99, (96, 64): 0.92}}[
+            round(factor)
+        ].items():
+            score[0, round(y * factor / 4), round(x * factor / 4)] = value
+        return score, geometry
+
+    image = noise(96, 128)
+    once = Detector(run, Detect())(image)
+    np.testing.assert_allclose(once.quads, [corners(np.array([12.0, 22, 52, 42]))], atol=ROUNDING)
+    both = Detector(run, Detect(scales=(1.0, 2.0)))(image)
+    np.testing.assert_allclose(both.scores, [0.99, 0.92])
+    # A cell of the larger image stands for its pixel, which lies a quarter of a pixel up and left.
+    np.testing.assert_allclose(both.quads[1], corners(np.array([76, 54, 116, 74])) - 0.25, atol=ROUNDING)
+
+
+def test_a_network_of_one_size() -> None:
+    network = BrightSpots()
+    detector = Detector(network, Detect(), size=(64, 96))
+    (found,) = detector(spots(50, 90, (5, 9))).quads
+    np.testing.assert_allclose(found.mean(axis=0), (36, 20), atol=0.1)
+    detector([np.full(size, 90, np.uint8) for size in [(200, 90, 3), (20, 300, 3), (64, 96, 3), (1, 1, 3)]])
+    tiled = Detector(network, Detect(tile_size=32, scales=(0.5, 1.0, 2.0)), size=(64, 96))
+    np.testing.assert_allclose(tiled(spots(300, 500, (70, 120))).quads[0].mean(axis=0), (480, 280), atol=0.3)
+    assert {batch[1:] for batch in network.batches} == {(64, 96)}
+
+
+def test_upright_boxes_and_only_the_best() -> None:
+    image = spots(96, 128, (5, 5), (5, 20), (18, 10))
+    (turned, upright) = (Detector(BrightSpots(), Detect(axis_aligned=flag))(image) for flag in (False, True))
+    low, high = turned.quads.min(axis=1), turned.quads.max(axis=1)
+    np.testing.assert_array_equal(
+        upright.quads, [corners(np.append(*ends)) for ends in zip(low, high, strict=True)]
+    )
+    best = Detector(BrightSpots(), Detect(max_detections=2))(image)
+    assert_same(best, Detections(turned.quads[:2], turned.scores[:2]))
+    fewer = Detector(BrightSpots(), Detect(max_candidates=1))(image)
+    assert_same(fewer, Detections(turned.quads[:1], turned.scores[:1]))
+
+
 def test_nothing_found() -> None:
     found = Detector(Painter(np.zeros((0, 4)), (64, 64), ()), Detect())(noise(64, 64))
     assert found.quads.shape == (0, 4, 2) and found.quads.dtype == np.float32
@@ -141,7 +313,7 @@ def test_scaling_moves_no_text(center: tuple[float, float]) -> None:
     y, x = np.mgrid[:2000, :3000]
     spot = np.exp(-((x - center[0]) ** 2 + (y - center[1]) ** 2) / (2 * 25**2))
     image = np.repeat((spot * 255).astype(np.uint8)[..., None], 3, axis=2)
-    small, scale = fit(image, 750)
+    small, scale = rescale(image, 0.25)
     assert small.shape == (500, 750, 3)
     y, x = np.mgrid[:500, :750]
     weight = small[..., 0].astype(np.float64)
@@ -155,13 +327,14 @@ def test_scaling_moves_no_text(center: tuple[float, float]) -> None:
     np.testing.assert_allclose(found.quads[0].mean(axis=0), center, atol=0.1)
 
 
-def test_fit_leaves_small_images_alone() -> None:
-    image = noise(100, 60)
-    same, scale = fit(image, 100)
-    assert same is image and scale.tolist() == [1, 1]
-    smaller, scale = fit(image, 99)
-    assert smaller.shape == (99, 59, 3)
-    np.testing.assert_allclose(scale, [59 / 60, 0.99])
+def test_small_images_are_left_alone() -> None:
+    image = noise(96, 64)
+    same = prepare(image, 96)
+    assert same.shape == (96, 64) and same.scale.tolist() == [1, 1]
+    np.testing.assert_array_equal(same.pixels, image)
+    smaller = prepare(image, 95)
+    assert smaller.shape == (95, 63) and smaller.pixels.shape == (96, 64, 3)
+    np.testing.assert_allclose(smaller.scale, [63 / 64, 95 / 96])
 
 
 @pytest.mark.parametrize(
@@ -170,7 +343,7 @@ def test_fit_leaves_small_images_alone() -> None:
 def test_any_view_of_an_image(view: Callable[[np.ndarray], np.ndarray]) -> None:
     image = view(noise(40, 50))
     np.testing.assert_array_equal(pad(image)[:40, :50], image)
-    np.testing.assert_array_equal(fit(image, 25)[0], fit(np.ascontiguousarray(image), 25)[0])
+    np.testing.assert_array_equal(rescale(image, 0.5)[0], rescale(np.ascontiguousarray(image), 0.5)[0])
 
 
 def test_a_slanted_quad_comes_back_in_pixels_of_the_image() -> None:

@@ -20,7 +20,8 @@ LAYERS = (
     {"costs", "safe_files", "interruption"},
     {"scaling"},
     {"catalogue"},
-    {"data", "geometry", "draw", "structures", "chart", "calculator", "evaluation.icdar", "evaluation.__init__"},
+    {"data", "geometry", "draw", "structures", "chart", "calculator", "evaluation.icdar",
+     "evaluation.__init__"},
     {"config"},  # the recipes' own: see `test_configuration_is_for_recipes`
     {"compat"},
     {"backbones", "bifpn", "east_head", "labels", "losses", "model", "checkpoints", "replicas"},
@@ -32,7 +33,8 @@ WITHOUT_TENSORFLOW = LAYERS[:6]
 RECIPES_AND_ABOVE = LAYERS[8:]
 # Those that a user without TensorFlow may want: only functions that run the network import it.
 LAZY = {"cli", "cli_data", "cli_eval", "cli_export", "cli_scaling", "evaluation.evaluate",
-        "inference.__init__", "inference.detector", "inference.threads",
+        "inference.__init__", "inference.boxes", "inference.detector", "inference.fitting",
+        "inference.threads",
         "inference.runtimes.__init__", "inference.runtimes.feed", "inference.runtimes.litert",
         "inference.runtimes.metadata", "inference.runtimes.onnx_runtime", "inference.runtimes.opencv",
         "inference.runtimes.protobuf", "inference.runtimes.runtime",

@@ -110,7 +110,12 @@ def encode(
 
 
 def decode(
-    score: np.ndarray, geometry: np.ndarray, *, threshold: float = 0.8, stride: int = 4, most: int | None = None
+    score: np.ndarray,
+    geometry: np.ndarray,
+    *,
+    threshold: float = 0.8,
+    stride: int = 4,
+    most: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """One box per cell with a sufficient score; for RBOX by the formula of OpenCV's EAST decoder.
 

@@ -73,8 +73,10 @@ def standard(quads: np.ndarray, scores: np.ndarray, iou: float = 0.2) -> tuple[n
     scores = np.asarray(scores, np.float32)[usable]
     if not len(quads):
         return quads, scores
-    kept = np.asarray(cv2.dnn.NMSBoxesRotated([cv2.minAreaRect(quad) for quad in quads], scores.tolist(), 0.0, iou))
-    kept = _best_first(quads, scores, kept.ravel())
+    # OpenCV leaves out what has no score.
+    weights = np.maximum(scores, _LEAST_WEIGHT).tolist()
+    kept = np.ravel(cv2.dnn.NMSBoxesRotated([cv2.minAreaRect(quad) for quad in quads], weights, 0.0, iou))
+    kept = _best_first(quads, scores, kept)
     return quads[kept], scores[kept]
 
 

@@ -2,41 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, TypeVar, overload
 
-import cv2
 import numpy as np
 
 from efficientnet_east import config as configuration
 from efficientnet_east.config import Detect
+from efficientnet_east.data.images import read_image
 from efficientnet_east.errors import UserError
-from efficientnet_east.geometry.maps import decode
-from efficientnet_east.geometry.nms import locality_aware
-from efficientnet_east.geometry.quads import thickness
+from efficientnet_east.inference.boxes import Layer, find_in_layers
+from efficientnet_east.inference.fitting import Fitted, Tile, prepare, stitch
+from efficientnet_east.inference.runtimes.runtime import Run
 from efficientnet_east.structures import Detections
 
-PADDING = (124, 116, 104)  # ImageNet's mean colour: zero to the network
 CONFIG_FILE = "config.yaml"
 
-# A runtime: uint8 (1, height, width, 3) RGB -> score (1, h, w, 1), geometry (1, h, w, 5 or 8).
-Run = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+Image: TypeAlias = np.ndarray | str | os.PathLike[str]
+_Item = TypeVar("_Item")
 
 
 class Detector:
     """Finds words in images.
 
     Args:
-      run: the network: uint8 (1, height, width, 3), RGB, sides multiples of `divisor`, to the score map
-        (1, h, w, 1) and the geometry map (1, h, w, 5 or 8), see `geometry.maps`.
+      run: the network: uint8 (n, height, width, 3), RGB, sides multiples of `divisor`, to the score maps
+        (n, h, w, 1) and the geometry maps (n, h, w, 5 or 8), see `geometry.maps`.
       detect: thresholds and limits.
       stride: pixels per cell of the maps.
       divisor: what the sides of the network's input must be multiples of.
+      size: height and width of a network that takes one size only: images are scaled down to fit, never up,
+        and padded.
     """
 
-    def __init__(self, run: Run, detect: Detect, stride: int = 4, divisor: int = 32) -> None:
-        self.run, self.detect, self.stride, self.divisor = run, detect, stride, divisor
+    def __init__(
+        self,
+        run: Run,
+        detect: Detect,
+        stride: int = 4,
+        divisor: int = 32,
+        size: tuple[int, int] | None = None,
+    ) -> None:
+        self.run, self.detect, self.stride, self.divisor, self.size = run, detect, stride, divisor, size
 
     @classmethod
     def load(cls, path: str | Path, overrides: dict[str, Any] | None = None) -> Detector:
@@ -61,89 +71,121 @@ class Detector:
         threads = configuration.load(None, {"threads": given.pop("threads", 0)}).train.threads
         opened = runtimes.open_runtime(path, threads, given.pop("runtime", runtimes.AUTO))
         detect = runtimes.with_overrides(opened.detect, given)
-        return cls(opened.run, detect, opened.stride, opened.divisor)
+        return cls(opened.run, detect, opened.stride, opened.divisor, opened.size)
 
-    def __call__(self, image: np.ndarray) -> Detections:
-        """Find the words of one image.
+    @overload
+    def __call__(self, image: Image, *, bgr: bool = ...) -> Detections: ...  # type: ignore[overload-overlap]
+
+    @overload
+    def __call__(self, image: Iterable[Image], *, bgr: bool = ...) -> list[Detections]: ...
+
+    def __call__(self, image: Image | Iterable[Image], *, bgr: bool = False) -> Detections | list[Detections]:
+        """Find the words of one image, or of several.
 
         Args:
-          image: uint8 (height, width, 3), RGB.
+          image: uint8 (height, width, 3), RGB, of any size; or the path of a file, read as a viewer shows it;
+            or a sequence of these.
+          bgr: arrays are BGR, as OpenCV reads files.
 
         Returns:
-          The detections, in pixels of `image`.
-        """
-        score, geometry, scale = self.maps(image)
-        return find_boxes(score, geometry, scale, self.detect, self.stride)
+          The detections, in pixels of `image`; of a sequence, a list of them in its order.
 
-    def maps(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Run the network on one image.
+        Raises:
+          UserError: a file cannot be read.
+          ValueError: an array is no image.
+        """
+        if isinstance(image, np.ndarray | str | os.PathLike):
+            return self._find([as_rgb(image, bgr)])[0]
+        return [found for images in self._gathered(image, bgr) for found in self._find(images)]
+
+    def maps(
+        self, image: Image, factor: float = 1.0, *, bgr: bool = False
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Run the network on one image, in tiles if it is larger than `detect.tile_size`.
 
         Args:
-          image: uint8 (height, width, 3), RGB.
+          image: see `__call__`.
+          factor: by which it is scaled, as one of `detect.scales`.
+          bgr: an array is BGR.
 
         Returns:
           score float32 (h, w), geometry float32 (h, w, 5 or 8), both without the padding, and the
           factors (2,) by which x and y of the network's input differ from those of the image.
+
+        Raises:
+          UserError: a file cannot be read.
+          ValueError: an array is no image.
         """
-        fitted, scale = fit(image, self.detect.max_side)
-        height, width = (-(-side // self.stride) for side in fitted.shape[:2])
-        score, geometry = self.run(pad(fitted, self.divisor)[None])
-        return score[0, :height, :width, 0], geometry[0, :height, :width], scale
+        return self._maps([as_rgb(image, bgr)], factor)[0]
+
+    def _gathered(self, images: Iterable[Image], bgr: bool) -> Iterator[list[np.ndarray]]:
+        """So many images in a row that they may share a run; at least one."""
+        gathered: list[np.ndarray] = []
+        room = self.detect.batch_pixels
+        for image in (as_rgb(image, bgr) for image in images):
+            pixels = image.shape[0] * image.shape[1]
+            if gathered and pixels > room:
+                yield gathered
+                gathered, room = [], self.detect.batch_pixels
+            gathered.append(image)
+            room -= pixels
+        if gathered:
+            yield gathered
+
+    def _find(self, images: list[np.ndarray]) -> list[Detections]:
+        layers = [self._maps(images, factor) for factor in self.detect.scales]
+        return [find_in_layers(of_one, self.detect, self.stride) for of_one in zip(*layers, strict=True)]
+
+    def _maps(self, images: list[np.ndarray], factor: float) -> list[Layer]:
+        """The maps of several images at one scale, without their padding, and how they were scaled."""
+        detect = self.detect
+        fitted = [
+            prepare(
+                image, detect.max_side, factor, detect.tile_size, detect.tile_overlap, self.divisor, self.size
+            )
+            for image in images
+        ]
+        found = self._run([(one, tile) for one in fitted for tile in one.tiles])
+        return [
+            (*stitch(itertools.islice(found, len(one.tiles)), one.tiles, one.shape, self.stride), one.scale)
+            for one in fitted
+        ]
+
+    def _run(self, inputs: list[tuple[Fitted, Tile]]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Score (h, w) and geometry (h, w, channels) of each tile; equally large neighbours share a run."""
+        for (height, width), alike in itertools.groupby(inputs, lambda pair: (pair[1].height, pair[1].width)):
+            for batch in _batches(alike, max(1, self.detect.batch_pixels // (height * width))):
+                score, geometry = self.run(np.stack([tile.cut(fitted.pixels) for fitted, tile in batch]))
+                yield from zip(score[..., 0], geometry, strict=True)
 
 
-def fit(image: np.ndarray, max_side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Scale an image down to a longest side, if it is larger.
+def as_rgb(image: Image, bgr: bool = False) -> np.ndarray:
+    """The pixels of what a detector is given.
 
     Args:
-      image: uint8 (height, width, 3).
-      max_side: in pixels.
+      image: uint8 (height, width, 3), or the path of a file.
+      bgr: an array is BGR; a file is read in its own order.
 
     Returns:
-      The image, and the factors (2,) by which its width and height changed.
+      uint8 (height, width, 3), RGB; a view of the array where there is one.
+
+    Raises:
+      UserError: the file cannot be read.
+      ValueError: the array is no image.
     """
-    height, width = image.shape[:2]
-    factor = min(1.0, max_side / max(height, width))
-    if factor == 1.0:
-        return image, np.ones(2)
-    size = max(1, round(width * factor)), max(1, round(height * factor))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.array(size) / (width, height)
+    if isinstance(image, str | os.PathLike):
+        return read_image(image)
+    if not isinstance(image, np.ndarray):
+        raise ValueError(f"an image must be an array or a path, received {type(image).__name__}")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise ValueError(f"an image must be uint8 (height, width, 3), received {image.dtype} {image.shape}")
+    return image[..., ::-1] if bgr else image
 
 
-def pad(image: np.ndarray, divisor: int = 32) -> np.ndarray:
-    """Extend an image to the right and downwards, so that no pixel moves or is stretched.
-
-    Args:
-      image: uint8 (height, width, 3), RGB.
-      divisor: what height and width become multiples of.
-
-    Returns:
-      uint8, filled up with the mean colour.
-    """
-    below, right = (-side % divisor for side in image.shape[:2])
-    return cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_CONSTANT, value=PADDING)
-
-
-def find_boxes(
-    score: np.ndarray, geometry: np.ndarray, scale: np.ndarray, detect: Detect, stride: int = 4
-) -> Detections:
-    """Turn the maps of one image into detections.
-
-    Args:
-      score: float32 (h, w) in [0, 1].
-      geometry: float32 (h, w, 5 or 8).
-      scale: (2,), factors of x and y from the image to the network's input.
-      detect: thresholds and limits.
-      stride: pixels per cell.
-
-    Returns:
-      The detections in pixels of the image.
-    """
-    quads, scores = decode(score, geometry, threshold=detect.score_threshold, stride=stride)
-    quads, scores = locality_aware(quads, scores, detect.nms_iou)
-    keep = (thickness(quads) >= detect.min_box_side) & (scores >= detect.box_threshold)
-    # Pixel centres lie at integers, so it is half a pixel to the image's edge, where scaling leaves 0 at 0.
-    mapped = (quads[keep] + 0.5) / scale - 0.5
-    return Detections(mapped.astype(np.float32), scores[keep])
+def _batches(items: Iterable[_Item], most: int) -> Iterator[list[_Item]]:
+    items = iter(items)
+    while batch := list(itertools.islice(items, most)):
+        yield batch
 
 
 def config_beside(prefix: str) -> Path:

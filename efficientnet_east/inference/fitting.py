@@ -30,60 +30,116 @@ class Tile:
     rows: tuple[int, int]
     columns: tuple[int, int]
 
+    def cut(self, pixels: np.ndarray) -> np.ndarray:
+        """The tile's part of the padded image; a view."""
+        return pixels[self.top : self.top + self.height, self.left : self.left + self.width]
 
-def fit(image: np.ndarray, max_side: int, factor: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
-    """Scale an image down to a longest side, if it is larger.
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Fitted:
+    """An image as a network is shown it.
+
+    Attributes:
+      pixels: uint8 (height, width, 3), RGB, padded.
+      shape: height and width without the padding.
+      scale: (2,), the factors by which width and height of the image changed.
+      tiles: its parts.
+    """
+
+    pixels: np.ndarray
+    shape: tuple[int, int]
+    scale: np.ndarray
+    tiles: list[Tile]
+
+
+def prepare(
+    image: np.ndarray,
+    max_side: int,
+    factor: float = 1.0,
+    tile_size: int = 0,
+    overlap: float = 0.25,
+    divisor: int = 32,
+    size: tuple[int, int] | None = None,
+) -> Fitted:
+    """Scale, pad and divide an image for a network.
+
+    Args:
+      image: uint8 (height, width, 3), RGB.
+      max_side: the longer side of larger images; not with tiles, whose images keep their size.
+      factor: by which it is scaled after that.
+      tile_size: side of the tiles; 0: no tiles.
+      overlap: see `tiles`.
+      divisor: see `pad`.
+      size: height and width of the only input that a network takes; images are scaled down to fit, or read
+        in tiles of that size if `tile_size` is not 0.
+
+    Returns:
+      The image and its parts.
+    """
+    height, width = image.shape[:2]
+    if not tile_size:
+        limits = size or (max_side, max_side)
+        fits = min(limits[0] / height, limits[1] / width)
+        factor *= min(1.0, fits)
+        factor = min(factor, fits) if size else factor
+    fitted, scale = rescale(image, factor)
+    padded = pad(fitted, divisor, size or (0, 0))
+    whole, side = padded.shape[:2], -(-tile_size // divisor) * divisor
+    parts = tiles(whole, size or ((side, side) if tile_size else whole), overlap, divisor)
+    return Fitted(padded, fitted.shape[:2], scale, parts)
+
+
+def rescale(image: np.ndarray, factor: float) -> tuple[np.ndarray, np.ndarray]:
+    """Scale an image, its sides to whole pixels.
 
     Args:
       image: uint8 (height, width, 3).
-      max_side: in pixels.
-      factor: by which it is scaled after that, up or down.
+      factor: of both sides.
 
     Returns:
-      The image, and the factors (2,) by which its width and height changed.
+      The image, and the factors (2,) by which its width and height really changed.
     """
     height, width = image.shape[:2]
-    factor *= min(1.0, max_side / max(height, width))
-    if factor == 1.0:
-        return image, np.ones(2)
     size = max(1, round(width * factor)), max(1, round(height * factor))
+    if size == (width, height):
+        return image, np.ones(2)
     interpolation = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
     return cv2.resize(image, size, interpolation=interpolation), np.array(size) / (width, height)
 
 
-def pad(image: np.ndarray, divisor: int = 32) -> np.ndarray:
+def pad(image: np.ndarray, divisor: int = 32, least: tuple[int, int] = (0, 0)) -> np.ndarray:
     """Extend an image to the right and downwards, so that no pixel moves or is stretched.
 
     Args:
       image: uint8 (height, width, 3), RGB.
       divisor: what height and width become multiples of.
+      least: height and width that it has at least, multiples of `divisor`.
 
     Returns:
       uint8, filled up with the mean colour.
     """
-    below, right = (-side % divisor for side in image.shape[:2])
+    below, right = (
+        max(-side % divisor, wanted - side) for side, wanted in zip(image.shape[:2], least, strict=True)
+    )
     return cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_CONSTANT, value=PADDING)
 
 
-def tiles(shape: tuple[int, int], size: int, overlap: float, divisor: int = 32) -> list[Tile]:
+def tiles(shape: tuple[int, int], sides: tuple[int, int], overlap: float, divisor: int = 32) -> list[Tile]:
     """Divide a padded image into tiles that overlap.
 
     Args:
       shape: (height, width) of the image, multiples of `divisor`.
-      size: of a tile in pixels, rounded up to a multiple of `divisor`; 0: one tile is the whole image.
+      sides: height and width of a tile in pixels, multiples of `divisor`; a smaller image is one tile.
       overlap: the least share of a tile that its neighbour repeats.
       divisor: see `pad`.
 
     Returns:
       The tiles, row by row. The ranges that count cover the image once.
     """
-    side = -(-size // divisor) * divisor
-    sides = [min(side, length) if size else length for length in shape]
-    rows, columns = (
-        _spans(length, side, overlap, divisor) for length, side in zip(shape, sides, strict=True)
-    )
+    height, width = (min(side, length) for side, length in zip(sides, shape, strict=True))
+    rows, columns = _spans(shape[0], height, overlap, divisor), _spans(shape[1], width, overlap, divisor)
     return [
-        Tile(top, left, *sides, inner_rows, inner_columns)
+        Tile(top, left, height, width, inner_rows, inner_columns)
         for (top, inner_rows), (left, inner_columns) in itertools.product(rows, columns)
     ]
 
@@ -115,7 +171,9 @@ def stitch(
         )
         above, before = tile.top // stride, tile.left // stride
         for target, part in zip(whole, found, strict=True):
-            target[top:bottom, left:right] = part[top - above : bottom - above, left - before : right - before]
+            target[top:bottom, left:right] = part[
+                top - above : bottom - above, left - before : right - before
+            ]
     return whole[0], whole[1]
 
 
@@ -126,5 +184,7 @@ def _spans(length: int, side: int, overlap: float, divisor: int) -> list[tuple[i
     # Evenly, rounded to whole divisors; half up, so that no two are farther apart than `step`.
     spread = np.arange(count) * (length - side) / max(1, count - 1)
     firsts = (np.floor(spread / divisor + 0.5) * divisor).astype(int).tolist()
-    seams = [(second + first + side) // (2 * divisor) * divisor for first, second in itertools.pairwise(firsts)]
+    seams = [
+        (second + first + side) // (2 * divisor) * divisor for first, second in itertools.pairwise(firsts)
+    ]
     return list(zip(firsts, itertools.pairwise([0, *seams, length]), strict=True))
