@@ -52,6 +52,8 @@ def other_value(name: str) -> Any:
         return "cpu:2"
     if name == "milestones":
         return (0.5, 100.0)
+    if name == "scales":
+        return (0.5, 1.0, 2.0)
     if name == "mix":
         return {"some/path": 2.0, "synthetic": 0.5}
     if choices := get_args(info.annotation):
@@ -231,6 +233,10 @@ def test_lists_of_numbers(given: Any, milestones: tuple[float, ...]) -> None:
         ),
         ("data:\n  scale_min: 2\n", "", "scale_min must not be larger than data.scale_max"),
         ("detect:\n  nms_iou: 1\n", "detect.nms_iou", "less than 1"),
+        ("detect:\n  nms: soft\n", "detect.nms", "'locality' or 'standard'"),
+        ("detect:\n  scales: []\n", "detect.scales", "such as 0.5,1,2"),
+        ("detect:\n  scales: 1,1\n", "detect.scales", "such as 0.5,1,2"),
+        ("detect:\n  scales: 0\n", "detect.scales", "such as 0.5,1,2"),
     ],
 )
 def test_bad_file(text: str, where: str, said: str, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 `b0` is a tiny network here, for speed; names of variables, files and outputs stay as they are written.
 """
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,9 @@ def test_readme(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with tf.Graph().as_default():
         left = run("README.md", images=tf.zeros([1, 64, 64, 3]))
     assert left["net"] is left["end_points"]["f5"] is left["end_points"]["pool5"]
-    assert re.fullmatch(r"\(\d+, 4, 2\) \[.*\]\n", capsys.readouterr().out)
+    shape, told = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"\(\d+, 4, 2\) \[.*\]", shape)
+    assert json.loads(told)["image"] == "photo.jpg"
 
 
 def test_fork_guide(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
