@@ -38,6 +38,13 @@ def test_normalise_against_published_statistics(graph: Any) -> None:
     np.testing.assert_allclose(result, expected, atol=1e-5)
 
 
+def test_normalising_row_by_row_changes_no_value(graph: Any) -> None:
+    with tf.Session() as session:
+        both = [model.normalise(tf.constant(IMAGES), by_row=by_row) for by_row in (False, True)]
+        plain, by_row = session.run(both)
+    np.testing.assert_array_equal(by_row, plain)
+
+
 def test_bytes_and_floats_give_the_same(graph: Any) -> None:
     a = model.build(tf.constant(IMAGES), backbone="tiny")
     b = model.build(tf.constant(IMAGES, tf.float32), backbone="tiny", reuse=True)

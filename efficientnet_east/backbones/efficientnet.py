@@ -14,7 +14,7 @@ from typing import Any
 
 from efficientnet_east import replicas, scaling
 from efficientnet_east.backbones.batch_norm import batch_norm_options
-from efficientnet_east.backbones.depthwise import quick_depthwise_gradient
+from efficientnet_east.backbones.gradients import quick_gradients
 from efficientnet_east.backbones.precision import float32_variables, l2
 from efficientnet_east.backbones.recompute import recomputed
 from efficientnet_east.compat import slim, tf
@@ -250,7 +250,7 @@ def _block(
 ) -> dict[str, Tensor]:
     """`mbconv` in an arg scope of its own: when it is built again, the caller's has long been left."""
     trains = options["is_training"] is not False  # else the graph may be for other runtimes: keep it plain
-    quick = quick_depthwise_gradient() if trains else contextlib.nullcontext()
+    quick = quick_gradients() if trains else contextlib.nullcontext()
     with quick, _arg_scope(**options, activation=activation, again=again):
         return mbconv(inputs, block, activation, drop)
 

@@ -1,4 +1,4 @@
-"""A quicker gradient of wide depthwise kernels on CPUs."""
+"""Quicker gradients on CPUs: of wide depthwise kernels, of 1x1 convolutions and of means over a map."""
 
 from __future__ import annotations
 
@@ -12,23 +12,29 @@ Tensor = Any
 # most; for wider ones there is a general kernel, which needs several times as long.
 COLUMNS = 3
 
-_GRADIENT = "EfficientnetEastDepthwise"
+_DEPTHWISE, _POINTWISE, _MEAN = (f"EfficientnetEast{kind}" for kind in ("Depthwise", "Pointwise", "Mean"))
 
 
-def quick_depthwise_gradient() -> Any:
-    """Give the depthwise convolutions built inside of this context a gradient that CPUs are quick at.
+def quick_gradients() -> Any:
+    """Give the operations built inside of this context gradients that CPUs are quick at.
 
-    The gradient of a filter with more than `COLUMNS` columns is computed in pieces of at most so many, which
-    gives the same sums. It is left as it is where a device other than the CPU may run it, and in the graphs
-    of functions, which are compiled or exported.
+    * The gradient of a depthwise filter with more than `COLUMNS` columns is computed in pieces of at most so
+      many, which gives the same sums.
+    * The gradients of a 1x1 convolution are matrix products.
+    * The gradient of a mean over a map is divided before it is spread over the map, not after.
+
+    They are left as they are where a device other than the CPU may run them, and in the graphs of functions,
+    which are compiled or exported.
 
     Returns:
       A context; the operations of the forward pass are the same as without it.
     """
-    return tf.get_default_graph().gradient_override_map({"DepthwiseConv2dNative": _GRADIENT})
+    return tf.get_default_graph().gradient_override_map(
+        {"DepthwiseConv2dNative": _DEPTHWISE, "Conv2D": _POINTWISE, "Mean": _MEAN}
+    )
 
 
-@tf.RegisterGradient(_GRADIENT)
+@tf.RegisterGradient(_DEPTHWISE)
 def _depthwise_gradient(op: Any, delta: Tensor) -> tuple[Tensor, Tensor]:
     """What the standard gradient gives."""
     images, kernel = op.inputs
@@ -37,7 +43,7 @@ def _depthwise_gradient(op: Any, delta: Tensor) -> tuple[Tensor, Tensor]:
     to_images = tf.raw_ops.DepthwiseConv2dNativeBackpropInput(
         input_sizes=tf.shape(images), filter=kernel, out_backprop=delta, **options
     )
-    if _in_pieces(op):
+    if kernel.shape[1] > COLUMNS and options["padding"] == "SAME" and _on_cpu(op):
         return to_images, filter_gradient(images, kernel.shape.as_list(), delta, options["strides"][1])
     to_kernel = tf.raw_ops.DepthwiseConv2dNativeBackpropFilter(
         input=images, filter_sizes=tf.shape(kernel), out_backprop=delta, **options
@@ -45,18 +51,44 @@ def _depthwise_gradient(op: Any, delta: Tensor) -> tuple[Tensor, Tensor]:
     return to_images, to_kernel
 
 
+@tf.RegisterGradient(_POINTWISE)
+def _pointwise_gradient(op: Any, delta: Tensor) -> tuple[Tensor, Tensor]:
+    """What the standard gradient of a convolution gives."""
+    images, kernel = op.inputs
+    names = ("strides", "padding", "data_format", "dilations", "explicit_paddings", "use_cudnn_on_gpu")
+    options = {name: _attribute(op, name) for name in names}
+    if kernel.shape[:2] == [1, 1] and set(options["strides"]) == {1} and _on_cpu(op):
+        inputs, outputs = kernel.shape.as_list()[2:]
+        rows, deltas = tf.reshape(images, [-1, inputs]), tf.reshape(delta, [-1, outputs])  # (cells, channels)
+        to_rows = tf.matmul(deltas, tf.reshape(kernel, [inputs, outputs]), transpose_b=True)
+        to_kernel = tf.matmul(rows, deltas, transpose_a=True)
+        return tf.reshape(to_rows, tf.shape(images)), tf.reshape(to_kernel, kernel.shape)
+    to_images = tf.raw_ops.Conv2DBackpropInput(
+        input_sizes=tf.shape(images), filter=kernel, out_backprop=delta, **options
+    )
+    to_kernel = tf.raw_ops.Conv2DBackpropFilter(
+        input=images, filter_sizes=tf.shape(kernel), out_backprop=delta, **options
+    )
+    return to_images, to_kernel
+
+
+@tf.RegisterGradient(_MEAN)
+def _mean_gradient(op: Any, delta: Tensor) -> tuple[Tensor, None]:
+    """What the standard gradient of a mean with `keepdims` gives."""
+    images = op.inputs[0]
+    cells = tf.size(images) // tf.size(delta)
+    return tf.broadcast_to(delta / tf.cast(cells, delta.dtype), tf.shape(images)), None
+
+
 def _attribute(op: Any, name: str) -> Any:
     value = op.get_attr(name)
     return value.decode() if isinstance(value, bytes) else value
 
 
-def _in_pieces(op: Any) -> bool:
-    """Whether `filter_gradient` knows the operation, and is quicker at it."""
-    kernel = op.inputs[1]
+def _on_cpu(op: Any) -> bool:
+    """Whether a convolution is of the kind that these gradients know, and sure to run on the CPU."""
     return bool(
-        kernel.shape[1] > COLUMNS
-        and kernel.dtype == tf.float32
-        and _attribute(op, "padding") == "SAME"
+        op.inputs[1].dtype == tf.float32
         and _attribute(op, "data_format") == "NHWC"
         and set(_attribute(op, "dilations")) == {1}
         and not op.graph.building_function

@@ -1,4 +1,4 @@
-"""The gradient of depthwise filters in pieces is the standard one, and is used where it is quicker."""
+"""The gradients that CPUs are quick at are the standard ones, and are used where they are quicker."""
 
 import contextlib
 from typing import Any
@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from efficientnet_east import backbones
-from efficientnet_east.backbones.depthwise import quick_depthwise_gradient
+from efficientnet_east.backbones.gradients import quick_gradients
 from efficientnet_east.compat import tf
 
 
 def gradients(images: Any, size: int, stride: int, quick: bool) -> list[Any]:
     """With respect to images and kernel, of a sum of squares, so that every cell of the result counts."""
     kernel = tf.constant(np.random.default_rng(1).normal(size=(size, size, 16, 1)), tf.float32)
-    with quick_depthwise_gradient() if quick else contextlib.nullcontext():
+    with quick_gradients() if quick else contextlib.nullcontext():
         net = tf.nn.depthwise_conv2d_native(images, kernel, [1, stride, stride, 1], "SAME")
     return tf.gradients(tf.reduce_sum(tf.square(net)), [images, kernel])
 
@@ -42,11 +42,45 @@ def test_the_gradients_are_the_standard_ones(
         np.testing.assert_allclose(other, one, rtol=1e-4, atol=2e-4)
 
 
+@pytest.mark.parametrize(("size", "stride", "products"), [(1, 1, True), (1, 2, False), (3, 1, False)])
+@pytest.mark.parametrize("known", [True, False])
+def test_pointwise_gradients_are_the_standard_ones(
+    size: int, stride: int, products: bool, known: bool
+) -> None:
+    rng = np.random.default_rng(0)
+    values, weights = rng.normal(size=(2, 7, 6, 8)), rng.normal(size=(size, size, 8, 5))
+    with tf.Graph().as_default() as graph, tf.Session() as session:
+        images = tf.placeholder(tf.float32, values.shape if known else [None, None, None, 8])
+        kernel, both = tf.constant(weights, tf.float32), []
+        for quick in (True, False):
+            with quick_gradients() if quick else contextlib.nullcontext():
+                net = tf.nn.conv2d(images, kernel, stride, "SAME")
+            both.append(tf.gradients(tf.reduce_sum(tf.square(net)), [images, kernel]))
+            if quick:
+                assert products == ("MatMul" in {op.type for op in graph.get_operations()})
+        quickly, standard = session.run(both, {images: values})
+    for one, other in zip(standard, quickly, strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-4, atol=2e-4)
+
+
+def test_gradients_of_means_over_maps_are_the_standard_ones() -> None:
+    values = np.random.default_rng(0).normal(size=(2, 7, 6, 8)).astype(np.float32)
+    with tf.Graph().as_default(), tf.Session() as session:
+        images = tf.placeholder(tf.float32, [None, None, None, 8])
+        with quick_gradients():
+            mean = tf.reduce_mean(images, [1, 2], keepdims=True)
+        quickly = session.run(tf.gradients(tf.reduce_sum(mean**3), images)[0], {images: values})
+    expected = 3 * values.mean((1, 2), keepdims=True) ** 2 / (7 * 6)  # by hand
+    np.testing.assert_allclose(quickly, np.broadcast_to(expected, values.shape), rtol=1e-4)
+
+
 def test_a_training_graph_has_the_pieces() -> None:
     with tf.Graph().as_default() as graph:
         net, _ = backbones.build(tf.zeros([1, 32, 32, 3]), "b0", is_training=True)
         assert tf.gradients(net, tf.trainable_variables())
         assert pieces(graph) == [(3, 3)] * 7 + [(5, 2)] * 9 + [(5, 3)] * 9
+        full = [op for op in graph.get_operations() if op.type == "Conv2DBackpropFilter"]
+        assert [op.outputs[0].shape.as_list()[:2] for op in full] == [[3, 3]]  # the stem's
 
 
 def test_a_graph_for_inference_is_left_plain() -> None:
