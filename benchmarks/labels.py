@@ -20,8 +20,8 @@ import numpy as np
 
 from efficientnet_east import labels
 from efficientnet_east.compat import tf
+from efficientnet_east.data.annotations import parse_truth
 from efficientnet_east.data.augment import Augmentation, augment
-from efficientnet_east.data.icdar import parse_truth
 from efficientnet_east.evaluation import icdar
 from efficientnet_east.geometry import maps, nms
 from efficientnet_east.geometry.quads import rectangle

@@ -24,16 +24,20 @@ class Truth:
       quads: float32 (n, 4, 2), (x, y) in pixels, clockwise on the screen.
       ignore: bool (n,), True where a text is illegible (`###`): neither asked for nor punished.
       texts: n transcriptions.
+      scripts: n names such as `Latin`; none where the annotation does not say.
     """
 
     quads: np.ndarray
     ignore: np.ndarray
     texts: tuple[str, ...]
+    scripts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         n = len(self.texts)
         _check("Truth.quads", self.quads, np.float32, (n, 4, 2))
         _check("Truth.ignore", self.ignore, np.bool_, (n,))
+        if len(self.scripts) not in (0, n):
+            raise ValueError(f"Truth.scripts must be {n} names or none, received {len(self.scripts)}")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

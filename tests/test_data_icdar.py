@@ -10,13 +10,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from efficientnet_east.data.annotations import parse_lines, parse_truth
 from efficientnet_east.data.icdar import (
     LAYOUTS,
     IcdarImages,
     check_images,
     find_records,
     natural_key,
-    parse_truth,
     read_list,
     require_text,
     truths,
@@ -76,6 +76,7 @@ def test_one_line() -> None:
         ("Latin,###", "###", True),
         ("Chinese,東京", "東京", False),
         ("Latin", "Latin", False),
+        ("None,###", "###", True),
         ("a\u2028b\x0bc\x85d", "a\u2028b\x0bc\x85d", False),
     ],
 )
@@ -89,6 +90,48 @@ def test_transcriptions(text: str, expected: str, ignore: bool) -> None:
 def test_encodings_and_line_ends(encoding: str, end: str) -> None:
     raw = (LINE + "Straße" + end + LINE + "東京" + end).encode(encoding)
     assert parse_truth(raw, "gt.txt").texts == ("Straße", "東京")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [  # of the test set, of the training set, and what users make of them
+        '3, 5, 23, 15, "a, b"',
+        '3,5,23,15,"a, b"',
+        '3 5 23 15 "a, b"',
+        '3\t5\t23\t15\t"a, b"',
+        '23 5 3 15 "a, b"',
+    ],
+)
+def test_rectangles_of_icdar_2013(line: str) -> None:
+    truth = parse_truth(line + "\r\n" + line.replace("a, b", "###"), "gt.txt")
+    assert truth.texts == ("a, b", "###") and truth.ignore.tolist() == [False, True]
+    assert sorted(truth.quads[0].tolist()) == [[3, 5], [3, 15], [23, 5], [23, 15]]
+    assert area(truth.quads).tolist() == [200, 200]
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("3,5,23,15,word", "5 coordinates instead of 8"),
+        ("3,5,23,15", "4 coordinates instead of 8"),
+        ('3,5,23,"word"', "4 coordinates instead of 8"),
+        ('3,5,3,15,"word"', "enclose 0 square pixels"),
+        ('3,5,x,15,"word"', "could not convert string to float: 'x'; expected left, top, right, bottom"),
+        ('3,5,nan,15,"word"', "is not inside any image"),
+        ('3,5,23,15,"word', "5 coordinates instead of 8"),
+    ],
+)
+def test_half_a_quadrilateral_is_no_rectangle(line: str, problem: str) -> None:
+    with pytest.raises(UserError, match=re.escape(problem)):
+        parse_truth(line, "gt.txt")
+
+
+def test_scripts_of_mlt() -> None:
+    raw = LINE + "Latin,word\n" + LINE + "Korean,###\n" + LINE + "plain\n"
+    assert parse_truth(raw, "gt.txt").scripts == ("Latin", "Korean", "")
+    assert parse_truth(LINE + "word", "gt.txt").scripts == ()
+    lines = parse_lines("\n" + raw, "gt.txt")
+    assert [line.number for line in lines] == [2, 3, 4]
 
 
 def test_empty_file_is_an_image_without_text() -> None:

@@ -13,8 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from efficientnet_east.data import submissions
-from efficientnet_east.data.icdar import parse_truth
-from efficientnet_east.data.submissions import read_submission, read_truth_zip, write_boxes, write_submission
+from efficientnet_east.data.annotations import parse_truth
+from efficientnet_east.data.submissions import (
+    read_scored,
+    read_submission,
+    read_truth_zip,
+    write_boxes,
+    write_submission,
+)
 from efficientnet_east.errors import UserError
 from efficientnet_east.geometry.quads import clockwise
 from efficientnet_east.structures import Detections
@@ -98,6 +104,42 @@ def test_other_peoples_files(tmp_path: Path) -> None:
     lines = "\ufeff1.5,2,31,2,31,12,1,-12\n\n 5, 5, 9, 9, 9, 5, 5, 9 "
     quads = read_submission(archive(tmp_path / "a.zip", {"res_東 京.txt": lines}))["東 京"]
     assert quads[:, 0].tolist() == [[1.5, 2], [5, 5]]
+
+
+@pytest.mark.parametrize(
+    ("lines", "scores"),
+    [
+        ("1,2,31,12\n3,4,9,9", None),
+        ("1,2,31,12,0.5\n3,4,9,9,-7e2", [0.5, -700]),
+        (LINE + "3,4,9,4,9,9,3,9", None),
+        (LINE.strip() + ",0.5\n3,4,9,4,9,9,3,9,-700", [0.5, -700]),
+    ],
+)
+def test_rectangles_and_scores(lines: str, scores: list[float] | None, tmp_path: Path) -> None:
+    path = archive(tmp_path / "a.zip", {"res_img_1.txt": lines, "res_img_2.txt": ""})
+    found = read_scored(path)
+    quads, given = found["img_1"]
+    assert (
+        quads.tolist() == [QUAD[0].tolist(), [[3, 4], [9, 4], [9, 9], [3, 9]]] and quads.dtype == np.float32
+    )
+    assert given is None if scores is None else given.tolist() == scores
+    assert read_submission(path)["img_1"].tolist() == quads.tolist()
+    assert len(found["img_2"][0]) == 0
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "match"),
+    [
+        ("1,2,31,12", LINE, "8 coordinates instead of 4; expected left,top,right,bottom$"),
+        ("1,2,31,12,0.5", "1,2,31,12", "4 numbers instead of 5; expected left,top,right,bottom,score$"),
+        (LINE.strip() + ",0.5", LINE, "8 numbers instead of 9; expected x1,.*,y4,score$"),
+        (LINE.strip() + ",0.5", LINE.strip() + ",nan", "nan is not inside any image"),
+        (LINE.strip() + ",0.5", LINE.strip() + ",word", "could not convert string to float: 'word'"),
+    ],
+)
+def test_all_lines_have_one_form(first: str, second: str, match: str, tmp_path: Path) -> None:
+    path = archive(tmp_path / "a.zip", {"res_img_1.txt": first, "res_img_2.txt": second})
+    refuses(path, r"res_img_2\.txt:1: .*" + match)
 
 
 def test_truth_zip(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from efficientnet_east.data.icdar import parse_truth
+from efficientnet_east.data.annotations import parse_truth
 from efficientnet_east.evaluation import icdar
 from efficientnet_east.geometry import nms
 from efficientnet_east.geometry.maps import CHANNELS, decode, encode

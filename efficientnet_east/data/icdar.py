@@ -1,7 +1,6 @@
 """ICDAR data sets: folders of images with one text file of quadrilaterals each.
 
-A ground-truth line is `x1,y1,x2,y2,x3,y3,x4,y4,transcription`, where `###` marks a text that nobody can
-read; see https://rrc.cvc.uab.es/?ch=4&com=tasks. Files are only ever read.
+What stands in a text file is read by `annotations`. Files are only ever read.
 """
 
 from __future__ import annotations
@@ -15,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from efficientnet_east.data.annotations import parse_truth, report, text_of
 from efficientnet_east.data.images import SUFFIXES, check_image, count_pixels, read_image
 from efficientnet_east.errors import UserError
-from efficientnet_east.geometry.quads import area, clockwise
 from efficientnet_east.structures import Sample, Truth
 
 # Folder of images and folder of ground truth below the data folder; the first images found are taken,
@@ -35,23 +34,14 @@ LAYOUTS = {
     ),
 }
 
-_ILLEGIBLE = ("###", "*")
-# ICDAR 2017 MLT writes the script between the corners and the transcription.
-_SCRIPT = re.compile("^(?:Arabic|Latin|Chinese|Japanese|Korean|Bangla|Hindi|Symbols|Mixed|None),")
-_LINE = "x1,y1,x2,y2,x3,y3,x4,y4,transcription"
-_MAX_COORDINATE = 1e6
-# Also finds coordinates that somebody divided by the size of the image.
-_MIN_AREA = 1.0
-# Each corner with its two neighbours; two opposite ones of these triangles make up the quadrilateral.
-_TURNS = np.array([(3, 0, 1), (0, 1, 2), (1, 2, 3), (2, 3, 0)])
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Record:
-    """One image of a data set, not yet read, with its ground truth."""
+    """One image of a data set, not yet read, with its ground truth and the file that this stands in."""
 
     image: Path
     truth: Truth
+    truth_file: Path | None = None
 
 
 class IcdarImages:
@@ -144,7 +134,7 @@ def find_records(
         try:
             records.append(_record(image, files, truth_folder, skipped))
         except UserError as error:
-            _report(error, skipped)
+            report(error, skipped)
     if not records:
         raise UserError(folder, "no image can be used", f"at least one with ground truth{_first(skipped)}")
     return records
@@ -169,7 +159,7 @@ def check_images(records: Sequence[Record], skipped: list[UserError] | None = No
             check_image(record.image)
             readable.append(record)
         except UserError as error:
-            _report(error, skipped)
+            report(error, skipped)
     if not readable:
         raise UserError("data set", "none of the images can be read", f"images that can{_first(skipped)}")
     return readable
@@ -210,7 +200,7 @@ def read_list(path: str | os.PathLike[str]) -> list[str]:
     """
     names: dict[str, int] = {}
     for number, line in enumerate(_read(Path(path)).splitlines(), 1):
-        name = _text(line, f"{path}:{number}").strip()
+        name = text_of(line, f"{path}:{number}").strip()
         if not name or name.startswith("#"):
             continue
         if name in names:
@@ -222,107 +212,9 @@ def read_list(path: str | os.PathLike[str]) -> list[str]:
     return list(names)
 
 
-def parse_truth(raw: bytes | str, where: str, skipped: list[UserError] | None = None) -> Truth:
-    """Reads the content of a ground-truth file.
-
-    Args:
-      raw: the content; UTF-8, with or without a byte order mark, or UTF-16 with one. Corners may run either
-        way round (they are made clockwise) and be fractions of pixels. A line of eight numbers without a
-        transcription is a legible text.
-      where: the name of the file for errors.
-      skipped: where given, a line that cannot be used is left out and its error appended here.
-
-    Returns:
-      The texts in file order; none where the file is empty.
-
-    Raises:
-      UserError: a line cannot be used while `skipped` is None. It names the file and the line.
-    """
-    rows = []
-    for number, line in enumerate(_encoded(raw).splitlines(), 1):
-        try:
-            rows += _parse_line(line, f"{where}:{number}")
-        except UserError as error:
-            _report(error, skipped)
-    texts = tuple(text for _, text in rows)
-    quads = np.array([quad for quad, _ in rows], np.float32).reshape(-1, 4, 2)
-    return Truth(clockwise(quads), np.array([text in _ILLEGIBLE for text in texts], np.bool_), texts)
-
-
-def parse_corners(fields: Sequence[str], where: str, expected: str) -> np.ndarray:
-    """Turns eight decimal numbers into one quadrilateral.
-
-    Args:
-      fields: the numbers, x first.
-      where: file and line for the error.
-      expected: how the line should look.
-
-    Returns:
-      float32 (4, 2), corners in the order given.
-
-    Raises:
-      UserError: not eight, not numbers, or not finite and within a million pixels.
-    """
-    if len(fields) != 8:
-        raise UserError(where, f"{len(fields)} coordinates instead of 8", expected)
-    try:
-        corners = np.array([float(field) for field in fields]).reshape(4, 2)
-    except ValueError as error:
-        raise UserError(where, _short(str(error)), expected) from None
-    if not (np.abs(corners) <= _MAX_COORDINATE).all():
-        problem = f"{_short(','.join(fields))} is not inside any image"
-        raise UserError(where, problem, f"finite numbers up to {_MAX_COORDINATE:.0f}")
-    return corners.astype(np.float32)
-
-
 def natural_key(name: str) -> tuple[str, str]:
     """Sorts img_2 before img_10."""
     return re.sub("[0-9]+", lambda digits: digits[0].zfill(20), name), name
-
-
-def _parse_line(line: bytes, where: str) -> list[tuple[np.ndarray, str]]:
-    content = _text(line, where)
-    if not content.strip():
-        return []
-    *fields, text = content.split(",", 8) if content.count(",") >= 8 else [*content.split(","), ""]
-    corners = parse_corners(fields, where, _LINE)
-    _check_shape(corners, where)
-    return [(corners, _SCRIPT.sub("", text).strip())]
-
-
-def _check_shape(corners: np.ndarray, where: str) -> None:
-    turns = area(corners[_TURNS])
-    size = abs(turns[0] + turns[2])
-    # Walking around it, a quadrilateral whose sides cross turns left twice and right twice.
-    crossed = (turns > 0).sum() == 2 == (turns < 0).sum()
-    if size >= _MIN_AREA and not crossed:
-        return
-    shown = ",".join(f"{number:g}" for number in corners.ravel())
-    if crossed:
-        raise UserError(where, f"the sides between {shown} cross", "the corners in order around the text")
-    problem = f"the corners {shown} enclose {size:.3g} square pixels"
-    raise UserError(where, problem, "at least 1, with coordinates in pixels")
-
-
-def _encoded(raw: bytes | str) -> bytes:
-    """UTF-8 whatever came in; splitting bytes, unlike str, only breaks lines at CR and LF."""
-    if isinstance(raw, str):
-        return raw.encode("utf-8", "surrogatepass")
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return raw.decode("utf-16", "replace").encode()
-    return raw
-
-
-def _text(line: bytes, where: str) -> str:
-    try:
-        return line.decode("utf-8").lstrip("\ufeff")
-    except UnicodeDecodeError as error:
-        problem = f"byte 0x{line[error.start]:02x} is not UTF-8"
-        raise UserError(where, problem, "a text file in UTF-8") from None
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _read(path: Path) -> bytes:
@@ -330,12 +222,6 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise UserError(path, f"cannot be read ({error.strerror})", "a text file") from None
-
-
-def _report(error: UserError, skipped: list[UserError] | None) -> None:
-    if skipped is None:
-        raise error
-    skipped.append(error)
 
 
 def _first(skipped: list[UserError] | None) -> str:
@@ -374,7 +260,7 @@ def _chosen(
     # Looked up, never joined to the folder: a name with ../ in it leads nowhere.
     wanted = set(names)
     for name in sorted(wanted - {path.name for path in images}, key=natural_key):
-        _report(UserError(name, f"is not in {folder}", "the name of an image in that folder"), skipped)
+        report(UserError(name, f"is not in {folder}", "the name of an image in that folder"), skipped)
     return [path for path in images if path.name in wanted]
 
 
@@ -383,7 +269,7 @@ def _distinct(images: Sequence[Path], skipped: list[UserError] | None) -> Iterat
     for path in images:
         if path.stem in seen:
             problem = f"differs from {seen[path.stem].name} in its suffix only"
-            _report(UserError(path, problem, "one image for each ground-truth file"), skipped)
+            report(UserError(path, problem, "one image for each ground-truth file"), skipped)
         else:
             seen[path.stem] = path
             yield path
@@ -399,12 +285,13 @@ def _report_orphans(
     wanted = {name for image in images for name in _truth_names(image)}
     for name in [name for name in files if name not in wanted]:
         expected = f"an image named {name.removeprefix('gt_')}.jpg or .png"
-        _report(UserError(files[name], "belongs to no image", expected), skipped)
+        report(UserError(files[name], "belongs to no image", expected), skipped)
 
 
 def _record(image: Path, files: Mapping[str, Path], folder: Path, skipped: list[UserError] | None) -> Record:
     for name in _truth_names(image):
         if name in files:
-            return Record(image, parse_truth(_read(files[name]), str(files[name]), skipped))
+            truth = parse_truth(_read(files[name]), str(files[name]), skipped)
+            return Record(image, truth, files[name])
     expected = " or ".join(f"{name}.txt" for name in _truth_names(image))
     raise UserError(image, "has no ground truth", f"{expected} in {folder}")

@@ -1,8 +1,8 @@
 """The zip files of the ICDAR competition: detections out, detections and ground truth in.
 
-An archive holds one text file an image at its top level: res_<image>.txt with eight numbers a line in a
-submission, gt_<image>.txt in a ground truth. Nothing is ever unpacked to disk, and an archive from
-somebody else is refused with the name of the entry that is not as it should be.
+An archive holds one text file an image at its top level: res_<image>.txt with the corners of one text a
+line in a submission, gt_<image>.txt in a ground truth. Nothing is ever unpacked to disk, and an archive
+from somebody else is refused with the name of the entry that is not as it should be.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from efficientnet_east.data.icdar import natural_key, parse_corners, parse_truth
+from efficientnet_east.data.annotations import parse_corners, parse_numbers, parse_rectangle, parse_truth
+from efficientnet_east.data.icdar import natural_key
 from efficientnet_east.errors import UserError
 from efficientnet_east.geometry.quads import clockwise
 from efficientnet_east.safe_files import write_file
@@ -29,6 +30,8 @@ MAX_ENTRIES = 20_000
 # No separators, drives or control characters: a name that is safe on every system.
 _NAME = r"([^/\\:*?\"<>|\x00-\x1f\x7f]{1,200})\.txt"
 _LINE = "x1,y1,x2,y2,x3,y3,x4,y4"
+# Numbers in a line -> what they are; the last one of an odd number is the score.
+_FORMS = {4: "left,top,right,bottom", 5: "left,top,right,bottom,score", 8: _LINE, 9: _LINE + ",score"}
 
 
 def write_submission(path: str | os.PathLike[str], detections: Mapping[str, np.ndarray]) -> None:
@@ -73,7 +76,7 @@ def read_submission(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Reads the detections of a submission.
 
     Args:
-      path: a zip file of res_<image>.txt files, eight numbers a line.
+      path: as for `read_scored`.
 
     Returns:
       Image name without suffix to quads, float32 (n, 4, 2), in file order and corner order.
@@ -81,7 +84,34 @@ def read_submission(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     Raises:
       UserError: no such file, not a zip file, an entry or a line that does not belong there.
     """
-    return {stem: _parse_quads(data, where) for stem, data, where in _entries(path, "res")}
+    return {name: quads for name, (quads, _) in read_scored(path).items()}
+
+
+def read_scored(path: str | os.PathLike[str]) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
+    """Reads the detections of a submission, with their scores where it has some.
+
+    Args:
+      path: a zip file of res_<image>.txt files; a line holds eight numbers (corners), or four (left, top,
+        right, bottom, as in ICDAR 2013), and perhaps the score as one more. All lines have the form of the
+        first one.
+
+    Returns:
+      Image name without suffix to quads, float32 (n, 4, 2), in file order and corner order, and scores,
+      float64 (n,), of any size; None where the lines bear none.
+
+    Raises:
+      UserError: no such file, not a zip file, an entry or a line that does not belong there.
+    """
+    rows: dict[str, list[np.ndarray]] = {}
+    count = 0
+    for stem, data, where in _entries(path, "res"):
+        rows[stem] = []
+        for number, line in enumerate(data.decode("utf-8-sig", "replace").splitlines(), 1):
+            if line.strip():
+                fields = line.split(",")
+                count = count or (len(fields) if len(fields) in _FORMS else 8)
+                rows[stem].append(_parse_detection(fields, count, f"{where}:{number}"))
+    return {stem: _split_scores(found, count in (5, 9)) for stem, found in rows.items()}
 
 
 def read_truth_zip(path: str | os.PathLike[str]) -> dict[str, Truth]:
@@ -104,12 +134,20 @@ def _lines(quads: np.ndarray) -> str:
     return "".join(",".join(map(str, row)) + "\r\n" for row in corners.tolist())
 
 
-def _parse_quads(data: bytes, where: str) -> np.ndarray:
-    quads = []
-    for number, line in enumerate(data.decode("utf-8-sig", "replace").splitlines(), 1):
-        if line.strip():
-            quads.append(parse_corners(line.split(","), f"{where}:{number}", _LINE))
-    return np.array(quads, np.float32).reshape(-1, 4, 2)
+def _parse_detection(fields: list[str], count: int, where: str) -> np.ndarray:
+    """Eight coordinates, and the score or nan; `count` is the number of fields that the first line had."""
+    if len(fields) != count:
+        kind = "coordinates" if count in (4, 8) else "numbers"
+        raise UserError(where, f"{len(fields)} {kind} instead of {count}", _FORMS[count])
+    parse = parse_corners if count >= 8 else parse_rectangle
+    corners = parse(fields[: count // 4 * 4], where, _FORMS[count])
+    score = parse_numbers(fields[8 if count == 9 else 4 :], where, _FORMS[count])[-1] if count % 2 else np.nan
+    return np.append(corners, score)
+
+
+def _split_scores(found: list[np.ndarray], scored: bool) -> tuple[np.ndarray, np.ndarray | None]:
+    table = np.array(found, np.float64).reshape(-1, 9)
+    return table[:, :8].astype(np.float32).reshape(-1, 4, 2), table[:, 8] if scored else None
 
 
 def _entries(path: str | os.PathLike[str], prefix: str) -> Iterator[tuple[str, bytes, str]]:
