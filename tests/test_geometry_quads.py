@@ -23,6 +23,7 @@ from efficientnet_east.geometry.quads import (
     rolled,
     shrink,
     thickness,
+    tilt,
     transform,
 )
 
@@ -284,3 +285,13 @@ def test_iou_matrix_is_every_pair() -> None:
     expected = [[shapely_iou(x.astype(float), y.astype(float)) for y in b] for x in a]
     np.testing.assert_allclose(iou_matrix(a, b), expected, atol=1e-9)
     assert iou_matrix(a, b[:0]).shape == (6, 0) and iou_matrix(a[:0], b).shape == (0, 4)
+
+
+@given(st.floats(-180, 180), st.floats(1.2, 20), st.integers(0, 3), st.booleans())
+def test_tilt(angle: float, ratio: float, first: int, mirrored: bool) -> None:
+    """Of the longer sides, whichever corner is the first and whichever way round."""
+    u, v = axes(np.radians(angle))
+    corners = np.roll([0 * u, ratio * u, ratio * u + v, v], first, axis=0)
+    corners = corners[::-1] if mirrored else corners
+    turned = abs(angle) % 180
+    assert tilt(10 * corners[None])[0] == pytest.approx(min(turned, 180 - turned), abs=1e-6)

@@ -30,7 +30,8 @@ class ImageResult:
       precision, recall, hmean: of this image alone, in [0, 1]; what there is nothing of counts as perfect.
       care_truths: number of legible texts.
       care_detections: number of detections that count.
-      pairs: (index of the truth, index of the detection) for every match.
+      pairs: (index of the truth, index of the detection) for every match, each truth and each detection once
+        (in `deteval`, where one may match several, more than once).
       ignored: indices of the detections that do not count, because they lie on an illegible text.
     """
 
@@ -49,7 +50,7 @@ class Result:
 
     Attributes:
       precision, recall, hmean: over all images together, in [0, 1].
-      matched: number of legible texts found.
+      matched: number of legible texts found; in `deteval` what their matches count together.
       care_truths: number of legible texts.
       care_detections: number of detections that count.
       images: the same for each image.
@@ -58,7 +59,7 @@ class Result:
     precision: float
     recall: float
     hmean: float
-    matched: int
+    matched: float
     care_truths: int
     care_detections: int
     images: dict[str, ImageResult]
@@ -82,17 +83,34 @@ def score(detections: Mapping[str, np.ndarray], truths: Mapping[str, Truth], *, 
     Raises:
       UserError: detections for an image without ground truth.
     """
-    if unknown := sorted(set(detections) - set(truths)):
-        raise UserError(unknown[0], "detections for an image without ground truth", _example(truths))
-    nothing = np.zeros((0, 4, 2), np.float32)
-    images = {name: _score_image(detections.get(name, nothing), truths[name], iou) for name in truths}
+    found = of_all_images(detections, truths)
+    images = {name: _score_image(found[name], truths[name], iou) for name in truths}
     matched = sum(len(image.pairs) for image in images.values())
     care_truths = sum(image.care_truths for image in images.values())
     care_detections = sum(image.care_detections for image in images.values())
     precision = matched / care_detections if care_detections else 0.0
     recall = matched / care_truths if care_truths else 0.0
-    hmean = _hmean(precision, recall)
+    hmean = harmonic_mean(precision, recall)
     return Result(precision, recall, hmean, matched, care_truths, care_detections, images)
+
+
+def of_all_images(detections: Mapping[str, np.ndarray], truths: Mapping[str, Truth]) -> dict[str, np.ndarray]:
+    """Pairs every image with its detections.
+
+    Args:
+      detections: image name to quads (n, 4, 2).
+      truths: image name to its texts; decides which images there are.
+
+    Returns:
+      Image name to quads, in the order of `truths`; no quads for an image without detections.
+
+    Raises:
+      UserError: detections for an image without ground truth.
+    """
+    if unknown := sorted(set(detections) - set(truths)):
+        raise UserError(unknown[0], "detections for an image without ground truth", _example(truths))
+    nothing = np.zeros((0, 4, 2), np.float32)
+    return {name: detections.get(name, nothing) for name in truths}
 
 
 def _score_image(quads: np.ndarray, truth: Truth, threshold: float) -> ImageResult:
@@ -107,7 +125,7 @@ def _score_image(quads: np.ndarray, truth: Truth, threshold: float) -> ImageResu
     return ImageResult(
         precision=precision,
         recall=recall,
-        hmean=_hmean(precision, recall),
+        hmean=harmonic_mean(precision, recall),
         care_truths=care_truths,
         care_detections=care_detections,
         pairs=pairs,
@@ -131,7 +149,8 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
 
 
-def _hmean(precision: float, recall: float) -> float:
+def harmonic_mean(precision: float, recall: float) -> float:
+    """Returns 2PR / (P + R), 0 where both are 0."""
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 

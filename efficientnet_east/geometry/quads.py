@@ -165,6 +165,22 @@ def bounding(quads: np.ndarray) -> np.ndarray:
     return np.stack([left, top, right, top, right, bottom, left, bottom], axis=1).reshape(-1, 4, 2)
 
 
+def tilt(quads: np.ndarray) -> np.ndarray:
+    """The angle between the longer sides of quads and the horizontal.
+
+    Args:
+      quads: (n, 4, 2), pixels, in either direction.
+
+    Returns:
+      float64 (n,), degrees from 0, level, to 90, upright; the same whichever corner is the first.
+    """
+    p0, p1, p2, p3 = np.moveaxis(np.asarray(quads, np.float64), -2, 0)
+    along, across = (p1 - p0) + (p2 - p3), (p3 - p0) + (p2 - p1)
+    level = np.linalg.norm(along, axis=-1) >= np.linalg.norm(across, axis=-1)
+    x, y = np.moveaxis(np.abs(np.where(level[..., None], along, across)), -1, 0)
+    return np.degrees(np.arctan2(y, x))
+
+
 def transform(quads: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """Quads under an affine or projective map.
 
