@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from efficientnet_east.calculator import Report, describe
@@ -51,6 +51,25 @@ class Panel:
     series: Sequence[Series]
     log: bool = False
     limits: tuple[float, float | None] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Bars:
+    """One pair of axes with groups of bars.
+
+    Attributes:
+      x_label: below.
+      y_label: beside.
+      names: of the groups, from left to right.
+      heights: in the legend -> a number for each group; None leaves a gap.
+      limits: of the y axis; None fits the bars, as a second limit its upper end.
+    """
+
+    x_label: str
+    y_label: str
+    names: Sequence[str]
+    heights: Mapping[str, Sequence[float | None]]
+    limits: tuple[float, float | None] = (0, None)
 
 
 def against_phi(reports: Sequence[Report], size: tuple[int, int] | None = None, **options: Any) -> bytes:
@@ -126,15 +145,8 @@ def draw(title: str, x_label: str, panels: Sequence[Panel], columns: int = 2) ->
     Returns:
       A PNG, 1000 pixels wide; a row of panels is 520 pixels high where it is alone, else 400.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     rows = -(-len(panels) // columns)
-    figure = Figure(
-        figsize=(INCHES[0], INCHES[1] if rows == 1 else 4.0 * rows), dpi=DPI, layout="constrained"
-    )
-    FigureCanvasAgg(figure)
-    figure.suptitle(title)
+    figure = _figure(title, rows)
     places = figure.subplots(rows, min(columns, len(panels)), squeeze=False, sharex=True).ravel()
     for axes, panel in zip(places, panels, strict=False):
         _draw(axes, panel)
@@ -142,9 +154,54 @@ def draw(title: str, x_label: str, panels: Sequence[Panel], columns: int = 2) ->
         axes.tick_params(labelbottom=True)
     for axes in places[len(panels) :]:
         axes.set_axis_off()
+    return _png(figure)
+
+
+def draw_bars(title: str, panels: Sequence[Bars]) -> bytes:
+    """Draw groups of bars, the panels in one row.
+
+    Args:
+      title: above them all.
+      panels: at least one.
+
+    Returns:
+      A PNG of 1000 x 520 pixels.
+    """
+    figure = _figure(title, 1)
+    places = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, panel in zip(places, panels, strict=True):
+        _draw_bars(axes, panel)
+    return _png(figure)
+
+
+def _figure(title: str, rows: int) -> Any:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    size = INCHES[0], INCHES[1] if rows == 1 else 4.0 * rows
+    figure = Figure(figsize=size, dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title, parse_math=False)  # a file's name may hold dollars
+    return figure
+
+
+def _png(figure: Any) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
+
+
+def _draw_bars(axes: Any, panel: Bars) -> None:
+    width = 0.8 / len(panel.heights)
+    for number, (label, heights) in enumerate(panel.heights.items()):
+        places = [index + (number - (len(panel.heights) - 1) / 2) * width for index in range(len(heights))]
+        axes.bar(places, [height or 0 for height in heights], width, label=label, color=f"C{number}")
+    axes.set_xticks(range(len(panel.names)), panel.names, fontsize=9)
+    axes.set(xlabel=panel.x_label, ylabel=panel.y_label, ylim=panel.limits)
+    axes.grid(axis="y", alpha=0.3)
+    axes.set_axisbelow(True)
+    if len(panel.heights) > 1:
+        axes.legend()
 
 
 def _draw(axes: Any, panel: Panel) -> None:

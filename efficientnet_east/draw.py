@@ -137,6 +137,15 @@ def maps_picture(
     return side_by_side(panels)
 
 
+def at_most(image: np.ndarray, side: int) -> np.ndarray:
+    """An image scaled down to a longer side, if it is larger."""
+    factor = side / max(image.shape[:2])
+    if factor >= 1:
+        return image
+    size = [max(1, round(length * factor)) for length in image.shape[1::-1]]
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+
 def masked(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Darkens an image where a mask (h, w), of any resolution, is 0 rather than 1."""
     return (_checked(image) * (0.15 + 0.85 * _grown(mask, image.shape)[..., None])).astype(np.uint8)

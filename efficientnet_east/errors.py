@@ -11,7 +11,7 @@ class UserError(Exception):
     """
 
     def __init__(self, where: object, problem: str, expected: str) -> None:
-        super().__init__(_one_line(f"{where}: {problem}; expected {expected}"))
+        super().__init__(one_line(f"{where}: {problem}; expected {expected}"))
         self.where, self.problem, self.expected = str(where), problem, expected
 
     def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
@@ -23,6 +23,13 @@ class WriteError(UserError):
     """A file cannot be written: the disk is full, or the folder is not the user's to write in."""
 
 
-def _one_line(text: str) -> str:
-    """File names may hold line breaks, control codes and broken Unicode: shown escaped."""
+def one_line(text: str) -> str:
+    """Escapes the line breaks, control codes and broken Unicode that file names may hold.
+
+    Args:
+      text: with such names in it.
+
+    Returns:
+      The text in printable letters.
+    """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

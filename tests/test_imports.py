@@ -21,7 +21,8 @@ LAYERS = (
     {"scaling"},
     {"catalogue"},
     {"data", "geometry", "draw", "structures", "chart", "calculator", "evaluation.icdar",
-     "evaluation.__init__", "evaluation.deteval", "evaluation.curve", "evaluation.breakdown"},
+     "evaluation.__init__", "evaluation.deteval", "evaluation.curve", "evaluation.breakdown",
+     "evaluation.pictures", "evaluation.report", "evaluation.gallery"},
     {"config"},  # the recipes' own: see `test_configuration_is_for_recipes`
     {"compat"},
     {"backbones", "bifpn", "east_head", "labels", "losses", "model", "checkpoints", "replicas"},

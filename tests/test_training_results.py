@@ -17,6 +17,7 @@ from efficientnet_east import config as configuration
 from efficientnet_east.data.loader import Batch, TextBatch
 from efficientnet_east.errors import UserError
 from efficientnet_east.evaluation import icdar
+from efficientnet_east.evaluation import pictures as evaluated
 from efficientnet_east.geometry.maps import encode
 from efficientnet_east.structures import Detections, Sample, Truth
 from efficientnet_east.training import curves, log, pictures, versions
@@ -203,7 +204,7 @@ def test_validation_picture_shows_what_was_found_and_missed() -> None:
     found = Detections(np.concatenate([QUADS[:1], wrong, far]), np.array([0.9, 0.8, 0.7], np.float32))
     result = icdar.score({"x": found.quads}, {"x": truth}).images["x"]
     sample = Sample("x.jpg", np.full((320, 300, 3), 128, np.uint8), truth)
-    picture = pictures.validation_picture(sample, found, result)
+    picture = evaluated.validation_picture(sample, found, result)
     assert picture.shape[0] > 320 and picture.shape[1] > 600
     body = picture[-320:]
     left, right = body[:, :300], body[:, -300:]
@@ -211,15 +212,15 @@ def test_validation_picture_shows_what_was_found_and_missed() -> None:
     def colour(panel: np.ndarray, quad: np.ndarray) -> tuple[int, ...]:
         """The nearest of the colours at a corner, where lines are smoothed."""
         found = panel[int(quad[2, 1]), int(quad[2, 0])].astype(int)
-        known = (pictures.BLUE, pictures.GREEN, pictures.RED, pictures.GREY)
+        known = (evaluated.BLUE, evaluated.GREEN, evaluated.RED, evaluated.GREY)
         return min(known, key=lambda colour: np.abs(found - colour).sum())
 
-    assert colour(left, QUADS[0]) == pictures.BLUE and colour(left, QUADS[1]) == pictures.RED
-    assert colour(right, QUADS[0]) == pictures.GREEN and colour(right, wrong[0]) == pictures.RED
-    assert colour(left, far[0]) == colour(right, far[0]) == pictures.GREY
+    assert colour(left, QUADS[0]) == evaluated.BLUE and colour(left, QUADS[1]) == evaluated.RED
+    assert colour(right, QUADS[0]) == evaluated.GREEN and colour(right, wrong[0]) == evaluated.RED
+    assert colour(left, far[0]) == colour(right, far[0]) == evaluated.GREY
     assert np.ptp(picture[:-320]) > 100, "a title"
     large = Sample("x.jpg", np.zeros((1600, 2400, 3), np.uint8), truth)
-    assert max(pictures.validation_picture(large, found, result).shape) == 2000
+    assert max(evaluated.validation_picture(large, found, result).shape) == 2000
 
 
 def test_best_and_worst_images() -> None:
@@ -229,12 +230,12 @@ def test_best_and_worst_images() -> None:
     images = {str(number): image(number / 10) for number in range(10)}
     expected = {f"worst_{rank + 1}": str(rank) for rank in range(4)}
     expected |= {f"best_{rank + 1}": str(9 - rank) for rank in range(4)}
-    assert pictures.extremes(images) == expected
-    assert pictures.extremes({"a": image(1), "b": image(1, 9), "c": image(0), "d": image(0, 9)}) == {
+    assert evaluated.extremes(images) == expected
+    assert evaluated.extremes({"a": image(1), "b": image(1, 9), "c": image(0), "d": image(0, 9)}) == {
         "worst_1": "d", "worst_2": "c", "best_1": "b", "best_2": "a"
     }  # fmt: skip
-    assert pictures.extremes({"a": image(0.5)}) == {"worst_1": "a"}
-    assert pictures.extremes({}) == {}
+    assert evaluated.extremes({"a": image(0.5)}) == {"worst_1": "a"}
+    assert evaluated.extremes({}) == {}
 
 
 # --- versions.json

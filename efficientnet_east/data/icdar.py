@@ -140,6 +140,35 @@ def find_records(
     return records
 
 
+def held_out(folder: str | os.PathLike[str]) -> str:
+    """Returns the split to score on: `test` where a folder has test images, else `train`.
+
+    Args:
+      folder: holds one of the `LAYOUTS`.
+    """
+    return "test" if any((Path(folder) / images).is_dir() for images, _ in LAYOUTS["test"]) else "train"
+
+
+def find_images(folder: str | os.PathLike[str]) -> dict[str, Path]:
+    """Finds the images of a folder, with or without ground truth.
+
+    Args:
+      folder: holds one of the `LAYOUTS` of the split to score on, or its images alone.
+
+    Returns:
+      Name without suffix to file, in natural order.
+
+    Raises:
+      UserError: the folder cannot be listed, or holds no image.
+    """
+    names = [images for images, _ in LAYOUTS[held_out(folder)]]
+    below = next((Path(folder) / name for name in names if (Path(folder) / name).is_dir()), Path(folder))
+    images = {path.stem: path for path in reversed(_files(below)) if _is_image(path)}
+    if not images:
+        raise UserError(below, "holds no image", f"files with the suffix {', '.join(SUFFIXES)}")
+    return dict(reversed(images.items()))
+
+
 def check_images(records: Sequence[Record], skipped: list[UserError] | None = None) -> list[Record]:
     """Reads every image once, quickly, so that a broken one is found before training and not during it.
 

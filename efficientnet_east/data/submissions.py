@@ -34,14 +34,22 @@ _LINE = "x1,y1,x2,y2,x3,y3,x4,y4"
 _FORMS = {4: "left,top,right,bottom", 5: "left,top,right,bottom,score", 8: _LINE, 9: _LINE + ",score"}
 
 
-def write_submission(path: str | os.PathLike[str], detections: Mapping[str, np.ndarray]) -> None:
-    """Writes the zip file that https://rrc.cvc.uab.es takes for Challenge 4, Task 1.
+def write_submission(
+    path: str | os.PathLike[str],
+    detections: Mapping[str, np.ndarray],
+    *,
+    scores: Mapping[str, np.ndarray] | None = None,
+    rectangles: bool = False,
+) -> None:
+    """Writes the zip file that https://rrc.cvc.uab.es takes: by default for Challenge 4, Task 1.
 
     Corners are rounded to whole pixels and run clockwise. Equal detections give equal bytes.
 
     Args:
       path: the zip file to write, in one move.
       detections: image name without suffix (img_1) to quads (n, 4, 2) in pixels, n may be 0.
+      scores: image name to scores (n,), written as a last number, as ICDAR 2017 MLT asks for.
+      rectangles: write `left,top,right,bottom` of the upright rectangles around the quads (ICDAR 2013).
 
     Raises:
       UserError: an image name that no archive should hold, or the file cannot be written.
@@ -55,7 +63,7 @@ def write_submission(path: str | os.PathLike[str], detections: Mapping[str, np.n
             # An entry made from a name alone would bear the time of writing; this one, the year 1980.
             entry = zipfile.ZipInfo(name)
             entry.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(entry, _lines(detections[stem]))
+            archive.writestr(entry, _lines(detections[stem], scores[stem] if scores else None, rectangles))
     write_file(path, buffer.getvalue())
 
 
@@ -129,9 +137,14 @@ def read_truth_zip(path: str | os.PathLike[str]) -> dict[str, Truth]:
     return {stem: parse_truth(data, where) for stem, data, where in _entries(path, "gt")}
 
 
-def _lines(quads: np.ndarray) -> str:
-    corners = clockwise(np.rint(quads)).astype(np.int64).reshape(-1, 8)
-    return "".join(",".join(map(str, row)) + "\r\n" for row in corners.tolist())
+def _lines(quads: np.ndarray, scores: np.ndarray | None, rectangles: bool) -> str:
+    corners = clockwise(np.rint(quads)).astype(np.int64)
+    if rectangles:
+        corners = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
+    lines = [",".join(map(str, row)) for row in corners.reshape(len(quads), -1).tolist()]
+    if scores is not None:
+        lines = [f"{line},{score:.6f}" for line, score in zip(lines, scores.tolist(), strict=True)]
+    return "".join(f"{line}\r\n" for line in lines)
 
 
 def _parse_detection(fields: list[str], count: int, where: str) -> np.ndarray:

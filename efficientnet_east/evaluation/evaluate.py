@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import copy
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from tqdm import tqdm
 
 from efficientnet_east.data.hard_negatives import Place
 from efficientnet_east.geometry.quads import intersection_matrix
+from efficientnet_east.inference.detector import Detector, Run
 from efficientnet_east.structures import Detections, Source, Truth
+
+_Result = TypeVar("_Result")
 
 
 def detect_all(
@@ -26,13 +32,71 @@ def detect_all(
     Returns:
       Image name without suffix -> detections, and -> ground truth.
     """
+    return _each(detector, samples, progress)
+
+
+def _each(
+    find: Callable[[np.ndarray], _Result], samples: Source, progress: bool
+) -> tuple[dict[str, _Result], dict[str, Truth]]:
     found, truths = {}, {}
     hidden = None if progress else True  # None: tqdm looks whether there is a terminal
     for index in tqdm(range(len(samples)), desc="detect", unit="image", disable=hidden, leave=False):
         sample = samples[index]
         name = Path(sample.name).stem
-        found[name], truths[name] = detector(sample.image), sample.truth
+        found[name], truths[name] = find(sample.image), sample.truth
     return found, truths
+
+
+def detect_at(
+    detector: Detector, samples: Source, thresholds: Sequence[float], progress: bool = True
+) -> tuple[dict[float, dict[str, Detections]], dict[str, Truth]]:
+    """Detect in every image with several thresholds on the score map; the network runs once for each image.
+
+    Args:
+      detector: whose other settings are kept.
+      samples: the images with their ground truth; each is read once, when its turn comes.
+      thresholds: in (0, 1).
+      progress: as for `detect_all`.
+
+    Returns:
+      Threshold -> image name without suffix -> detections; and image name -> ground truth.
+    """
+    network = _Remembered(detector.run)
+    variants = {threshold: _variant(detector, network, threshold) for threshold in thresholds}
+
+    def find(image: np.ndarray) -> dict[float, Detections]:
+        network.forget()
+        return {threshold: variant(image) for threshold, variant in variants.items()}
+
+    found, truths = _each(find, samples, progress)
+    return {
+        threshold: {name: by[threshold] for name, by in found.items()} for threshold in thresholds
+    }, truths
+
+
+class _Remembered:
+    """A network that answers the same question once only: the inputs of one image, in any order."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._answers: dict[object, tuple[np.ndarray, np.ndarray]] = {}
+
+    def forget(self) -> None:
+        self._answers.clear()
+
+    def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        key = images.shape, zlib.crc32(np.ascontiguousarray(images).data)
+        if key not in self._answers:
+            score, geometry = self._run(images)
+            self._answers[key] = score.copy(), geometry.copy()  # a runtime may write over what it gave
+        return self._answers[key]
+
+
+def _variant(detector: Detector, run: Run, threshold: float) -> Detector:
+    other = copy.copy(detector)
+    other.run = run
+    other.detect = detector.detect.model_copy(update={"score_threshold": threshold})
+    return other
 
 
 def false_alarms(

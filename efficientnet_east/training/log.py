@@ -19,6 +19,7 @@ from efficientnet_east.data.images import write_image
 from efficientnet_east.data.loader import Batch, TextBatch
 from efficientnet_east.errors import WriteError
 from efficientnet_east.evaluation import icdar
+from efficientnet_east.evaluation.pictures import extremes, validation_picture
 from efficientnet_east.safe_files import write_file
 from efficientnet_east.structures import Detections, Source
 from efficientnet_east.training import curves, pictures, versions
@@ -218,9 +219,9 @@ class Log:
           result: of the validation.
         """
         numbers = {name: number for number, name in enumerate(result.images)}
-        for kind, name in pictures.extremes(result.images).items():
+        for kind, name in extremes(result.images).items():
             sample = samples[numbers[name]]
-            picture = pictures.validation_picture(sample, found[name], result.images[name])
+            picture = validation_picture(sample, found[name], result.images[name])
             self._attempt(write_image, self._folder / VALIDATION_FOLDER / f"{kind}.jpg", picture)
 
     def _attempt(self, write: Callable[..., Any], *arguments: Any) -> None:

@@ -8,10 +8,10 @@ from efficientnet_east.config import Data, Model
 from efficientnet_east.data import hard_negatives
 from efficientnet_east.data.augment import Augmentation, Colour
 from efficientnet_east.data.icdar import (
-    LAYOUTS,
     IcdarImages,
     check_images,
     find_records,
+    held_out,
     read_list,
     require_text,
 )
@@ -117,7 +117,7 @@ def validation_source(data: Data, seed: int, skipped: list[UserError]) -> Source
     folder = data.val_data or data.data
     if folder is None:
         raise UserError("--val-list", "names images of no folder", "--val-data, or --data, beside it")
-    split = _held_out(folder) if data.val_data else "train"
+    split = held_out(folder) if data.val_data else "train"
     return open_images(folder, data.val_list, data.val_limit, skipped if data.skip_bad else None, split)
 
 
@@ -138,7 +138,7 @@ def evaluation_source(data: Data, seed: int, skipped: list[UserError], given: bo
       UserError: the data set cannot be used, or the run validated on nothing.
     """
     if given and data.data is not None:
-        split = _held_out(data.data)
+        split = held_out(data.data)
         return open_images(data.data, data.list, data.limit, skipped if data.skip_bad else None, split)
     source = validation_source(data, seed, skipped)
     if source is None:
@@ -170,11 +170,6 @@ def open_images(
     """
     records = find_records(folder, read_list(names) if names else None, limit, skipped, split)
     return IcdarImages(check_images(records, skipped))
-
-
-def _held_out(folder: str) -> str:
-    """The images to score on: the test images, where a folder has some."""
-    return "test" if any((Path(folder) / images).is_dir() for images, _ in LAYOUTS["test"]) else "train"
 
 
 def augmentation(data: Data) -> Augmentation:

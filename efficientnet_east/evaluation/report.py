@@ -1,0 +1,347 @@
+"""One folder that says everything about a result: figures, curves, every image, the worst and the best ones.
+
+| file | what it is |
+|---|---|
+| `report.html` | all of it as a page, with the pictures of this folder only |
+| `report.json` | the figures: protocol, curve, best thresholds, by size, angle and script |
+| `images.csv`, `images.json` | every image: its score; every text and detection, and what became of it |
+| `curve.png`, `thresholds.png`, `kinds.png` | charts |
+| `pictures/` | the worst and the best images, the ground truth on the left |
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from efficientnet_east.chart import Bars, Panel, Series, draw, draw_bars
+from efficientnet_east.errors import one_line
+from efficientnet_east.evaluation import curve as curves
+from efficientnet_east.evaluation.breakdown import Bin, by_angle, by_script, by_size
+from efficientnet_east.evaluation.curve import Curve, Point
+from efficientnet_east.evaluation.icdar import Result
+from efficientnet_east.safe_files import write_file
+from efficientnet_east.structures import Truth
+
+PAGE, FIGURES, IMAGES_TABLE, IMAGES = "report.html", "report.json", "images.csv", "images.json"
+CURVE, THRESHOLDS, KINDS, PICTURES = "curve.png", "thresholds.png", "kinds.png", "pictures"
+POINTS = 200  # of a curve in a file, at most
+# What a spreadsheet takes for the beginning of a formula, in the full-width forms of East Asia, too.
+_FORMULA = tuple("=+-@\t\r\n＝＋－＠")
+AVERAGE_PRECISION = (
+    "mean over all legible texts of the precision at the rank of the detection that found the text, 0 where "
+    "none did; detections ranked by score, those on illegible texts left out; nothing interpolated, as in "
+    "the ICDAR scripts"
+)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Found:
+    """The detections of one image, as they were scored.
+
+    Attributes:
+      quads: (n, 4, 2), pixels.
+      scores: (n,), or None where they have none.
+    """
+
+    quads: np.ndarray
+    scores: np.ndarray | None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Scored:
+    """A result with all that it is made from.
+
+    Attributes:
+      subject: what was scored, such as a checkpoint or a file.
+      protocol: name of the protocol.
+      found: image name -> detections.
+      truths: image name -> texts; the images of the result.
+      result: of the protocol.
+      curve: over the detections' scores; None where they have none.
+      sweep: for each threshold on the score map the curve of what it leaves, by rising threshold; empty where
+        there is no score map.
+    """
+
+    subject: str
+    protocol: str
+    found: Mapping[str, Found]
+    truths: Mapping[str, Truth]
+    result: Result
+    curve: Curve | None
+    sweep: Mapping[float, Curve] = dataclasses.field(default_factory=dict)
+
+    @property
+    def quads(self) -> dict[str, np.ndarray]:
+        """Image name -> quads, as the protocols take them."""
+        return {name: found.quads for name, found in self.found.items()}
+
+    @property
+    def kinds(self) -> dict[str, list[Bin]]:
+        """`size`, `angle` and, where the ground truth names some, `script` -> the result divided by it."""
+        bins = {
+            "size": by_size(self.result, self.quads, self.truths),
+            "angle": by_angle(self.result, self.quads, self.truths),
+            "script": by_script(self.result, self.truths),
+        }
+        return {kind: parts for kind, parts in bins.items() if parts}
+
+    @property
+    def best(self) -> tuple[float | None, Point] | None:
+        """Threshold on the score map (None where there is none), and the point of the highest hmean."""
+        candidates = [*self.sweep.items(), *([(None, self.curve)] if self.curve and not self.sweep else [])]
+        points = [(threshold, curve.best) for threshold, curve in candidates if curve.best]
+        return max(points, key=lambda pair: pair[1].hmean) if points else None
+
+
+def figures(scored: Scored, **about: Any) -> dict[str, Any]:
+    """Collects what `report.json` holds.
+
+    Args:
+      scored: the result.
+      **about: what else belongs there, such as the thresholds of the detector.
+
+    Returns:
+      JSON-ready values.
+    """
+    best, kinds = scored.best, scored.kinds
+    values: dict[str, Any] = {"subject": one_line(scored.subject), "protocol": scored.protocol}
+    values |= {"images": len(scored.truths)} | scored.result.as_dict()
+    if scored.curve is not None:
+        values |= {
+            "average_precision": scored.curve.average_precision,
+            "average_precision_is": AVERAGE_PRECISION if scored.curve.average_precision is not None else None,
+            "curve": _points(scored.curve),
+        }
+    if best:
+        threshold, point = best
+        values["best"] = {"score_threshold": threshold, "box_threshold": point.threshold} | _shares(point)
+    values["by_score_threshold"] = [
+        {"score_threshold": threshold, "average_precision": curve.average_precision, "curve": _points(curve)}
+        for threshold, curve in scored.sweep.items()
+    ]
+    values |= {f"by_{kind}": [part.as_dict() for part in parts] for kind, parts in kinds.items()}
+    return values | about
+
+
+def _points(curve: Curve) -> list[dict[str, float]]:
+    return [dataclasses.asdict(point) for point in curves.thinned(curve.points, POINTS)]
+
+
+def _shares(point: Point) -> dict[str, float]:
+    return {name: getattr(point, name) for name in ("precision", "recall", "hmean")}
+
+
+def image_rows(scored: Scored, pictures: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Collects one row for each image.
+
+    Args:
+      scored: the result.
+      pictures: image name -> file in the report's folder, for those that were drawn.
+
+    Returns:
+      The rows of `images.csv`, the worst image first.
+    """
+    rows = []
+    for name, image in scored.result.images.items():
+        truths, detections = ({pair[side] for pair in image.pairs} for side in (0, 1))
+        rows.append({
+            "image": name,
+            "hmean": round(image.hmean, 6),
+            "precision": round(image.precision, 6),
+            "recall": round(image.recall, 6),
+            "texts": image.care_truths,
+            "missed": image.care_truths - len(truths),
+            "detections": image.care_detections,
+            "wrong": image.care_detections - len(detections),
+            "ignored": len(image.ignored),
+            "picture": pictures.get(name, ""),
+        })  # fmt: skip
+    return sorted(rows, key=lambda row: (row["hmean"], -row["texts"]))
+
+
+def image_details(scored: Scored) -> dict[str, Any]:
+    """Collects every text and every detection with what became of it.
+
+    Args:
+      scored: the result.
+
+    Returns:
+      Image name -> its score, `texts` and `detections`, JSON-ready.
+    """
+    return {name: _image_detail(scored, name) for name in scored.result.images}
+
+
+def _image_detail(scored: Scored, name: str) -> dict[str, Any]:
+    image, truth = scored.result.images[name], scored.truths[name]
+    found = scored.found.get(name, Found(np.zeros((0, 4, 2)), None))
+    by_text, by_detection = ({pair[side] for pair in image.pairs} for side in (0, 1))
+    texts = [
+        {
+            "corners": _rounded(quad),
+            "text": truth.texts[index],
+            "state": "ignored" if truth.ignore[index] else "found" if index in by_text else "missed",
+        }
+        for index, quad in enumerate(truth.quads)
+    ]
+    detections = [
+        {
+            "corners": _rounded(quad),
+            "score": None if found.scores is None else round(float(found.scores[index]), 6),
+            "state": _state(index, image.ignored, by_detection),
+        }
+        for index, quad in enumerate(found.quads)
+    ]
+    shares = {"precision": image.precision, "recall": image.recall, "hmean": image.hmean}
+    return {**shares, "texts": texts, "detections": detections, "pairs": [list(pair) for pair in image.pairs]}
+
+
+def _state(index: int, ignored: Sequence[int], right: set[int]) -> str:
+    return "ignored" if index in ignored else "right" if index in right else "wrong"
+
+
+def _rounded(quad: np.ndarray) -> list[list[float]]:
+    return (np.round(np.asarray(quad, np.float64), 2) + 0.0).tolist()  # no -0
+
+
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """Writes a table that a spreadsheet may open: no cell of text begins like a formula, none breaks a line.
+
+    Args:
+      rows: with the same columns each.
+
+    Returns:
+      UTF-8; an empty file where there is no row.
+    """
+    text = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+    return text.getvalue().encode()
+
+
+def _cell(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    # A space in front would hide the sign from us, but not from every spreadsheet.
+    begins = value.lstrip(" \u00a0\ufeff").startswith(_FORMULA)
+    return one_line(f"'{value}" if begins else value)
+
+
+def write_data(
+    folder: Path, values: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], details: Any
+) -> None:
+    """Writes the files for programs.
+
+    Args:
+      folder: of the report.
+      values: what `figures` gave.
+      rows: what `image_rows` gave.
+      details: what `image_details` gave.
+
+    Raises:
+      UserError: a file cannot be written.
+    """
+    write_file(folder / FIGURES, _json(values))
+    write_file(folder / IMAGES_TABLE, as_csv(rows))
+    write_file(folder / IMAGES, _json(details))
+
+
+def _json(values: Any) -> bytes:
+    return (json.dumps(values, indent=1, allow_nan=False) + "\n").encode()
+
+
+def write_charts(folder: Path, scored: Scored) -> list[str]:
+    """Draws the charts.
+
+    Args:
+      folder: of the report.
+      scored: the result.
+
+    Returns:
+      The names of the files.
+
+    Raises:
+      UserError: a file cannot be written.
+    """
+    charts = {}
+    title = one_line(scored.subject)
+    if scored.curve and scored.curve.points:
+        charts[CURVE] = curve_chart(title, scored)
+        charts[THRESHOLDS] = thresholds_chart(title, scored.curve)
+    charts[KINDS] = kinds_chart(title, scored.kinds)
+    for name, png in charts.items():
+        write_file(folder / name, png)
+    return list(charts)
+
+
+def curve_chart(title: str, scored: Scored) -> bytes:
+    """Draws precision against recall, a line for each threshold on the score map.
+
+    Args:
+      title: above all.
+      scored: a result with a curve.
+
+    Returns:
+      A PNG of 1000 x 520 pixels.
+    """
+    named = {f"score map ≥ {threshold:g}": curve for threshold, curve in scored.sweep.items()}
+    named = named or {"detections from a score on": scored.curve or Curve((), None)}
+    lines = [
+        Series(
+            label, [point.recall for point in curve.points], [point.precision for point in curve.points], {}
+        )
+        for label, curve in named.items()
+    ]
+    if scored.best:
+        point = scored.best[1]
+        style = {"marker": "*", "markersize": "12", "linestyle": "none", "color": "black"}
+        lines.append(Series(f"best hmean {point.hmean:.3f}", [point.recall], [point.precision], style))
+    return draw(title, "recall", [Panel("precision", lines, limits=(0, 1.02))])
+
+
+def thresholds_chart(title: str, curve: Curve) -> bytes:
+    """Draws precision, recall and hmean against the score from which a detection counts.
+
+    Args:
+      title: above all.
+      curve: with points.
+
+    Returns:
+      A PNG of 1000 x 520 pixels.
+    """
+    x = [point.threshold for point in curve.points]
+    lines = [
+        Series(name, x, [getattr(point, name) for point in curve.points], {})
+        for name in ("precision", "recall", "hmean")
+    ]
+    return draw(title, "box threshold", [Panel("of the detections from there on", lines, limits=(0, 1.02))])
+
+
+def kinds_chart(title: str, kinds: Mapping[str, Sequence[Bin]]) -> bytes:
+    """Draws precision and recall by size, angle and script.
+
+    Args:
+      title: above all.
+      kinds: what `Scored.kinds` gives.
+
+    Returns:
+      A PNG of 1000 x 520 pixels.
+    """
+    units = {"size": "thickness of the text, pixels", "angle": "angle to the horizontal, degrees"}
+    panels = []
+    for kind, bins in kinds.items():
+        heights = {"recall": [part.recall for part in bins]}
+        if kind != "script":
+            heights["precision"] = [part.precision for part in bins]
+        names = [part.label for part in bins]
+        panels.append(Bars(units.get(kind, kind), "share", names, heights, (0, 1.02)))
+    return draw_bars(title, panels)
