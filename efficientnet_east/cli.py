@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from efficientnet_east import cli_data, cli_eval, cli_export, cli_scaling, interruption
+from efficientnet_east import cli_check, cli_data, cli_eval, cli_export, cli_scaling, interruption
 from efficientnet_east import config as configuration
 from efficientnet_east.data import submissions
 from efficientnet_east.data.images import make_folder, read_image, write_image
@@ -150,6 +150,8 @@ def _add_export(commands: Any) -> None:
 
 
 def _add_data(commands: Any) -> None:
+    help = "read a whole data set as training would: problems with file, line and fix, counts, a mosaic"
+    cli_check.add_options(_subcommand(commands, "check-data", cli_check.run, help))
     help = "divide the images of a data set into lists to train and to validate on"
     cli_data.add_fold_options(_subcommand(commands, "folds", cli_data.folds, help))
     help = "find the places without text where a checkpoint sees some, to train on them (--mix)"

@@ -292,6 +292,7 @@ def test_a_submission_scores_like_the_checkpoint_it_is_of(
         for path in (data / "gts").iterdir():
             archive.write(path, path.name)
     assert main(["eval", "--submission", str(tmp_path / "out.zip"), "--gt", str(tmp_path / "gt.zip")]) == 0
+    assert figures.pop("average_precision") == pytest.approx(2 / 3)  # which needs scores
     assert json.loads(capsys.readouterr().out) == figures
 
 

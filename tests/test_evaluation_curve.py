@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from efficientnet_east.data.submissions import read_submission, read_truth_zip
 from efficientnet_east.evaluation import deteval, icdar
-from efficientnet_east.evaluation.breakdown import ANGLES, SIZES, by_angle, by_script, by_size, labels
+from efficientnet_east.evaluation.breakdown import by_angle, by_script, by_size
 from efficientnet_east.evaluation.curve import above, precision_recall, sampled, thinned
+from efficientnet_east.geometry.kinds import ANGLES, SIZES, labels
 from efficientnet_east.structures import Truth
 
 FIXTURES = Path(__file__).resolve().parents[2] / "shared" / "fixtures"

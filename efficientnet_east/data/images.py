@@ -83,6 +83,23 @@ def count_pixels(source: str | os.PathLike[str] | bytes) -> int:
     return _opened(source, lambda image, where: image.width * image.height)
 
 
+def image_size(source: str | os.PathLike[str] | bytes) -> tuple[int, int]:
+    """Returns the width and height of an image as a viewer shows it; hardly more than its header is read.
+
+    Args:
+      source: a file, or the bytes of one.
+
+    Raises:
+      UserError: the file is missing, empty or not one of the known formats.
+    """
+
+    def size(image: Image.Image, where: object) -> tuple[int, int]:
+        width, height = image.size
+        return (height, width) if _orientation(image) >= 5 else (width, height)
+
+    return _opened(source, size)
+
+
 def write_image(path: str | os.PathLike[str], rgb: np.ndarray) -> None:
     """Writes an image; a reader sees the old file or the new one, never half of it.
 

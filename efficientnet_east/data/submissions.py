@@ -141,7 +141,7 @@ def _lines(quads: np.ndarray, scores: np.ndarray | None, rectangles: bool) -> st
     corners = clockwise(np.rint(quads)).astype(np.int64)
     if rectangles:
         corners = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
-    lines = [",".join(map(str, row)) for row in corners.reshape(len(quads), -1).tolist()]
+    lines = [",".join(map(str, row)) for row in corners.reshape(-1, 4 if rectangles else 8).tolist()]
     if scores is not None:
         lines = [f"{line},{score:.6f}" for line, score in zip(lines, scores.tolist(), strict=True)]
     return "".join(f"{line}\r\n" for line in lines)

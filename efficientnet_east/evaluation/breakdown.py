@@ -7,18 +7,14 @@ size or angle, because a detection that is wrong belongs to no text. Detections 
 from __future__ import annotations
 
 import dataclasses
-import itertools
-import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from efficientnet_east.evaluation.icdar import Result
-from efficientnet_east.geometry.quads import clockwise, thickness, tilt
+from efficientnet_east.geometry.kinds import ANGLES, SIZES, bin_of, labels, size
+from efficientnet_east.geometry.quads import tilt
 from efficientnet_east.structures import Truth
-
-SIZES = (0.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 96.0, math.inf)  # pixels of the image
-ANGLES = (0.0, 5.0, 15.0, 30.0, 60.0, 90.0)  # degrees
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +61,7 @@ def by_size(result: Result, found: Mapping[str, np.ndarray], truths: Mapping[str
     Returns:
       A bin for each of `SIZES`.
     """
-    return _binned(result, found, truths, _size, SIZES)
+    return _binned(result, found, truths, size, SIZES)
 
 
 def by_angle(result: Result, found: Mapping[str, np.ndarray], truths: Mapping[str, Truth]) -> list[Bin]:
@@ -101,30 +97,6 @@ def by_script(result: Result, truths: Mapping[str, Truth]) -> list[Bin]:
                 count[0] += 1
                 count[1] += index in recalled
     return [Bin(script, *count) for script, count in sorted(counts.items())]
-
-
-def labels(edges: Sequence[float]) -> list[str]:
-    """Returns a name for each bin between the edges, such as `8–12`, the last one `96+` if it has no end.
-
-    Args:
-      edges: rising.
-    """
-    pairs = itertools.pairwise(edges)
-    return [f"{low:g}+" if math.isinf(high) else f"{low:g}–{high:g}" for low, high in pairs]
-
-
-def bin_of(values: np.ndarray, edges: Sequence[float]) -> np.ndarray:
-    """Returns the number of each value's bin; a value at an edge belongs to the upper bin, but for the last.
-
-    Args:
-      values: (n,), from the first edge to the last.
-      edges: rising.
-    """
-    return np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)
-
-
-def _size(quads: np.ndarray) -> np.ndarray:
-    return thickness(clockwise(quads))
 
 
 def _binned(

@@ -31,7 +31,8 @@ h1 { font-size: 1.5rem; overflow-wrap: anywhere; } h2 { font-size: 1.15rem; marg
 table { border-collapse: collapse; margin: .6rem 1.6rem .6rem 0; }
 th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #d8dade; }
 th:first-child, td:first-child { text-align: left; overflow-wrap: anywhere; max-width: 28rem; }
-thead th { border-bottom: 2px solid #8a8f98; } .kinds { display: flex; flex-wrap: wrap; }
+thead th { border-bottom: 2px solid #8a8f98; }
+.kinds { display: flex; flex-wrap: wrap; align-items: flex-start; }
 img { max-width: 100%; height: auto; } figure { margin: 1.2rem 0; }
 figcaption { overflow-wrap: anywhere; } .note { color: #555b63; }
 .big td { font-size: 1.25rem; }

@@ -32,6 +32,18 @@ from efficientnet_east.structures import Truth
 
 PAGE, FIGURES, IMAGES_TABLE, IMAGES = "report.html", "report.json", "images.csv", "images.json"
 CURVE, THRESHOLDS, KINDS, PICTURES = "curve.png", "thresholds.png", "kinds.png", "pictures"
+COLUMNS = (
+    "image",
+    "hmean",
+    "precision",
+    "recall",
+    "texts",
+    "missed",
+    "detections",
+    "wrong",
+    "ignored",
+    "picture",
+)
 POINTS = 200  # of a curve in a file, at most
 # What a spreadsheet takes for the beginning of a formula, in the full-width forms of East Asia, too.
 _FORMULA = tuple("=+-@\t\r\n＝＋－＠")
@@ -154,9 +166,9 @@ def image_rows(scored: Scored, pictures: Mapping[str, str]) -> list[dict[str, An
         truths, detections = ({pair[side] for pair in image.pairs} for side in (0, 1))
         rows.append({
             "image": name,
-            "hmean": round(image.hmean, 6),
-            "precision": round(image.precision, 6),
-            "recall": round(image.recall, 6),
+            "hmean": round(float(image.hmean), 6),
+            "precision": round(float(image.precision), 6),
+            "recall": round(float(image.recall), 6),
             "texts": image.care_truths,
             "missed": image.care_truths - len(truths),
             "detections": image.care_detections,
@@ -211,20 +223,20 @@ def _rounded(quad: np.ndarray) -> list[list[float]]:
     return (np.round(np.asarray(quad, np.float64), 2) + 0.0).tolist()  # no -0
 
 
-def as_csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
+def as_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> bytes:
     """Writes a table that a spreadsheet may open: no cell of text begins like a formula, none breaks a line.
 
     Args:
-      rows: with the same columns each.
+      rows: with these columns each.
+      columns: in their order.
 
     Returns:
-      UTF-8; an empty file where there is no row.
+      UTF-8, the names of the columns first.
     """
     text = io.StringIO()
-    if rows:
-        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
     return text.getvalue().encode()
 
 
@@ -251,7 +263,7 @@ def write_data(
       UserError: a file cannot be written.
     """
     write_file(folder / FIGURES, _json(values))
-    write_file(folder / IMAGES_TABLE, as_csv(rows))
+    write_file(folder / IMAGES_TABLE, as_csv(rows, COLUMNS))
     write_file(folder / IMAGES, _json(details))
 
 

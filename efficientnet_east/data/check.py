@@ -1,0 +1,297 @@
+"""A whole data set looked through: what training would stumble over, and what it would not use.
+
+What is a problem, the loader's own parser decides, so what passes here is what training reads. Hints are
+lines and images that training reads, but that are hardly meant. Files are only ever read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from efficientnet_east.chart import Bars, draw_bars
+from efficientnet_east.data.annotations import Line, parse_lines
+from efficientnet_east.data.icdar import Record, find_records, require_text
+from efficientnet_east.data.images import check_image, image_size, read_image
+from efficientnet_east.draw import at_most, contact_sheet, draw_quads, titled
+from efficientnet_east.errors import UserError, one_line
+from efficientnet_east.geometry.kinds import ANGLES, SIZES, bin_of, labels, size
+from efficientnet_east.geometry.quads import clockwise, min_area_rectangle, tilt
+from efficientnet_east.structures import Truth
+
+PANELS, PANEL_SIDE = 16, 640  # of the mosaic
+GREEN, GREY, YELLOW = (60, 230, 90), (160, 160, 160), (255, 210, 40)
+_WITH_LINE = re.compile(r"(.+):(\d+)", re.DOTALL)
+_FAR_OUTSIDE = 0.25  # share of a text's area box that may lie outside of the image without a hint
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """Something to put right, or to look at.
+
+    Attributes:
+      file: that it is in; the data set's folder where it is about all of it.
+      line: of the file, from 1; None where it is about the whole file.
+      problem: what is wrong.
+      fix: what would be right.
+      kind: a short name of hints of one kind; empty for a problem.
+    """
+
+    file: str
+    line: int | None
+    problem: str
+    fix: str
+    kind: str = ""
+
+    def __str__(self) -> str:
+        where = self.file if self.line is None else f"{self.file}:{self.line}"
+        return one_line(f"{where}: {self.problem}; expected {self.fix}")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Checked:
+    """What a data set holds.
+
+    Attributes:
+      folder: of the data set.
+      records: the images that training can use, in its order.
+      problems: what stops training, or is left out with --skip-bad, in the order of the files.
+      hints: what training reads, but is hardly meant.
+      least_side: texts that are thinner, in pixels of the image, are never trained on.
+    """
+
+    folder: str
+    records: Sequence[Record]
+    problems: Sequence[Finding]
+    hints: Sequence[Finding]
+    least_side: float
+
+    @property
+    def truth(self) -> Truth:
+        """All texts of all usable images, one after the other."""
+        truths = [record.truth for record in self.records]
+        quads = np.concatenate([np.zeros((0, 4, 2), np.float32), *(truth.quads for truth in truths)])
+        ignore = np.concatenate([np.zeros(0, np.bool_), *(truth.ignore for truth in truths)])
+        return Truth(quads, ignore, tuple(text for truth in truths for text in truth.texts))
+
+    def counts(self) -> dict[str, int]:
+        """Numbers of images and texts by what training does with them."""
+        truth = self.truth
+        thin = shorter_side(truth.quads) < self.least_side
+        legible = [bool((~record.truth.ignore).any()) for record in self.records]
+        return {
+            "images": len(self.records),
+            "images with legible text": sum(legible),
+            "images without any text": sum(not len(record.truth.texts) for record in self.records),
+            "texts": len(truth.texts),
+            "legible texts": int((~truth.ignore).sum()),
+            "illegible texts": int(truth.ignore.sum()),
+            "trainable texts": int((~truth.ignore & ~thin).sum()),
+            "problems": len(self.problems),
+            "hints": len(self.hints),
+        }
+
+    def histograms(self) -> dict[str, dict[str, int]]:
+        """`size` and `angle` of the legible texts, and `script` where the files name some: bin -> number."""
+        truth = self.truth
+        quads = truth.quads[~truth.ignore]
+        measured = {"size": (size(quads), SIZES), "angle": (tilt(quads), ANGLES)}
+        found = {
+            kind: dict(zip(labels(edges), _histogram(values, edges), strict=True))
+            for kind, (values, edges) in measured.items()
+        }
+        scripts = Counter(
+            script
+            for record in self.records
+            for script, ignore in zip(record.truth.scripts, record.truth.ignore, strict=False)
+            if script and not ignore
+        )
+        return found | ({"script": dict(sorted(scripts.items()))} if scripts else {})
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it, JSON-ready."""
+        parts = {name: [dataclasses.asdict(f) for f in getattr(self, name)] for name in ("problems", "hints")}
+        usable = [record.image.name for record in self.records]
+        return {"folder": self.folder, "counts": self.counts(), "histograms": self.histograms(),
+                **parts, "usable": usable}  # fmt: skip
+
+
+def check(
+    folder: str,
+    names: Sequence[str] | None = None,
+    limit: int | None = None,
+    split: str = "train",
+    *,
+    least_side: float = 0.0,
+    progress: bool = False,
+) -> Checked:
+    """Looks through a data set, every file of it.
+
+    Args:
+      folder: in one of the layouts of `icdar.find_records`.
+      names: the images to look at; all where None.
+      limit: look at the first so many usable images only.
+      split: "train" or "test".
+      least_side: texts that are thinner, in pixels of the image, are never trained on.
+      progress: whether to show a progress bar on a terminal.
+
+    Returns:
+      What was found.
+
+    Raises:
+      UserError: there is no such folder, or nothing in it is laid out as a data set.
+    """
+    errors: list[UserError] = []
+    try:
+        records = find_records(folder, names, limit, errors, split)
+    except UserError:
+        if not errors:
+            raise
+        records = []
+    hidden = None if progress else True
+    usable, hints = [], list[Finding]()
+    for record in tqdm(records, desc="check", unit="image", disable=hidden, leave=False):
+        try:
+            check_image(record.image)
+        except UserError as error:
+            errors.append(error)
+        else:
+            usable.append(record)
+            hints += _hints(record, least_side)
+    try:
+        require_text(usable, folder)
+    except UserError as error:
+        errors.append(error)
+    return Checked(folder, usable, [_finding(error) for error in errors], hints, least_side)
+
+
+def _finding(error: UserError) -> Finding:
+    found = _WITH_LINE.fullmatch(error.where)
+    if found and Path(found[1]).is_file():
+        return Finding(found[1], int(found[2]), error.problem, error.expected)
+    return Finding(error.where, None, error.problem, error.expected)
+
+
+def _hints(record: Record, least_side: float) -> list[Finding]:
+    """Of one image whose pixels and ground truth can be read."""
+    if record.truth_file is None:
+        return []
+    lines = parse_lines(record.truth_file.read_bytes(), str(record.truth_file), [])
+    file = str(record.truth_file)
+    if not lines:
+        fix = "a text a line, if the image shows any; as it is, it teaches the background"
+        return [Finding(file, None, "is empty: an image without text", fix, "no text")]
+    extent = np.array(image_size(record.image), np.float64)
+    quads = np.array([line.quad for line in lines])
+    found = [*_outside(file, lines, quads, extent), *_repeated(file, lines, quads)]
+    sides = shorter_side(quads)
+    for number in np.flatnonzero(sides < least_side).tolist():
+        if not lines[number].illegible:
+            problem = f"the text is {sides[number]:.1f} pixels thick"
+            fix = f"at least {least_side:.1f} to be trained on (--min-text-side, --scale-max)"
+            found.append(Finding(file, lines[number].number, problem, fix, "too thin"))
+    return found
+
+
+def shorter_side(quads: np.ndarray) -> np.ndarray:
+    """The shorter sides of the rectangles around texts, which decide whether labels are made of them.
+
+    Args:
+      quads: (n, 4, 2), pixels.
+
+    Returns:
+      float64 (n,), pixels.
+    """
+    corners, _ = min_area_rectangle(quads)
+    return np.linalg.norm(corners[:, 1:3] - corners[:, :2], axis=2).min(axis=1, initial=np.inf)
+
+
+def _outside(file: str, lines: Sequence[Line], quads: np.ndarray, extent: np.ndarray) -> list[Finding]:
+    """Texts that lie outside of the image: a sign of ground truth for a larger copy of it, or of x for y."""
+    low, high = quads.min(axis=1), quads.max(axis=1)
+    inside = np.clip(np.minimum(high, extent - 0.5) - np.maximum(low, -0.5), 0, None)
+    share = 1 - np.prod(inside, axis=1) / np.prod(np.maximum(high - low, 1e-9), axis=1)
+    shown = f"{extent[0]:.0f} x {extent[1]:.0f} pixels"
+    return [
+        Finding(
+            file,
+            lines[number].number,
+            f"{100 * share[number]:.0f} % of the text lies outside of the image of {shown}",
+            "corners in pixels of the image as it is",
+            "outside",
+        )
+        for number in np.flatnonzero(share > _FAR_OUTSIDE).tolist()
+    ]
+
+
+def _repeated(file: str, lines: Sequence[Line], quads: np.ndarray) -> list[Finding]:
+    """Texts whose four corners stand in the file already, in any order."""
+    first: dict[bytes, int] = {}
+    found = []
+    for line, quad in zip(lines, quads, strict=True):
+        key = quad[np.lexsort((quad[:, 1], quad[:, 0]))].tobytes()
+        if key in first:
+            problem = f"repeats the corners of line {first[key]}"
+            found.append(Finding(file, line.number, problem, "each text once", "repeated"))
+        first.setdefault(key, line.number)
+    return found
+
+
+def _histogram(values: np.ndarray, edges: Sequence[float]) -> list[int]:
+    return np.bincount(bin_of(values, edges), minlength=len(edges) - 1).tolist()
+
+
+def histogram_chart(checked: Checked) -> bytes:
+    """Draws how many texts there are of each size and angle.
+
+    Args:
+      checked: what `check` gave.
+
+    Returns:
+      A PNG of 1000 x 520 pixels.
+    """
+    units = {"size": "thickness of the text, pixels", "angle": "angle to the horizontal, degrees"}
+    panels = [
+        Bars(units.get(kind, kind), "legible texts", list(bins), {"texts": list(bins.values())})
+        for kind, bins in checked.histograms().items()
+    ]
+    return draw_bars(one_line(checked.folder), panels)
+
+
+def mosaic(checked: Checked) -> np.ndarray:
+    """Draws images from all over the data set with their texts, to see whether corners are where they belong.
+
+    Args:
+      checked: what `check` gave, with at least one usable image.
+
+    Returns:
+      uint8 RGB: up to 16 images; legible texts green, those that are too thin yellow, illegible ones grey, a
+      dot at the first corner of each.
+    """
+    count = len(checked.records)
+    chosen = sorted({round(place) for place in np.linspace(0, count - 1, min(PANELS, count))})
+    panels = [_panel(checked.records[index], checked.least_side) for index in chosen]
+    return contact_sheet(panels, int(np.ceil(np.sqrt(len(panels)))))
+
+
+def _panel(record: Record, least_side: float) -> np.ndarray:
+    image, truth = read_image(record.image), record.truth
+    small = at_most(image, PANEL_SIDE)
+    factor = small.shape[1] / image.shape[1]
+    quads, thin = (truth.quads + 0.5) * factor - 0.5, shorter_side(truth.quads) < least_side
+    for colour, which in (
+        (GREY, truth.ignore),
+        (YELLOW, ~truth.ignore & thin),
+        (GREEN, ~truth.ignore & ~thin),
+    ):
+        small = draw_quads(small, quads[which], colour=colour)
+        dots = quads[which][:, :1] + np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)])
+        small = draw_quads(small, clockwise(dots.reshape(-1, 4, 2)), colour=colour, thickness=2)
+    return titled(small, record.image.name)
