@@ -57,9 +57,9 @@ def run(arguments: argparse.Namespace) -> int:
     found = check.check(
         arguments.data, names, arguments.limit, arguments.split, least_side=least, progress=True
     )
-    _say(found)
-    if arguments.report:
+    if arguments.report:  # before anything is printed, which whoever reads it may cut short
         _write(make_folder(arguments.report, "--report"), found)
+    _say(found)
     return PROBLEMS if found.problems else CLEAN
 
 
