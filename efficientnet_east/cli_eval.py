@@ -18,7 +18,7 @@ from efficientnet_east.data import submissions
 from efficientnet_east.data.icdar import find_images, find_records, held_out, read_list
 from efficientnet_east.data.images import make_folder, read_image, write_image
 from efficientnet_east.draw import draw_quads
-from efficientnet_east.errors import UserError
+from efficientnet_east.errors import UserError, WriteError, one_line
 from efficientnet_east.evaluation import curve as curves
 from efficientnet_east.evaluation import deteval, gallery, icdar, report
 from efficientnet_east.evaluation.pictures import extremes, validation_picture
@@ -85,6 +85,7 @@ def run(arguments: argparse.Namespace, data: dict[str, Any], detect: dict[str, A
     if arguments.gallery < 0:
         raise UserError("--gallery", f"{arguments.gallery} cannot be used", "0 or more")
     thresholds = _sweep(arguments.sweep) if arguments.report else []
+    folder = make_folder(arguments.report, "--report") if arguments.report else None
     about: dict[str, Any] = {}
     if arguments.submission:
         scored, look = _of_submission(arguments, data)
@@ -95,8 +96,8 @@ def run(arguments: argparse.Namespace, data: dict[str, Any], detect: dict[str, A
         figures["average_precision"] = scored.curve.average_precision
     if arguments.json:
         write_file(arguments.json, (json.dumps(figures, indent=2) + "\n").encode())
-    if arguments.report:
-        _write_report(make_folder(arguments.report, "--report"), scored, look, arguments.gallery, about)
+    if folder:
+        _write_report(folder, scored, look, arguments.gallery, about)
     print(json.dumps(figures, indent=2))
     return 0
 
@@ -247,9 +248,18 @@ def _write_report(folder: Path, scored: Scored, look: Look, gallery_size: int, a
     shown = {rank: name for rank, name in chosen.items() if name in files}
     write_file(folder / report.PAGE, gallery.page(scored, values, rows, charts, shown))
     if scored.curve is not None:
-        scores = {name: found.scores for name, found in scored.found.items()}
-        submissions.write_submission(folder / SCORED_SUBMISSION, scored.quads, scores=scores)  # type: ignore[arg-type]
-    print(f"report: {folder / report.PAGE}", file=sys.stderr)
+        _write_detections(folder / SCORED_SUBMISSION, scored)
+    print(one_line(f"report: {folder / report.PAGE}"), file=sys.stderr)
+
+
+def _write_detections(path: Path, scored: Scored) -> None:
+    scores = {name: found.scores for name, found in scored.found.items() if found.scores is not None}
+    try:
+        submissions.write_submission(path, scored.quads, scores=scores)
+    except WriteError:
+        raise
+    except UserError as error:  # an image's name that no archive should hold
+        print(f"{path.name} is left out: {error}", file=sys.stderr)
 
 
 def _draw(path: Path, name: str, scored: Scored, look: Look) -> bool:

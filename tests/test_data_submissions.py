@@ -249,6 +249,43 @@ def test_lying_size(tmp_path: Path) -> None:
     refuses(path, "cannot be read .Bad CRC-32")
 
 
+def test_an_archive_in_an_archive(tmp_path: Path) -> None:
+    """Under a good name it is a text file with a bad first line, and is not opened."""
+    inner = archive(tmp_path / "inner.zip", {"res_img_1.txt": LINE}).read_bytes()
+    (tmp_path / "inner.zip").unlink()
+    refuses(archive(tmp_path / "a.zip", {"res_img_1.txt": inner}), r"res_img_1\.txt:1: ")
+
+
+def test_entries_that_share_their_bytes(tmp_path: Path) -> None:
+    """A bomb of many names for one piece of data: what the directory claims does not fit the entry there."""
+    path = archive(tmp_path / "a.zip", {"res_img_1.txt": LINE, "res_img_2.txt": "x"})
+    data = bytearray(path.read_bytes())
+    first = data.index(b"PK\1\2")
+    second = data.index(b"PK\1\2", first + 1)
+    data[second + 16 : second + 28] = data[first + 16 : first + 28]  # checksum and both sizes
+    data[second + 42 : second + 46] = data[first + 42 : first + 46]  # where the entry begins
+    path.write_bytes(data)
+    refuses(path, "cannot be read")
+
+
+def test_more_names_than_a_plain_archive_can_count(tmp_path: Path) -> None:
+    names = [(f"res_{number}.txt", "") for number in range(65_537)]
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        for name, data in names:
+            file.writestr(name, data)
+    refuses(tmp_path / "a.zip", "holds 65537 files; expected 1 to 20000")
+
+
+def test_scores_and_rectangles_are_written(tmp_path: Path) -> None:
+    slanted = np.array([[[1, 4], [31, 2], [32, 12], [2, 14]]], np.float32)
+    write_submission(tmp_path / "a.zip", {"img_1": slanted}, scores={"img_1": np.array([0.5])})
+    quads, scores = read_scored(tmp_path / "a.zip")["img_1"]
+    assert quads.tolist() == slanted.tolist() and scores.tolist() == [0.5]
+    write_submission(tmp_path / "a.zip", {"img_1": slanted, "img_2": slanted[:0]}, rectangles=True)
+    with zipfile.ZipFile(tmp_path / "a.zip") as file:
+        assert file.read("res_img_1.txt") == b"1,2,32,14\r\n" and file.read("res_img_2.txt") == b""
+
+
 def test_too_many_entries_and_none(tmp_path: Path) -> None:
     entries = {f"res_{i}.txt": b"" for i in range(submissions.MAX_ENTRIES + 1)}
     refuses(archive(tmp_path / "a.zip", entries), "holds 20001 files; expected 1 to 20000")
