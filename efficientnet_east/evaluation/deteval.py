@@ -22,7 +22,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from efficientnet_east.evaluation.icdar import ImageResult, Result, harmonic_mean, of_all_images
+from efficientnet_east.evaluation.icdar import ImageResult, Result, combined, harmonic_mean, of_all_images
 from efficientnet_east.structures import Truth
 
 _LEAST_RECALL, _LEAST_PRECISION = 0.8, 0.4
@@ -80,12 +80,7 @@ def score(detections: Mapping[str, np.ndarray], truths: Mapping[str, Truth]) -> 
     images = {name: image for name, (image, _, _) in scored.items()}
     recalled = sum(recalled for _, recalled, _ in scored.values())
     precise = sum(precise for _, _, precise in scored.values())
-    care_truths = sum(image.care_truths for image in images.values())
-    care_detections = sum(image.care_detections for image in images.values())
-    precision = precise / care_detections if care_detections else 0.0
-    recall = recalled / care_truths if care_truths else 0.0
-    hmean = harmonic_mean(precision, recall)
-    return Result(precision, recall, hmean, recalled, care_truths, care_detections, images)
+    return combined(images, recalled, precise)
 
 
 def _score_image(quads: np.ndarray, truth: Truth) -> tuple[ImageResult, float, float]:

@@ -86,12 +86,26 @@ def score(detections: Mapping[str, np.ndarray], truths: Mapping[str, Truth], *, 
     found = of_all_images(detections, truths)
     images = {name: _score_image(found[name], truths[name], iou) for name in truths}
     matched = sum(len(image.pairs) for image in images.values())
+    return combined(images, matched, matched)
+
+
+def combined(images: dict[str, ImageResult], recalled: float, precise: float) -> Result:
+    """Sums images up.
+
+    Args:
+      images: image name to its score.
+      recalled: what the texts that were found count together.
+      precise: what the detections that are right count together.
+
+    Returns:
+      The result over all of them.
+    """
     care_truths = sum(image.care_truths for image in images.values())
     care_detections = sum(image.care_detections for image in images.values())
-    precision = matched / care_detections if care_detections else 0.0
-    recall = matched / care_truths if care_truths else 0.0
+    precision = precise / care_detections if care_detections else 0.0
+    recall = recalled / care_truths if care_truths else 0.0
     hmean = harmonic_mean(precision, recall)
-    return Result(precision, recall, hmean, matched, care_truths, care_detections, images)
+    return Result(precision, recall, hmean, recalled, care_truths, care_detections, images)
 
 
 def of_all_images(detections: Mapping[str, np.ndarray], truths: Mapping[str, Truth]) -> dict[str, np.ndarray]:
