@@ -54,11 +54,12 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError("--limit", f"{arguments.limit} cannot be used", "1 or more")
     names = read_list(arguments.list) if arguments.list else None
     least = _least_side(arguments)
+    folder = make_folder(arguments.report, "--report") if arguments.report else None
     found = check.check(
         arguments.data, names, arguments.limit, arguments.split, least_side=least, progress=True
     )
-    if arguments.report:  # before anything is printed, which whoever reads it may cut short
-        _write(make_folder(arguments.report, "--report"), found)
+    if folder:  # before anything is printed, which whoever reads it may cut short
+        _write(folder, found)
     _say(found)
     return PROBLEMS if found.problems else CLEAN
 

@@ -3,7 +3,9 @@
 import io
 import os
 import pickle
+import struct
 import sys
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -134,6 +136,20 @@ def test_damage_is_noticed_or_harmless(tmp_path: Path, packed: bool, where: floa
             assert len(read) <= 2
             for name in read.keys() & arrays.keys():
                 np.testing.assert_array_equal(read[name], arrays[name])
+
+
+def test_a_bomb_is_not_unpacked(tmp_path: Path) -> None:
+    """64 MB of zeros in a small file that claims 1.5 GB: refused by its directory, before any is unpacked."""
+    path = tmp_path / "bomb.npz"
+    np.savez_compressed(path, zeros=np.zeros(1 << 24, np.float32))
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<I", data, data.index(b"PK\1\2") + 24, 1_500_000_000)
+    path.write_bytes(data)
+    tracemalloc.start()
+    with pytest.raises(UserError, match=r"bomb\.npz: would unpack from \d+ to 1500000000 bytes; expected"):
+        weight_files.read(path)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    tracemalloc.stop()
 
 
 # --- which format

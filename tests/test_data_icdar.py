@@ -345,6 +345,15 @@ def faults(folder: Path) -> dict[str, str]:
     }
 
 
+def test_a_huge_ground_truth_is_not_read(tmp_path: Path) -> None:
+    make(tmp_path, [1, 2])
+    with open(tmp_path / "gts" / "gt_img_2.txt", "wb") as file:
+        file.truncate(1 << 40)  # takes no room on the disk
+    with pytest.raises(UserError, match=r"gt_img_2\.txt: is larger than 32 MiB; expected a text file"):
+        find_records(tmp_path)
+    assert len(find_records(tmp_path, skipped=[])) == 1
+
+
 def test_faults_are_collected(tmp_path: Path) -> None:
     expected = faults(tmp_path)
     before = snapshot(tmp_path)

@@ -268,6 +268,16 @@ def test_entries_that_share_their_bytes(tmp_path: Path) -> None:
     refuses(path, "cannot be read")
 
 
+@pytest.mark.parametrize(("prefix", "read"), [("res", read_submission), ("gt", read_truth_zip)])
+def test_more_texts_than_an_image_can_hold(
+    prefix: str, read: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submissions, "MAX_TEXTS", 3)
+    assert read(archive(tmp_path / "a.zip", {f"{prefix}_img_1.txt": 3 * LINE}))
+    path = archive(tmp_path / "a.zip", {f"{prefix}_img_1.txt": 4 * LINE})
+    refuses(path, f"{prefix}_img_1.txt: holds 4 lines; expected at most 3 for one image", read)
+
+
 def test_more_names_than_a_plain_archive_can_count(tmp_path: Path) -> None:
     names = [(f"res_{number}.txt", "") for number in range(65_537)]
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:

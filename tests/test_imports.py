@@ -17,7 +17,7 @@ MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for p
 # From the bottom to the top. A module imports from its own layer and from those below it.
 LAYERS = (
     {"__init__", "errors"},
-    {"costs", "safe_files", "interruption"},
+    {"archives", "costs", "safe_files", "interruption"},
     {"scaling"},
     {"catalogue"},
     {"data", "geometry", "draw", "structures", "chart", "calculator", "evaluation.icdar",

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from efficientnet_east import checkpoints
+from efficientnet_east.archives import read_arrays
 from efficientnet_east.errors import UserError
 from efficientnet_east.safe_files import write_file
 
@@ -183,8 +184,9 @@ def _read_npz(path: Path) -> Read:
     if path.is_file() and not zipfile.is_zipfile(path):
         raise UserError(path, "cannot be read (it is no zip archive)", FORMATS["npz"])
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}, ()
+        return read_arrays(path), ()
+    except UserError:
+        raise
     except Exception as error:
         raise _unreadable(path, "npz", error) from None
 

@@ -34,6 +34,8 @@ LAYOUTS = {
     ),
 }
 
+MAX_TEXT_FILE = 32 << 20  # bytes of a ground truth or a list: hundreds of thousands of lines
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Record:
@@ -248,6 +250,8 @@ def natural_key(name: str) -> tuple[str, str]:
 
 def _read(path: Path) -> bytes:
     try:
+        if path.stat().st_size > MAX_TEXT_FILE:
+            raise UserError(path, f"is larger than {MAX_TEXT_FILE >> 20} MiB", "a text file")
         return path.read_bytes()
     except OSError as error:
         raise UserError(path, f"cannot be read ({error.strerror})", "a text file") from None

@@ -26,6 +26,7 @@ from efficientnet_east.structures import Detections, Truth
 MAX_ARCHIVE = 64 << 20  # bytes, packed; also the limit of all entries together, unpacked
 MAX_ENTRY = 4 << 20  # bytes, unpacked: some 100 000 lines
 MAX_ENTRIES = 20_000
+MAX_TEXTS = 5_000  # of one image: each is compared with each
 
 # No separators, drives or control characters: a name that is safe on every system.
 _NAME = r"([^/\\:*?\"<>|\x00-\x1f\x7f]{1,200})\.txt"
@@ -113,12 +114,13 @@ def read_scored(path: str | os.PathLike[str]) -> dict[str, tuple[np.ndarray, np.
     rows: dict[str, list[np.ndarray]] = {}
     count = 0
     for stem, data, where in _entries(path, "res"):
+        lines = [(number, line) for number, line in enumerate(_decoded(data), 1) if line.strip()]
+        _expect_few(len(lines), where)
         rows[stem] = []
-        for number, line in enumerate(data.decode("utf-8-sig", "replace").splitlines(), 1):
-            if line.strip():
-                fields = line.split(",")
-                count = count or (len(fields) if len(fields) in _FORMS else 8)
-                rows[stem].append(_parse_detection(fields, count, f"{where}:{number}"))
+        for number, line in lines:
+            fields = line.split(",")
+            count = count or (len(fields) if len(fields) in _FORMS else 8)
+            rows[stem].append(_parse_detection(fields, count, f"{where}:{number}"))
     return {stem: _split_scores(found, count in (5, 9)) for stem, found in rows.items()}
 
 
@@ -134,7 +136,16 @@ def read_truth_zip(path: str | os.PathLike[str]) -> dict[str, Truth]:
     Raises:
       UserError: no such file, not a zip file, an entry or a line that does not belong there.
     """
-    return {stem: parse_truth(data, where) for stem, data, where in _entries(path, "gt")}
+    truths = {}
+    for stem, data, where in _entries(path, "gt"):
+        truths[stem] = parse_truth(data, where)
+        _expect_few(len(truths[stem].texts), where)
+    return truths
+
+
+def _expect_few(count: int, where: str) -> None:
+    if count > MAX_TEXTS:
+        raise UserError(where, f"holds {count} lines", f"at most {MAX_TEXTS} for one image")
 
 
 def _lines(quads: np.ndarray, scores: np.ndarray | None, rectangles: bool) -> str:
@@ -145,6 +156,10 @@ def _lines(quads: np.ndarray, scores: np.ndarray | None, rectangles: bool) -> st
     if scores is not None:
         lines = [f"{line},{score:.6f}" for line, score in zip(lines, scores.tolist(), strict=True)]
     return "".join(f"{line}\r\n" for line in lines)
+
+
+def _decoded(data: bytes) -> list[str]:
+    return data.decode("utf-8-sig", "replace").splitlines()
 
 
 def _parse_detection(fields: list[str], count: int, where: str) -> np.ndarray:

@@ -105,7 +105,7 @@ def combined(images: dict[str, ImageResult], recalled: float, precise: float) ->
     precision = precise / care_detections if care_detections else 0.0
     recall = recalled / care_truths if care_truths else 0.0
     hmean = harmonic_mean(precision, recall)
-    return Result(precision, recall, hmean, recalled, care_truths, care_detections, images)
+    return Result(precision, recall, hmean, round(recalled, 9), care_truths, care_detections, images)
 
 
 def of_all_images(detections: Mapping[str, np.ndarray], truths: Mapping[str, Truth]) -> dict[str, np.ndarray]:

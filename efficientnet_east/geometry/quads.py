@@ -30,6 +30,7 @@ _STARTS, _ENDS = np.triu_indices(4, k=1)
 # Two sides that meet in a slightly acute corner have rectangles of exactly the same area. Rounding, which is
 # another one in `labels`, must not choose between them: areas this near to each other, as a share, are equal.
 EQUAL_AREAS = 1e-5
+_PAIRS_AT_ONCE = 100_000  # of quads that are cut with each other: some hundred megabytes
 
 
 def area(quads: np.ndarray) -> np.ndarray:
@@ -326,10 +327,13 @@ def intersection_matrix(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.nd
       Square pixels, float64: common (n, m), areas of a (n,), areas of b (m,).
     """
     (a_parts, a_owners), (b_parts, b_owners) = _convex_parts(a), _convex_parts(b)
-    rows, columns = np.nonzero(_boxes_meet(a_parts, b_parts))
     common = np.zeros((len(a), len(b)))
-    shares = convex_intersection(a_parts[rows], b_parts[columns])
-    np.add.at(common, (a_owners[rows], b_owners[columns]), shares)
+    step = max(1, _PAIRS_AT_ONCE // max(1, len(b_parts)))
+    for start in range(0, len(a_parts), step):
+        parts, owners = a_parts[start : start + step], a_owners[start : start + step]
+        rows, columns = np.nonzero(_boxes_meet(parts, b_parts))
+        shares = convex_intersection(parts[rows], b_parts[columns])
+        np.add.at(common, (owners[rows], b_owners[columns]), shares)
     a_areas = np.bincount(a_owners, area(a_parts), minlength=len(a))
     return common, a_areas, np.bincount(b_owners, area(b_parts), minlength=len(b))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from efficientnet_east.archives import read_arrays
 from efficientnet_east.errors import UserError
 from efficientnet_east.pjrt.manifest import STEP_NAME, Tensor, check_arrays
 from efficientnet_east.safe_files import replacing
@@ -69,8 +70,9 @@ def load(path: Path, tensors: Sequence[Tensor]) -> dict[str, np.ndarray]:
 
 def _read(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return dict(file.items())
+        return read_arrays(path)
+    except UserError:
+        raise
     # A damaged archive makes zipfile, zlib and NumPy raise almost anything.
     except Exception as error:
         problem = f"cannot be read ({str(error) or type(error).__name__})"
