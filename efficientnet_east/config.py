@@ -123,6 +123,12 @@ class Data(_Section):
     val_list: str | None = _field(None, "text file of the image names to validate on")
     val_limit: int | None = _field(None, "validate on the first so many images only", gt=0)
     skip_bad: bool = _field(False, "leave out what cannot be used, and say so, instead of stopping")
+    skip_share: float = _field(
+        1.0,
+        "stop all the same if skip_bad leaves out more than this share of a folder's images",
+        ge=0,
+        le=1,
+    )
     synthetic_scenes: int = _field(100_000, "number of different synthetic scenes", gt=0)
     synthetic_size: int = _field(640, "side of a synthetic scene, in pixels", ge=128)
     crop_size: int = _field(

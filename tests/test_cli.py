@@ -135,6 +135,21 @@ def test_skip_bad_goes_on_and_lists(
     assert [line for line in err.splitlines() if line.startswith("skipped: ")] == skipped
 
 
+@pytest.mark.parametrize(("share", "code"), [("0.6", 0), ("0.59", 2), ("0", 2)])
+def test_skip_bad_has_a_limit(
+    share: str, code: int, one_graph: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of five images three cannot be used; the bad line and the ground truth of no image are no images."""
+    data = make_data(tmp_path / "data", range(1, 7))
+    spoil_four(data)
+    (data / "images" / "img_6.png").write_bytes(b"\xff\xd8\xff no JPEG either")
+    words = ["train", *SMALL, "--data", str(data), "--workdir", str(tmp_path / "run"), "--steps", "1"]
+    assert main([*words, "--skip-bad", "--skip-share", share]) == code
+    if code:
+        problem = f"{data}: 3 of 5 images cannot be used (the first: {data}/images/img_2.png)"
+        assert problem in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
 def test_skip_bad_cannot_make_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = make_data(tmp_path / "data")
     for path in (data / "images").iterdir():

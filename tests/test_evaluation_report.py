@@ -4,6 +4,9 @@ import csv
 import html.parser
 import io
 import json
+import os
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -26,7 +29,8 @@ from efficientnet_east.evaluation.report import Found, Scored, as_csv, figures, 
 from efficientnet_east.inference.detector import Detector
 from efficientnet_east.structures import Sample, Truth
 
-FIXTURES = Path(__file__).resolve().parents[2] / "shared" / "fixtures"
+REPOSITORY = Path(__file__).resolve().parents[1]
+FIXTURES = REPOSITORY.parent / "shared" / "fixtures"
 
 
 class CountedNetwork:
@@ -330,3 +334,28 @@ def test_names_choose_no_file(
         "report.html", "report.json", "images.csv", "images.json", "pictures", "curve.png", "thresholds.png",
         "kinds.png",
     }  # fmt: skip
+
+
+WITHOUT_TENSORFLOW = """
+import sys
+for name in ("tensorflow", "tf_slim", "tf_keras", "keras"):
+    sys.modules[name] = None  # to import it is an ImportError, as where it is not installed
+from efficientnet_east import cli
+raise SystemExit(cli.main(sys.argv[1:]))
+"""
+
+
+def test_submissions_and_data_sets_need_no_tensorflow(tmp_path: Path) -> None:
+    data = make_data(tmp_path / "data", range(1, 3))
+    with zipfile.ZipFile(tmp_path / "res.zip", "w") as file:
+        file.writestr("res_img_1.txt", "18,28,112,28,112,56,18,56,0.9\n")
+    for words in (
+        ["eval", "--submission", "res.zip", "--data", "data", "--report", "report"],
+        ["check-data", "--data", "data", "--report", "checked"],
+    ):
+        environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+        done = subprocess.run([sys.executable, "-c", WITHOUT_TENSORFLOW, *words], cwd=tmp_path,
+                              env=environment, capture_output=True, text=True, timeout=120)  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "report" / "report.json").read_text())["recall"] == 0.5
+    assert (tmp_path / "checked" / "mosaic.jpg").is_file() and data.is_dir()

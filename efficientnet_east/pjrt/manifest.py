@@ -36,8 +36,8 @@ _EXPECTED = "a folder made by `export --format stablehlo-train`"
 # What a run may change, because the program does not depend on it. All other fields are built into it.
 RUN_FIELDS = {
     "data": {
-        "data", "mix", "list", "limit", "val_data", "val_list", "val_limit", "skip_bad", "synthetic_scenes",
-        "synthetic_size", "scale_min", "scale_max", "rotation", "text_crops", "aspect", "colour", "workers",
+        "data", "mix", "list", "limit", "val_data", "val_list", "val_limit", "skip_bad", "skip_share",
+        "synthetic_scenes", "synthetic_size", "scale_min", "scale_max", "rotation", "text_crops", "aspect", "colour", "workers",
         "cache_megabytes",
     },
     "train": {

@@ -15,6 +15,7 @@ from efficientnet_east.data.icdar import (
     read_list,
     require_text,
 )
+from efficientnet_east.data.images import SUFFIXES
 from efficientnet_east.data.loader import LabelOptions, Mixture
 from efficientnet_east.data.synthetic import SyntheticScenes
 from efficientnet_east.errors import UserError
@@ -44,7 +45,7 @@ def training_source(data: Data, seed: int, skipped: list[UserError]) -> Source |
         if data.list is not None:
             raise UserError("--list", "names images of no folder", "--data beside it")
         return _scenes(data, data.limit or data.synthetic_scenes, seed)
-    source = open_images(data.data, data.list, data.limit, skipped if data.skip_bad else None)
+    source = _open(data.data, data.list, data.limit, data, skipped)
     require_text(source.records, Path(data.data))
     return source
 
@@ -69,7 +70,7 @@ def _part(name: str, data: Data, seed: int, skipped: list[UserError]) -> Source:
     folder, at, names = name.rpartition("@")
     if not at or Path(name).is_dir():
         folder, names = name, ""
-    return open_images(folder, names or None, None, left_out)
+    return _open(folder, names or None, None, data, skipped)
 
 
 def _scenes(data: Data, count: int, seed: int) -> SyntheticScenes:
@@ -118,7 +119,7 @@ def validation_source(data: Data, seed: int, skipped: list[UserError]) -> Source
     if folder is None:
         raise UserError("--val-list", "names images of no folder", "--val-data, or --data, beside it")
     split = held_out(folder) if data.val_data else "train"
-    return open_images(folder, data.val_list, data.val_limit, skipped if data.skip_bad else None, split)
+    return _open(folder, data.val_list, data.val_limit, data, skipped, split)
 
 
 def evaluation_source(data: Data, seed: int, skipped: list[UserError], given: bool) -> Source:
@@ -139,10 +140,32 @@ def evaluation_source(data: Data, seed: int, skipped: list[UserError], given: bo
     """
     if given and data.data is not None:
         split = held_out(data.data)
-        return open_images(data.data, data.list, data.limit, skipped if data.skip_bad else None, split)
+        return _open(data.data, data.list, data.limit, data, skipped, split)
     source = validation_source(data, seed, skipped)
     if source is None:
         raise UserError("--data", "is missing, and the run validated on nothing", "images and ground truth")
+    return source
+
+
+def _open(
+    folder: str,
+    names: str | None,
+    limit: int | None,
+    data: Data,
+    skipped: list[UserError],
+    split: str = "train",
+) -> IcdarImages:
+    """`open_images` with the configuration's word on what cannot be used."""
+    if not data.skip_bad:
+        return open_images(folder, names, limit, None, split)
+    before = len(skipped)
+    source = open_images(folder, names, limit, skipped, split)
+    # Lines and ground truth of no image are left out as well, but cost no image.
+    left_out = {error.where for error in skipped[before:] if Path(error.where).suffix.lower() in SUFFIXES}
+    total = len(source) + len(left_out)
+    if len(left_out) > data.skip_share * total:
+        problem = f"{len(left_out)} of {total} images cannot be used (the first: {min(left_out)})"
+        raise UserError(folder, problem, f"at most {100 * data.skip_share:.3g} % (--skip-share)")
     return source
 
 
