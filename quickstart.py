@@ -31,7 +31,7 @@ def install() -> None:
     if not PYTHON.exists():
         venv.create(ENVIRONMENT, with_pip=True)
     run("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--editable", ".[dev]")
-    # The compiled merge is built from source. Without a compiler the NumPy one finds the same boxes.
+    # Another program's merge, which tests compare with, is built from source.
     words = [
         PYTHON,
         "-m",
@@ -43,7 +43,7 @@ def install() -> None:
         ".[lanms]",
     ]
     if subprocess.run(words, cwd=HERE, stderr=subprocess.DEVNULL).returncode:
-        print("lanms could not be built here (no C++ compiler?): going on with the NumPy fallback")
+        print("lanms could not be built here (no C++ compiler?): tests go without comparing with it")
 
 
 def demo() -> None:

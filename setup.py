@@ -1,5 +1,5 @@
-"""Installation: `pip install .`, with the extras `dev` for the tests, `lanms` for the compiled merge, `pjrt`
-for training without TensorFlow, `torch` for PyTorch's weight files.
+"""Installation: `pip install .`, with the extras `dev` for the tests, `lanms` to compare the merging with,
+`pjrt` for training without TensorFlow, `torch` for PyTorch's weight files.
 """
 
 import re
@@ -37,7 +37,7 @@ setup(
         "h5py>=3.11",
     ],
     extras_require={
-        "lanms": ["lanms-neo>=1.0.2"],  # built from source: needs a C++ compiler
+        "lanms": ["lanms-neo>=1.0.2"],  # for tests and benchmarks; needs a C++ compiler
         "pjrt": ["jaxlib>=0.7.2"],
         "torch": ["torch>=2.0", "safetensors>=0.4"],
         "dev": [

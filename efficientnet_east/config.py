@@ -247,7 +247,7 @@ class Detect(_Section):
     min_box_side: float = _field(
         3.0, "boxes that are thinner than this (pixels of the network's input) are dropped", ge=0
     )
-    max_candidates: int = _field(100_000, "so many cells, the best ones, become boxes that are merged", gt=0)
+    max_candidates: int = _field(50_000, "so many cells, the best ones, become boxes that are merged", gt=0)
     max_detections: int = _field(0, "so many boxes, the best ones, are kept; 0: all", ge=0)
     axis_aligned: bool = _field(False, "give the upright rectangle around each box instead of the box")
     max_side: int = _field(2400, "larger images are scaled down to this longer side", ge=32)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import shapely
@@ -10,10 +11,10 @@ from hypothesis import strategies as st
 
 from efficientnet_east.data.annotations import parse_truth
 from efficientnet_east.evaluation import icdar
-from efficientnet_east.geometry import nms
+from efficientnet_east.geometry import nms, overlaps
 from efficientnet_east.geometry.maps import CHANNELS, decode, encode
-from efficientnet_east.geometry.nms import locality_aware
-from efficientnet_east.geometry.quads import convex, iou_matrix, quarter_turns, rectangle
+from efficientnet_east.geometry.nms import locality_aware, standard
+from efficientnet_east.geometry.quads import convex, iou_matrix, quarter_turns, rectangle, rolled
 from efficientnet_east.structures import Detections, Truth
 
 GROUND_TRUTH = Path(__file__).resolve().parents[2] / "shared" / "data" / "icdar2015" / "train_gts"
@@ -241,25 +242,9 @@ def test_the_compiled_merge_pairs_mirrored_corners_of_slanted_ends() -> None:
     """Why it is left to rectangles: the left sides slant apart, and half of the common height is lost."""
     quads = np.array([[[0, 0], [100, 0], [100, 10], [20, 10]],
                       [[20, 0], [100, 0], [100, 10], [0, 10]]], np.float32)
-    thin, full, by_default = (
-        locality_aware(quads, scores(0.9, 0.9), compiled=compiled)[0] for compiled in (True, False, None)
-    )
+    thin, full = (locality_aware(quads, scores(0.9, 0.9), compiled=flag)[0] for flag in (True, False))
     np.testing.assert_allclose(full, [[[10, 0], [100, 0], [100, 10], [10, 10]]], atol=1e-3)
-    np.testing.assert_array_equal(by_default, full)
     assert np.ptp(thin[..., 1]) < 6
-
-
-@needs_lanms
-def test_the_compiled_merge_is_taken_for_rectangles_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    truth = next(iter(real_truths(1).values()))
-    taken: list[int] = []
-    merge = nms._merge_compiled
-    monkeypatch.setattr(nms, "_merge_compiled", lambda *given: taken.append(len(given[0])) or merge(*given))
-    quads, weights = noisy_labels(truth, 0)
-    locality_aware(quads, weights)
-    assert taken == [len(quads)]
-    locality_aware(*noisy_labels(truth, 0, "quad"))
-    assert taken == [len(quads)]
 
 
 @both_merges
@@ -281,13 +266,128 @@ def test_a_trapezium_merges_whatever_its_candidates_begin_with(compiled: bool) -
 
 
 def test_without_lanms(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nms, "lanms", None)
+    """Nothing changes: it is there to compare with."""
     quads, weights = random_boxes(60, seed=1, extent=100)
-    for expected, found in zip(locality_aware(quads, weights, compiled=False),
-                               locality_aware(quads, weights), strict=True):
+    before = locality_aware(quads, weights)
+    monkeypatch.setattr(nms, "lanms", None)
+    for expected, found in zip(before, locality_aware(quads, weights), strict=True):
         np.testing.assert_array_equal(found, expected)
     with pytest.raises(ImportError, match="lanms-neo"):
         locality_aware(quads, weights, compiled=True)
+
+
+def one_after_the_other(quads: np.ndarray, weights: np.ndarray, iou: float) -> tuple[list[int], np.ndarray]:
+    """Which boxes start a new mean, and the means: the loop that is no loop there."""
+    starts, means = [0], [quads[0]]
+    for i in range(1, len(quads)):
+        if iou_matrix(means[-1][None], quads[i : i + 1])[0, 0] > iou:
+            part = slice(starts[-1], i + 1)
+            means[-1] = np.average(quads[part], axis=0, weights=weights[part])
+        else:
+            starts.append(i)
+            means.append(quads[i])
+    return starts, np.array(means)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    count=st.integers(1, 80),
+    extent=st.sampled_from([1.0, 30.0, 200.0, 2000.0]),
+    iou=st.sampled_from([0.0, 0.2, 0.5, 0.8]),
+)
+def test_neighbours_merge_as_in_a_loop(seed: int, count: int, extent: float, iou: float) -> None:
+    """The fewer boxes are far from each other, the more first guesses are wrong."""
+    quads, weights = random_boxes(count, seed, extent)
+    quads = np.repeat(quads, np.random.default_rng(seed).integers(1, 4, count), axis=0).astype(np.float64)
+    weights = np.resize(weights, len(quads)).astype(np.float64)
+    starts, means = one_after_the_other(quads, weights, iou)
+    found, sums = nms._merge_neighbours(quads, weights, iou)
+    np.testing.assert_allclose(sums, np.add.reduceat(weights, starts))
+    np.testing.assert_allclose(found, means, atol=1e-6)
+
+
+@pytest.mark.parametrize("block", [1, 2, 7, 1000])
+def test_blocks_change_nothing(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    quads, weights = random_boxes(400, 3, extent=300)
+    expected = locality_aware(quads, weights), standard(quads, weights)
+    monkeypatch.setattr(nms, "_BLOCK", block)
+    monkeypatch.setattr(overlaps, "_PAIRS_AT_ONCE", 50 * block)
+    monkeypatch.setattr(nms, "_PRODUCTS_AT_ONCE", 50 * block)
+    found = locality_aware(quads, weights), standard(quads, weights)
+    assert len(found[0][0]) > 20
+    for mine, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(mine[0], other[0])
+        np.testing.assert_array_equal(mine[1], other[1])
+
+
+@settings(deadline=None, max_examples=60)
+@given(seed=st.integers(0, 2**32 - 1), iou=st.floats(0, 0.95), extent=st.sampled_from([5.0, 60.0, 300.0]))
+def test_bounds_decide_as_intersections_do(seed: int, iou: float, extent: float) -> None:
+    """Rectangles and other convex quads, near and far, from any corner; also without area, or the same."""
+    rng = np.random.default_rng(seed)
+    a, b = random_boxes(40, seed, extent)[0], random_boxes(40, seed + 1, extent)[0]
+    a[:10] = convex(a[:10] + rng.normal(0, 8, (10, 4, 2)))
+    b[10:20] = rolled(a[10:20] + rng.normal(0, 1, (10, 4, 2)).astype(np.float32), rng.integers(0, 4, 10))
+    b[20:22], a[22:24] = a[20:22], a[22:24, :1]
+    b = convex(b)
+    expected = np.array([iou_matrix(a[i : i + 1], b[i : i + 1])[0, 0] for i in range(40)])
+    unclear = np.abs(expected - iou) < 1e-9
+    found = overlaps.exceed(a.astype(np.float64), b, iou)
+    assert ((found == (expected > iou)) | unclear).all()
+
+
+def test_all_pairs_that_meet() -> None:
+    rng = np.random.default_rng(0)
+    corner = rng.integers(0, 60, (2, 2, 70))
+    a, b = (np.concatenate([low, low + rng.integers(1, 12, (2, 70))]).astype(float) for low in corner)
+    meet = (np.maximum(a[:2, :, None], b[:2, None]) < np.minimum(a[2:, :, None], b[2:, None])).all(axis=0)
+    pairs = [pair for i, j in overlaps.meeting(a, b) for pair in zip(i.tolist(), j.tolist(), strict=True)]
+    assert sorted(pairs) == list(zip(*map(np.ndarray.tolist, np.nonzero(meet)), strict=True))
+    own = (np.maximum(a[:2, :, None], a[:2, None]) < np.minimum(a[2:, :, None], a[2:, None])).all(axis=0)
+    pairs = [p for i, j in overlaps.meeting_each_other(a) for p in zip(i.tolist(), j.tolist(), strict=True)]
+    assert sorted(pairs) == list(zip(*map(np.ndarray.tolist, np.nonzero(np.triu(own, 1))), strict=True))
+
+
+# --- standard
+
+
+def opencv(quads: np.ndarray, weights: np.ndarray, iou: float) -> np.ndarray:
+    rectangles = [cv2.minAreaRect(quad) for quad in quads]
+    return quads[np.ravel(cv2.dnn.NMSBoxesRotated(rectangles, weights.tolist(), 0.0, iou)).astype(int)]
+
+
+def greedy(quads: np.ndarray, weights: np.ndarray, iou: float) -> np.ndarray:
+    kept: list[int] = []
+    for i in np.argsort(-weights, kind="stable"):
+        if not kept or iou_matrix(quads[i][None], quads[kept]).max() <= iou:
+            kept.append(int(i))
+    return quads[kept]
+
+
+@pytest.mark.parametrize("iou", [0.0, 0.1, 0.2, 0.5])
+def test_standard_suppression(iou: float) -> None:
+    """One after the other; and as OpenCV does it, to which a box inside of another is always the same."""
+    truths = list(real_truths(10).values())
+    cases = [random_boxes(300, 4)] + [noisy_labels(truth, seed) for seed, truth in enumerate(truths)]
+    for quads, weights in cases:
+        found, best = standard(quads, weights, iou)
+        Detections(found, best)
+        np.testing.assert_array_equal(found, greedy(quads, weights, iou))
+        if 0 < iou < 0.5:
+            np.testing.assert_array_equal(found, opencv(quads, weights, iou))
+    inside = np.concatenate([boxes(0, size=20), boxes(5, size=10) + np.float32([0, 5])])
+    assert len(standard(inside, scores(0.9, 0.8), 0.2)[0]) == 1
+    assert len(opencv(inside, scores(0.9, 0.8), 0.9)) == 1
+    assert len(standard(inside, scores(0.9, 0.8), 0.3)[0]) == 2
+
+
+def test_standard_suppression_keeps_boxes_as_they_are() -> None:
+    quads, best = standard(boxes(0, 1, 50, 51)[:, [1, 2, 3, 0]], scores(0.5, 0.9, 0.8, 0))
+    np.testing.assert_array_equal(quads, boxes(1, 50))
+    np.testing.assert_array_equal(best, scores(0.9, 0.8))
+    assert standard(boxes(0), scores(0))[1].tolist() == [0]
+    assert standard(np.full((1, 4, 2), np.nan), scores(1))[0].shape == (0, 4, 2)
 
 
 @pytest.mark.parametrize("geometry", CHANNELS)

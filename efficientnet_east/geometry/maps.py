@@ -28,6 +28,7 @@ from efficientnet_east.geometry.quads import (
     thickness,
 )
 from efficientnet_east.geometry.quads import shrink as shrink_quads
+from efficientnet_east.geometry.ranges import expand
 
 CHANNELS = {"rbox": 5, "quad": 8}
 # Pixels. Corners farther from their cell and quads thinner than this are no text; it leaves single precision
@@ -120,8 +121,8 @@ def decode(
     """One box per cell with a sufficient score; for RBOX by the formula of OpenCV's EAST decoder.
 
     A network may say QUAD corners that are in no order, run the wrong way, or lie inside of the others: the
-    box is then their convex hull. Those that enclose next to nothing, are not finite, or lie far beyond any
-    image are left out.
+    box is then their convex hull. Boxes of either form that enclose next to nothing, are not finite, or reach
+    far beyond any image are left out.
 
     Args:
       score: (h, w) in [0, 1].
@@ -147,9 +148,8 @@ def decode(
         rows, columns = rows[best], columns[best]
     found, pixels = geometry[rows, columns].astype(np.float32), _pixels(rows, columns, stride)
     scores = score[rows, columns].astype(np.float32)
-    if geometry.shape[-1] == CHANNELS["rbox"]:
-        return _from_rbox(pixels, found), scores
-    quads, usable = _from_quad(pixels, found)
+    read = _from_rbox if geometry.shape[-1] == CHANNELS["rbox"] else _from_quad
+    quads, usable = read(pixels, found)
     return quads, scores[usable]
 
 
@@ -177,8 +177,13 @@ def _to_rbox(pixels: np.ndarray, corners: np.ndarray, angles: np.ndarray) -> np.
     return np.concatenate([distances, angles[:, None]], axis=1)
 
 
-def _from_rbox(pixels: np.ndarray, found: np.ndarray) -> np.ndarray:
-    return rectangle(pixels.astype(np.float32), found[:, :4], found[:, 4])
+def _from_rbox(pixels: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rectangles of those cells where there is one, and which cells (n,) these are."""
+    usable = (np.abs(found) <= _FARTHEST).all(axis=1)
+    usable &= np.minimum(found[:, 0] + found[:, 2], found[:, 1] + found[:, 3]) >= _THINNEST
+    if not usable.all():
+        pixels, found = pixels[usable], found[usable]
+    return rectangle(pixels.astype(np.float32), found[:, :4], found[:, 4]), usable
 
 
 def _to_quad(pixels: np.ndarray, quads: np.ndarray) -> np.ndarray:
@@ -214,9 +219,9 @@ def _owners(quads: np.ndarray, cells: tuple[int, int], stride: int) -> np.ndarra
     """
     owner = np.full(cells, -1, np.int32)
     first, last = (_cell_from(end, stride, cells[0]) for end in (quads[..., 1].min(1), quads[..., 1].max(1)))
-    quad, row = _expand(first, last)
+    quad, row = expand(first, last)
     ends = _cell_from(_crossings(quads[quad], row * float(stride)), stride, cells[1])
-    span, column = _expand(ends[:, ::2].ravel(), ends[:, 1::2].ravel())
+    span, column = expand(ends[:, ::2].ravel(), ends[:, 1::2].ravel())
     owner[row[span // 2], column] = quad[span // 2]  # NumPy: of repeated cells, the last value stays
     return owner
 
@@ -233,13 +238,6 @@ def _crossings(quads: np.ndarray, y: np.ndarray) -> np.ndarray:
 def _cell_from(coordinate: np.ndarray, stride: int, count: int) -> np.ndarray:
     """The first cell at or after a coordinate, within 0 and `count`."""
     return np.clip(np.ceil(coordinate / stride), 0, count).astype(np.intp)
-
-
-def _expand(first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The range each integer of the half-open ranges [first, last) comes from, and those integers."""
-    lengths = np.maximum(last - first, 0)
-    source = np.repeat(np.arange(len(lengths)), lengths)
-    return source, np.arange(len(source)) + (first - np.cumsum(lengths) + lengths)[source]
 
 
 def _give_a_cell(

@@ -43,6 +43,9 @@ def area(quads: np.ndarray) -> np.ndarray:
       float64 (...), square pixels. For a self-crossing quad the lobes cancel out.
     """
     corners = np.asarray(quads, np.float64)
+    if corners.shape[-2] == 4:  # half the product of the diagonals, which is several times faster
+        (x0, y0), (x1, y1), (x2, y2), (x3, y3) = (np.moveaxis(corners[..., i, :], -1, 0) for i in range(4))
+        return 0.5 * ((x2 - x0) * (y3 - y1) - (x3 - x1) * (y2 - y0))
     corners = corners - corners[..., :1, :]  # far from the origin the products would lose digits
     x, y = corners[..., 0], corners[..., 1]
     return 0.5 * (x * np.roll(y, -1, axis=-1) - np.roll(x, -1, axis=-1) * y).sum(axis=-1)
@@ -57,7 +60,10 @@ def clockwise(quads: np.ndarray) -> np.ndarray:
     Returns:
       (n, 4, 2) of the same dtype.
     """
-    return np.where(area(quads)[:, None, None] < 0, quads[:, [0, 3, 2, 1]], quads)
+    turned = area(quads) < 0
+    if not turned.any():
+        return quads.copy()
+    return np.where(turned[:, None, None], quads[:, [0, 3, 2, 1]], quads)
 
 
 def convex(quads: np.ndarray) -> np.ndarray:
@@ -125,7 +131,10 @@ def rolled(quads: np.ndarray, by: np.ndarray) -> np.ndarray:
     Returns:
       (n, 4, 2) of the same dtype.
     """
-    return np.take_along_axis(quads, ((np.arange(4) + by[:, None]) % 4)[..., None], axis=1)
+    result, later = quads.copy(), np.flatnonzero(by % 4)
+    corners = (np.arange(4) + by[later, None]) % 4
+    result[later] = quads[later[:, None], corners]
+    return result
 
 
 def from_top_side(quads: np.ndarray) -> np.ndarray:
