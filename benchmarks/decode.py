@@ -1,4 +1,4 @@
-"""From maps to boxes: how long decoding and merging take on a dense map, beside `lanms` as EAST programs use it.
+"""From maps to boxes: how long decoding and merging take on a dense map, beside `lanms` as EAST programs do.
 
     python benchmarks/decode.py OUT.json [GT_FOLDER]
 

@@ -31,9 +31,9 @@ from efficientnet_east.geometry.quads import shrink as shrink_quads
 from efficientnet_east.geometry.ranges import expand
 
 CHANNELS = {"rbox": 5, "quad": 8}
-# Pixels. Corners farther from their cell and quads thinner than this are no text; it leaves single precision
-# and the compiled merge's fixed point their digits.
-_FARTHEST, _THINNEST = 1e5, 0.1
+# Pixels. Corners farther from their cell, quads thinner and rectangles with a shorter side than this are no
+# text; it leaves single precision its digits.
+_FARTHEST, _THINNEST, _SHORTEST = 1e5, 0.1, 1e-3
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -180,7 +180,7 @@ def _to_rbox(pixels: np.ndarray, corners: np.ndarray, angles: np.ndarray) -> np.
 def _from_rbox(pixels: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The rectangles of those cells where there is one, and which cells (n,) these are."""
     usable = (np.abs(found) <= _FARTHEST).all(axis=1)
-    usable &= np.minimum(found[:, 0] + found[:, 2], found[:, 1] + found[:, 3]) >= _THINNEST
+    usable &= np.minimum(found[:, 0] + found[:, 2], found[:, 1] + found[:, 3]) >= _SHORTEST
     if not usable.all():
         pixels, found = pixels[usable], found[usable]
     return rectangle(pixels.astype(np.float32), found[:, :4], found[:, 4]), usable
