@@ -160,6 +160,9 @@ def _of_network(
             raise UserError(f"--{name}", "is given without --data", "the folder to choose from, beside it")
     subject, samples = _open(arguments, data)
     print(f"scoring {subject} on {len(samples)} images", file=sys.stderr)
+    if arguments.json and isinstance(samples, folders.IcdarImages):
+        for record in samples.records:  # before the work is done
+            submissions.expect_name(record.image.stem)
     detector = Detector.load(subject, detect)
     used = detector.detect.score_threshold
     by_threshold, truths = detect_at(detector, samples, sorted({*thresholds, used}))

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from efficientnet_east.errors import one_line
+
 GREEN = (60, 230, 90)
 SUBPIXEL = 4  # fractional bits of the corners that OpenCV gets
 FAR = 2**21  # in those units, 131,072 pixels: corners beyond are drawn there, or OpenCV takes seconds
@@ -154,7 +156,7 @@ def masked(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
 def titled(image: np.ndarray, title: str) -> np.ndarray:
     """An image below a dark strip with a line of text, cut off where the image ends."""
     strip = np.full((STRIP, _checked(image).shape[1], 3), PAPER, np.uint8)
-    shown = title.encode("ascii", "replace").decode()  # OpenCV's letters
+    shown = one_line(title).encode("ascii", "replace").decode()  # OpenCV's letters
     cv2.putText(strip, shown, (6, STRIP - 9), cv2.FONT_HERSHEY_SIMPLEX, 0.55, LETTERS, 1, cv2.LINE_AA)
     return np.concatenate([strip, image])
 

@@ -187,7 +187,7 @@ def _hints(record: Record, least_side: float) -> list[Finding]:
     file = str(record.truth_file)
     if not lines:
         fix = "a text a line, if the image shows any; as it is, it teaches the background"
-        return [Finding(file, None, "is empty: an image without text", fix, "no text")]
+        return [Finding(file, None, "holds no text", fix, "no text")]
     extent = np.array(image_size(record.image), np.float64)
     quads = np.array([line.quad for line in lines])
     found = [*_outside(file, lines, quads, extent), *_repeated(file, lines, quads)]

@@ -58,14 +58,25 @@ def write_submission(
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for stem in sorted(detections, key=natural_key):
-            name = f"res_{stem}.txt"
-            if not re.fullmatch(f"res_{_NAME}", name):
-                raise UserError(stem, "this image name cannot be in a submission", "a name like img_1")
+            expect_name(stem)
             # An entry made from a name alone would bear the time of writing; this one, the year 1980.
-            entry = zipfile.ZipInfo(name)
+            entry = zipfile.ZipInfo(f"res_{stem}.txt")
             entry.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(entry, _lines(detections[stem], scores[stem] if scores else None, rectangles))
     write_file(path, buffer.getvalue())
+
+
+def expect_name(stem: str) -> None:
+    """Refuses an image name, without suffix, that `write_submission` would refuse.
+
+    Args:
+      stem: the name.
+
+    Raises:
+      UserError: it could lead out of a folder, or some system cannot write it.
+    """
+    if not re.fullmatch(_NAME, f"{stem}.txt"):
+        raise UserError(stem, "this image name cannot be in a submission", "a name like img_1")
 
 
 def write_boxes(path: str | os.PathLike[str], detections: Detections) -> None:
