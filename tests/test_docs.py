@@ -106,3 +106,13 @@ def test_what_a_fork_adds_parses() -> None:
     text = (ROOT / "docs" / "forks.md").read_text(encoding="utf-8")
     (diff,) = re.findall(r"```diff\n(.*?)```", text, re.DOTALL)
     assert ast.parse("\n".join(line[1:] for line in diff.splitlines() if not line.startswith("-"))).body
+
+
+def test_tests_that_the_security_page_names_exist() -> None:
+    text = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(tests/\w+\.py)::(\w+)`", text)
+    assert len(named) >= 20
+    for file, test in named:
+        assert f"def {test}(" in (ROOT / file).read_text(encoding="utf-8"), f"{file}::{test}"
+    rows = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| somebody")]
+    assert all("`tests/" in row for row in rows), "every row names the test that holds it"
