@@ -1,5 +1,6 @@
 """Installation: `pip install .`, with the extras `dev` for the tests, `lanms` to compare the merging with,
-`pjrt` for training without TensorFlow, `torch` for PyTorch's weight files.
+`onnx` and `tflite` for exported networks, `pjrt` for training without TensorFlow, `torch` for PyTorch's weight
+files.
 """
 
 import re
@@ -38,11 +39,16 @@ setup(
     ],
     extras_require={
         "lanms": ["lanms-neo>=1.0.2"],  # for tests and benchmarks; needs a C++ compiler
+        "onnx": ["onnxruntime>=1.20", "onnx>=1.21"],  # to run, and to write
+        "tflite": ["ai-edge-litert>=1.2"],
         "pjrt": ["jaxlib>=0.7.2"],
         "torch": ["torch>=2.0", "safetensors>=0.4"],
         "dev": [
             "pytest>=8.0",
             "jaxlib>=0.7.2",
+            "onnxruntime>=1.20",
+            "onnx>=1.21",
+            "ai-edge-litert>=1.2",
             "hypothesis>=6.100",
             "shapely>=2.0",  # the second implementation of the geometry, in its tests
             "tensorboard>=2.18",  # reads what training writes

@@ -146,7 +146,7 @@ def _add_scaling(commands: Any) -> None:
 def _add_export(commands: Any) -> None:
     sub = _subcommand(commands, "export", export, "write a network, or its training, for another runtime")
     cli_export.add_options(sub)
-    _add_fields(sub, {"model": configuration.Model, "data": configuration.Data, "train": configuration.Train})
+    _add_fields(sub, configuration.SECTIONS, without="precision")
 
 
 def _add_data(commands: Any) -> None:
@@ -172,12 +172,15 @@ def _subcommand(
     return sub
 
 
-def _add_fields(sub: argparse.ArgumentParser, sections: dict[str, Any], threads: bool = False) -> None:
+def _add_fields(
+    sub: argparse.ArgumentParser, sections: dict[str, Any], threads: bool = False, without: str = ""
+) -> None:
     """One option for each field, named after it; absent ones do not override anything."""
     for section, model in sections.items():
         group = sub.add_argument_group(section, model.__doc__)
         for name, info in model.model_fields.items():
-            _add_field(group, name, info)
+            if name != without:
+                _add_field(group, name, info)
     if threads:
         _add_field(sub, "threads", configuration.Train.model_fields["threads"])
 
@@ -323,7 +326,7 @@ def export_weights(arguments: argparse.Namespace) -> int:
 def export(arguments: argparse.Namespace) -> int:
     """The subcommand `export`."""
     _hush_tensorflow()
-    return cli_export.run(arguments, _overrides(arguments, "model", "data", "train"))
+    return cli_export.run(arguments, _overrides(arguments, *configuration.SECTIONS))
 
 
 def _expect_weight_output(path: str) -> None:

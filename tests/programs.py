@@ -41,3 +41,16 @@ def make_workdir(folder: Path, **fields: Any) -> Path:
         checkpoints.assign(session, as_if_trained(variables, np.random.default_rng(0)), variables)
         tf.train.Saver(variables).save(session, str(folder / "model.ckpt"), 7, write_meta_graph=False)
     return folder
+
+
+def scale_variables(workdir: Path, factors: dict[str, float]) -> None:
+    """Save the newest checkpoint again with some of the head's variables multiplied."""
+    prefix = checkpoints.find(workdir)
+    with tf.Graph().as_default(), tf.Session() as session:
+        values = {
+            name: value * factors.get(name.removeprefix("feature_fusion/"), 1.0)
+            for name, value in checkpoints.read(prefix).items()
+        }
+        variables = [tf.get_variable(name, initializer=value) for name, value in values.items()]
+        session.run(tf.global_variables_initializer())
+        tf.train.Saver(variables).save(session, prefix.rpartition("-")[0], 8, write_meta_graph=False)

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from conftest import TINY
-from programs import load_example, make_workdir
+from programs import load_example, make_workdir, scale_variables
 
 from efficientnet_east import backbones, checkpoints, scaling
 from efficientnet_east.compat import slim, tf
@@ -89,16 +89,3 @@ def test_from_opencv(here: Path) -> None:
     assert left["quads"].shape == found.quads.shape
     np.testing.assert_allclose(left["scores"], found.scores, atol=1e-3)
     np.testing.assert_allclose(left["quads"], found.quads, atol=0.3)
-
-
-def scale_variables(workdir: Path, factors: dict[str, float]) -> None:
-    """Save the newest checkpoint again with some of the head's variables multiplied."""
-    prefix = checkpoints.find(workdir)
-    with tf.Graph().as_default(), tf.Session() as session:
-        values = {
-            name: value * factors.get(name.removeprefix("feature_fusion/"), 1.0)
-            for name, value in checkpoints.read(prefix).items()
-        }
-        variables = [tf.get_variable(name, initializer=value) for name, value in values.items()]
-        session.run(tf.global_variables_initializer())
-        tf.train.Saver(variables).save(session, prefix.rpartition("-")[0], 8, write_meta_graph=False)

@@ -27,7 +27,7 @@ LAYERS = (
     {"compat"},
     {"backbones", "bifpn", "east_head", "labels", "losses", "model", "checkpoints", "replicas"},
     {"evaluation.evaluate", "inference", "training"},
-    {"pjrt"},
+    {"pjrt", "export"},
     {"cli", "cli_check", "cli_data", "cli_eval", "cli_export", "cli_scaling", "__main__"},
 )
 WITHOUT_TENSORFLOW = LAYERS[:6]

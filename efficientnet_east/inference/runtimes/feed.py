@@ -9,6 +9,7 @@ import numpy as np
 
 from efficientnet_east.errors import UserError
 from efficientnet_east.inference.runtimes.metadata import Input
+from efficientnet_east.inference.runtimes.runtime import Run
 
 
 def to_input(batch: np.ndarray, wanted: Input) -> np.ndarray:
@@ -44,6 +45,20 @@ def to_maps(maps: np.ndarray, layout: str) -> np.ndarray:
     return np.ascontiguousarray(last, np.float32)
 
 
+def one_by_one(run: Run, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Run several images through a network that takes one at a time.
+
+    Args:
+      run: the network.
+      batch: uint8 (n, height, width, 3).
+
+    Returns:
+      The maps of all.
+    """
+    scores, geometries = zip(*(run(batch[index : index + 1]) for index in range(len(batch))), strict=True)
+    return np.concatenate(scores), np.concatenate(geometries)
+
+
 def expect_size(path: str | Path, batch: np.ndarray, wanted: Input) -> None:
     """Refuse images that a network of one size does not take.
 
@@ -53,7 +68,7 @@ def expect_size(path: str | Path, batch: np.ndarray, wanted: Input) -> None:
       wanted: with the size, if there is one.
 
     Raises:
-      UserError: the images have another size, or are too many.
+      UserError: the images have another size.
     """
     size = batch.shape[1:3]
     if wanted.size is not None and size != wanted.size:

@@ -40,6 +40,8 @@ def open(path: Path, threads: int) -> Runtime:
 
     def run(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         feed.expect_size(path, batch, wanted)
+        if wanted.batch == 1 < len(batch):
+            return feed.one_by_one(run, batch)
         if shape != list(batch.shape):  # memory is laid out anew for each size
             interpreter.resize_tensor_input(index, batch.shape)
             interpreter.allocate_tensors()

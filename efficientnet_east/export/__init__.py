@@ -1,0 +1,1 @@
+"""A checkpoint's averaged weights as a file for another runtime, checked to be the same network."""

@@ -1,0 +1,366 @@
+"""A checkpoint in other formats: the same maps and boxes, a report beside it, and nothing half-written."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from conftest import TINY, make_data
+from programs import make_workdir, scale_variables
+
+from efficientnet_east import cli, scaling
+from efficientnet_east.compat import tf
+from efficientnet_east.errors import UserError
+from efficientnet_east.evaluation import icdar
+from efficientnet_east.export import export, folding, formats, network, onnx_graph, verify
+from efficientnet_east.inference import runtimes
+from efficientnet_east.inference.detector import Detector
+from efficientnet_east.inference.runtimes import metadata
+
+SHAPES = [(96, 128), (70, 200)]
+# Clear scores, and angles away from 45 degrees, where the least rounding turns a box.
+SPREAD = {"Conv_7/weights": 3.0, "Conv_7/biases": 0.0, "Conv_9/weights": 0.2}
+SMALL_FPN = {"fpn_width": 8, "fpn_repeats": 2}
+NAMES = {"onnx": "b.onnx", "frozen": "b.pb", "saved_model": "b", "tflite": "b.tflite", "stablehlo": "b.mlir"}
+
+
+def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A tiny network with swish, whose score map is not flat."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(scaling.VARIANTS, "tiny", TINY)
+        patch.setattr("efficientnet_east.export.images.SCENE_SIZE", (128, 160))
+        patch.setattr(export, "_SCENES", {"float32": 1, "float16": 1, "int8": 1})
+        folder = make_workdir(
+            tmp_path_factory.mktemp("export") / "run", backbone="tiny", activation="swish", threads=1
+        )
+        scale_variables(folder, SPREAD)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def exported(workdir: Path) -> Path:
+    """A folder with one file of each format; every one of them was verified as it was written."""
+    folder = workdir.parent / "files"
+    for kind in ("onnx", "frozen", "saved_model", "tflite"):
+        assert write(workdir, folder / NAMES[kind], kind) == 0
+    return folder
+
+
+def write(workdir: Path, output: Path, kind: str, *words: str) -> int:
+    given = ["--checkpoint", str(workdir), "--format", kind, "--output", str(output), *words]
+    return cli.main(["export", *given])
+
+
+@pytest.mark.parametrize(
+    ("kind", "runtime"),
+    [("onnx", "auto"), ("onnx", "opencv"), ("frozen", "auto"), ("frozen", "opencv"),
+     ("saved_model", "auto"), ("tflite", "auto")],
+)  # fmt: skip
+def test_same_maps_and_boxes(kind: str, runtime: str, workdir: Path, exported: Path) -> None:
+    ours = Detector.load(workdir, {"score_threshold": 0.3})
+    theirs = Detector.load(exported / NAMES[kind], {"score_threshold": 0.3, "runtime": runtime})
+    for seed, shape in enumerate(SHAPES):
+        image = noise(*shape, seed)
+        score, geometry, _ = ours.maps(image)
+        assert score.std() > 0.02 and geometry.std() > 5, "maps that can differ"
+        other_score, other_geometry, _ = theirs.maps(image)
+        np.testing.assert_allclose(other_score, score, atol=1e-4)
+        np.testing.assert_allclose(other_geometry, geometry, rtol=1e-4, atol=1e-4)
+    images = [noise(96, 128), noise(96, 128, 1)]  # of one size: a batch
+    for found, others in zip(ours(images), theirs(images), strict=True):
+        assert len(found) >= 1 and verify.least_overlap(found.quads, others.quads) >= 0.99
+
+
+def test_report_and_metadata(workdir: Path, exported: Path) -> None:
+    """The report has the figures; the file says how it is to be fed, and names its checkpoint."""
+    report = json.loads((exported / "b.onnx.report.json").read_text())
+    data = (exported / "b.onnx").read_bytes()
+    assert report["sha256"] == hashlib.sha256(data).hexdigest() and report["bytes"] == len(data)
+    assert report["verified"] and [part["runtime"] for part in report["runtimes"]] == [
+        "onnxruntime",
+        "opencv",
+    ]
+    for part in report["runtimes"]:
+        small = {(32, 32)} if part["runtime"] == "opencv" else set()
+        assert part["tolerance"] == 1e-3 and part["worst"]["score"] < 1e-4 and part["boxes"] > 0
+        assert {tuple(image["size"]) for image in part["images"]} >= {
+            (32, 32),
+            (64, 96),
+            (64, 160),
+            (128, 128),
+        } - small
+    described = metadata.read("b.onnx", data)
+    assert report["metadata"] == described.model_dump(mode="json", exclude={"digest"})
+    assert described.input.layout == "NCHW" and described.input.mean == (0, 0, 0)
+    assert (described.stride, described.divisor, described.boxes) == (4, 32, "rbox")
+    assert described.source.checkpoint == "model.ckpt-8"
+    parts = [(workdir / f"model.ckpt-8{part}").read_bytes() for part in (".data-00000-of-00001", ".index")]
+    assert described.source.sha256 == hashlib.sha256(b"".join(parts)).hexdigest()
+    assert Detector.load(exported / "b.onnx").detect == Detector.load(workdir).detect
+
+
+def test_saved_model_serves(exported: Path) -> None:
+    """TensorFlow's own loader takes it, with named inputs and outputs, any batch and size."""
+    assert [path.name for path in (exported / "b").iterdir()] == ["saved_model.pb"]
+    images = np.stack([noise(64, 96), noise(64, 96, 1)]).astype(np.float32)
+    with tf.Graph().as_default(), tf.Session() as session:
+        loaded = tf.saved_model.load(session, ["serve"], str(exported / "b"))
+        signature = loaded.signature_def["serving_default"]
+        score = session.run(signature.outputs["score"].name, {signature.inputs["images"].name: images})
+    np.testing.assert_allclose(score, runtimes.open_runtime(exported / "b").run(images.astype(np.uint8))[0])
+
+
+def test_one_size_and_opencv_mean(workdir: Path) -> None:
+    """Programs for OpenCV's own EAST take the mean off, and the file expects it. One size is one size."""
+    path = workdir.parent / "mean.onnx"
+    assert write(workdir, path, "onnx", "--opencv-mean", "--size", "64x96") == 0
+    image = noise(64, 96)
+    score, geometry, _ = Detector.load(workdir).maps(image)
+    net = cv2.dnn.readNetFromONNX(str(path))
+    net.setInput(cv2.dnn.blobFromImage(image[..., ::-1], 1.0, None, metadata.OPENCV_MEAN, swapRB=True))
+    names = ["feature_fusion/Conv_7/Sigmoid", "feature_fusion/concat_3"]
+    found = net.forward(names)
+    np.testing.assert_allclose(found[0][0, 0], score, atol=1e-4)
+    np.testing.assert_allclose(found[1][0].transpose(1, 2, 0), geometry, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(Detector.load(path).maps(image)[0], score, atol=1e-4)
+    with pytest.raises(UserError, match=r"written for images of 64 x 96 pixels, not 96 x 96"):
+        runtimes.open_runtime(path).run(noise(96, 96)[None])
+
+
+def test_opencv_class_finds_the_words(workdir: Path, exported: Path) -> None:
+    """`TextDetectionModel_EAST` on ONNX and on the frozen graph: its best boxes."""
+    image = noise(96, 128)
+    score = Detector.load(workdir).maps(image)[0]
+    threshold = float(np.sort(score.ravel())[-8]) - 1e-4
+    for net in (
+        cv2.dnn.readNetFromONNX(str(exported / "b.onnx")),
+        cv2.dnn.readNetFromTensorflow(str(exported / "b.pb")),
+    ):
+        words = cv2.dnn.TextDetectionModel_EAST(net)
+        words.setInputParams(1.0, (128, 96), (0, 0, 0), True)
+        words.setConfidenceThreshold(threshold).setNMSThreshold(0.999)
+        found, scores = words.detect(np.ascontiguousarray(image[..., ::-1]))
+        assert 5 <= len(found) <= 20
+        np.testing.assert_allclose(scores[0], score.max(), atol=1e-4)
+
+
+@pytest.mark.parametrize(("kind", "limit"), [("onnx", 0.65), ("tflite", 0.65)])
+def test_half_precision(kind: str, limit: float, workdir: Path, exported: Path) -> None:
+    path = workdir.parent / f"half_{NAMES[kind]}"
+    assert write(workdir, path, kind, "--precision", "float16") == 0
+    assert path.stat().st_size < limit * (exported / NAMES[kind]).stat().st_size
+    ours, theirs = (runtimes.open_runtime(where).run(noise(64, 96)[None]) for where in (workdir, path))
+    np.testing.assert_allclose(theirs[0], ours[0], atol=1e-2)
+    assert runtimes.open_runtime(path).precision == "float16"
+
+
+@pytest.mark.parametrize("kind", ["onnx", "tflite"])
+def test_int8(kind: str, workdir: Path, exported: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It really is int8, its calibration is on record, its loss measured, and too much of it refused."""
+    data, path = make_data(workdir.parent / "data"), workdir.parent / f"int8_{NAMES[kind]}"
+    words = ["--precision", "int8", "--calibration", str(data / "images"), "--data", str(data)]
+    assert write(workdir, path, kind, *words, "--size", "96x128") == 0
+    report = json.loads(path.with_name(f"{path.name}.report.json").read_text())
+    images = {
+        file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in (data / "images").iterdir()
+    }
+    assert report["metadata"]["calibration"]["images"] == images
+    assert report["int8"]["share_of_weights"] > 0.8 and report["int8"]["images"] == 2
+    assert path.stat().st_size < 0.7 * (exported / NAMES[kind]).stat().st_size
+    assert runtimes.open_runtime(path).precision == "int8"
+
+    before = path.read_bytes()
+    with pytest.MonkeyPatch.context() as patch:
+        scores = iter([0.5, 0.47] * 2)
+        patch.setattr(icdar.Result, "as_dict", lambda result: {"hmean": next(scores)})
+        capsys.readouterr()
+        assert write(workdir, path, kind, *words, "--size", "96x128", "--calibration-images", "1") == 2
+        error = capsys.readouterr().err
+        assert "hmean 0.4700 in int8, 0.5000 before, 3.00 points less; expected at most 2" in error
+        assert path.read_bytes() == before
+        words += ["--allow-loss", "--calibration-images", "1"]
+        assert write(workdir, path, kind, *words, "--size", "96x128") == 0
+    assert path.read_bytes() != before
+
+
+@pytest.mark.parametrize("stop", ["verify", "kill", "write"])
+def test_failure_keeps_what_was_there(
+    stop: str, workdir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = workdir.parent / stop
+    folder.mkdir()
+    (folder / "b.onnx").write_text("the old one")
+
+    def fail(*_: Any) -> bytes:
+        raise KeyboardInterrupt if stop == "kill" else OSError(28, "No space left on device")
+
+    if stop == "verify":
+        monkeypatch.setitem(verify.TOLERANCES, ("onnx", "float32"), 1e-12)
+    elif stop == "kill":
+        monkeypatch.setattr(export, "open_runtime", fail)
+    else:
+        monkeypatch.setitem(formats.WRITERS, "onnx", fail)
+    code = write(workdir, folder / "b.onnx", "onnx")
+    assert code == (130 if stop == "kill" else 2)
+    said = {
+        "verify": "is not written: onnxruntime disagrees",
+        "kill": "interrupted",
+        "write": "No space left",
+    }
+    assert said[stop] in capsys.readouterr().err
+    assert [path.name for path in folder.iterdir()] == ["b.onnx"]
+    assert (folder / "b.onnx").read_text() == "the old one"
+
+
+def test_unverified_says_so(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "open_runtime", None)
+    path = workdir.parent / "unverified.pb"
+    assert write(workdir, path, "frozen", "--no-verify") == 0
+    report = json.loads(path.with_name("unverified.pb.report.json").read_text())
+    assert report["verified"] is False and "runtimes" not in report
+
+
+@pytest.mark.parametrize(
+    ("kind", "words", "problem"),
+    [
+        ("onnx", ["--output", "b.pb"], r"--output: is .*b\.pb; expected a name that ends in \.onnx"),
+        ("frozen", ["--precision", "int8"], r"--precision: is int8; expected float32 for frozen"),
+        ("onnx", ["--precision", "int8"], r"--calibration: is missing"),
+        ("onnx", ["--calibration", "x"], r"--calibration: is for --precision int8 only"),
+        ("onnx", ["--size", "100x64"], r"--size: is 100x64; expected multiples of 32"),
+        ("onnx", ["--size", "100"], r"--size: is 100; expected height and width"),
+        ("stablehlo", [], r"--size: is missing"),
+        ("onnx", ["--steps", "4"], r"--steps: has no effect with --format onnx"),
+        ("onnx", ["--texts", "4"], r"--texts: has no effect"),
+        ("onnx", ["--list", "x"], r"--list: is given without --data"),
+        ("onnx", ["--allow-loss"], r"--allow-loss: is given without --precision int8"),
+        ("onnx", ["--calibration-images", "3"], r"--calibration-images: is given without --calibration"),
+        ("stablehlo-train", ["--size", "64x64"], r"--size: has no effect with --format stablehlo-train"),
+        ("stablehlo-train", ["--opencv-mean"], r"--opencv-mean: has no effect"),
+    ],
+)
+def test_options_that_do_not_go_together(
+    kind: str, words: list[str], problem: str, workdir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = workdir.parent / "refused" / NAMES.get(kind, "b")
+    if words[:1] == ["--output"]:
+        output, words = output.with_name(words[1]), words[2:]
+    assert write(workdir, output, kind, *words) == 2
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1
+    assert re.search(problem, error)
+    assert not output.exists()
+
+
+# --- folding and the writing of ONNX, for every kind of network
+
+
+@pytest.mark.parametrize(
+    ("options", "operations"),
+    [
+        (
+            {"activation": "hard-swish", "merge": "bifpn", "levels": 6, "geometry": "quad", **SMALL_FPN},
+            {"MaxPool", "Clip"},
+        ),
+        ({"activation": "relu6", "output_stride": 2}, {"Clip", "Resize"}),
+        pytest.param(
+            {"backbone": "resnet50", "normalisation": "vgg"}, {"MaxPool", "Relu"}, marks=pytest.mark.slow
+        ),
+    ],
+)
+def test_every_kind_of_network(options: dict[str, Any], operations: set[str], tmp_path: Path) -> None:
+    """The folded graph has no batch norm, and TensorFlow, ONNX Runtime and OpenCV compute the same of it."""
+    from efficientnet_east import checkpoints
+    from efficientnet_east import config as configuration
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(scaling.VARIANTS, "tiny", TINY)
+        make_workdir(tmp_path / "run", **{"backbone": "tiny", **options})
+        config = configuration.load(str(tmp_path / "run" / "config.yaml"))
+        prefix = checkpoints.find(tmp_path / "run")
+        written = network.load(prefix, config)
+        assert "FusedBatchNormV3" not in {node.op for node in written.graph.node}
+        described = network.describe(written, "onnx", "NCHW")
+        path = tmp_path / "b.onnx"
+        path.write_bytes(formats.onnx(written, described, []))
+        image = noise(128, 192)[None]
+        expected = runtimes.open_runtime(tmp_path / "run").run(image)
+        for runtime in ("onnxruntime", "opencv"):
+            opened = runtimes.open_runtime(path, 1, runtime)
+            assert (opened.stride, opened.divisor) == (config.model.output_stride, config.model.size_divisor)
+            for ours, theirs in zip(expected, opened.run(image), strict=True):
+                scale = np.abs(ours).max()
+                np.testing.assert_allclose(theirs / scale, ours / scale, atol=1e-4)
+    import onnx
+
+    assert operations <= {node.op_type for node in onnx.load(path).graph.node}
+
+
+def test_unknown_operation_is_refused() -> None:
+    with tf.Graph().as_default() as graph:
+        images = tf.placeholder(tf.float32, [None, None, None, 3], name="images")
+        tf.nn.elu(images, name="out")
+    with pytest.raises(UserError, match="out: is a Elu, which cannot be written as ONNX"):
+        onnx_graph.write(graph.as_graph_def(), "images", ["out"], [3], 1)
+
+
+def test_shared_batch_norm_is_not_folded() -> None:
+    """A convolution that something else reads must stay as it is."""
+    rng = np.random.default_rng(0)
+    with tf.Graph().as_default(), tf.Session() as session:
+        images = tf.placeholder(tf.float32, [None, None, None, 3], name="images")
+        conv = tf.nn.conv2d(images, rng.normal(size=(3, 3, 3, 4)).astype(np.float32), 1, "SAME")
+        parts = [tf.constant(rng.uniform(0.5, 2, 4), tf.float32) for _ in range(4)]
+        normal = tf.compat.v1.nn.fused_batch_norm(conv, *parts, is_training=False)[0]
+        out = tf.add(conv, normal, name="out")
+        graph, fed = session.graph.as_graph_def(), {"images:0": rng.normal(size=(1, 8, 8, 3))}
+        expected = session.run(out, fed)
+    folded = folding.fold(graph, ["out"])
+    assert "FusedBatchNormV3" in {node.op for node in folded.node}
+    with tf.Graph().as_default(), tf.Session() as session:
+        tf.import_graph_def(folded, name="")
+        np.testing.assert_allclose(session.run("out:0", fed), expected, atol=1e-5)
+
+
+# --- the comparison
+
+
+def test_threshold_moves_to_where_no_cell_stands() -> None:
+    score = np.array([[0.2, 0.5, 0.8999, 0.9001, 0.95]])
+    assert verify.quiet_threshold(score, 1e-6, 0.9) == pytest.approx(0.9)
+    moved = verify.quiet_threshold(score, 1e-3, 0.9)
+    assert 0.5 + 1e-3 < moved < 0.8999 - 1e-3 + 1e-12 or 0.9011 < moved < 0.949
+    assert abs(moved - 0.9) < 0.002 + 1e-9
+    assert verify.quiet_threshold(np.array([[0.9]]), 0.6, 0.9) == 0.9, "no gap is wide enough"
+
+
+def test_overlap_of_counterparts() -> None:
+    box = np.array([[0, 0], [10, 0], [10, 4], [0, 4]], np.float32)
+    two = np.stack([box, box + 50])
+    assert verify.least_overlap(two, two[::-1]) == pytest.approx(1)
+    assert verify.least_overlap(two, two + np.float32([1, 0])) == pytest.approx(9 / 11)
+    assert verify.least_overlap(two, two[:1]) == 0
+    assert verify.least_overlap(two, np.stack([box, box])) == 0, "each has its own"
+    assert verify.least_overlap(two[:0], two[:0]) == 1
+
+
+def test_problems_are_named() -> None:
+    fine = verify.Difference("a.png", (64, 96), 1e-6, 1e-6, 5e-3, 2, 2, 0.999, 0.9, 0.2)
+    assert verify.problems([fine], 1e-3, everywhere=False) == []
+    assert "geometry 5.0e-03" in verify.problems([fine], 1e-3, everywhere=True)[0]
+    for field, value in (("score", 0.1), ("other_boxes", 3), ("iou", 0.9)):
+        wrong = verify.Difference(**fine.as_dict() | {field: value, "image": "b.png"})
+        (line,) = verify.problems([fine, wrong], 1e-3, everywhere=False)
+        assert line.startswith("b.png at 96 x 64: ")
+    broken = verify.Difference(**fine.as_dict() | {"score": np.inf})
+    assert len(verify.problems([broken, fine], None, everywhere=False)) == 1
