@@ -1,6 +1,6 @@
 """Installation: `pip install .`, with the extras `dev` for the tests, `lanms` to compare the merging with,
-`onnx` and `tflite` for exported networks, `pjrt` for training without TensorFlow, `torch` for PyTorch's weight
-files.
+`onnx` and `tflite` for exported networks, `pjrt` for training without TensorFlow, `torch` for PyTorch's
+weight files.
 """
 
 import re
