@@ -43,6 +43,8 @@ CASES: dict[str, dict[str, Any]] = {
     "b0 relu, BiFPN": {"backbone": "b0", "merge": "bifpn"},
     "b0 relu, recomputed": {"backbone": "b0", "recompute": True},
     "b4 relu, recomputed": {"backbone": "b4", "recompute": True},
+    "b0 relu, bfloat16": {"backbone": "b0", "precision": "bfloat16"},
+    "b0 relu, float16": {"backbone": "b0", "precision": "float16"},
 }
 PACKAGES = ("tensorflow", "tf-slim", "numpy")
 KINDS = ("wall", "user", "system")  # seconds of a step
