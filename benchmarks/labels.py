@@ -9,9 +9,9 @@ beside the repository, generated texts are used. All times are processor time of
 
 from __future__ import annotations
 
+import argparse
 import functools
 import json
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -121,10 +121,15 @@ def measure(truths: dict[str, Truth], geometry: str) -> dict[str, float]:
     return timed | {"oracle_recall": result.recall, "oracle_precision": result.precision}
 
 
-def main(output: str, folder: str = "") -> None:
-    where = Path(folder or GROUND_TRUTH)
-    if folder and not where.is_dir():
-        raise SystemExit(f"{folder}: no such folder")
+def main() -> None:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser.add_argument("json", type=Path, help="file to write")
+    parser.add_argument("folder", type=Path, nargs="?", help="of gt_*.txt")
+    options = parser.parse_args()
+    where = options.folder or GROUND_TRUTH
+    if options.folder and not where.is_dir():
+        raise SystemExit(f"{where}: no such folder")
     truths = read_truths(where) if where.is_dir() else generate_truths()
     texts = sum(len(truth.texts) for truth in truths.values())
     real = {"real": where.is_dir(), "images": len(truths), "texts": texts}
@@ -133,9 +138,9 @@ def main(output: str, folder: str = "") -> None:
         geometry: measure(truths, geometry) | measure_crops(crops, geometry) for geometry in maps.CHANNELS
     }
     report = json.dumps(real | measured, indent=2)
-    Path(output).write_text(report + "\n", encoding="utf-8")
+    options.json.write_text(report + "\n", encoding="utf-8")
     print(report)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()
