@@ -15,11 +15,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from efficientnet_east import cli_check, cli_data, cli_eval, cli_export, cli_scaling, interruption
+from efficientnet_east import cli_check, cli_data, cli_detect, cli_eval, cli_export, cli_scaling, interruption
 from efficientnet_east import config as configuration
-from efficientnet_east.data import submissions
-from efficientnet_east.data.images import make_folder, read_image, write_image
-from efficientnet_east.draw import draw_quads
+from efficientnet_east.data.images import make_folder
 from efficientnet_east.errors import UserError
 
 WEIGHT_FORMATS = ("tpu", "keras", "torch", "npz")
@@ -105,15 +103,8 @@ def _add_eval(commands: Any) -> None:
 
 
 def _add_detect(commands: Any) -> None:
-    sub = _subcommand(commands, "detect", detect, "find the words in images")
-    sub.add_argument("images", metavar="IMAGE", nargs="+", help="image files")
-    sub.add_argument(
-        "--checkpoint", metavar="WORKDIR", required=True, help="workdir of train.py, or a prefix"
-    )
-    sub.add_argument(
-        "--output", metavar="DIR", required=True, help="a text file and a picture for each image"
-    )
-    sub.add_argument("--skip-bad", action="store_true", help="go on after an image that cannot be read")
+    sub = _subcommand(commands, "detect", detect, "find the words in images, films or before a camera")
+    cli_detect.add_options(sub)
     _add_fields(sub, {"detect": configuration.Detect}, threads=True)
 
 
@@ -260,29 +251,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
 def detect(arguments: argparse.Namespace) -> int:
     """The subcommand `detect`."""
     _hush_tensorflow()
-    from efficientnet_east.inference.detector import Detector
-
-    paths = [Path(name) for name in arguments.images]
-    _expect_distinct(paths)
-    folder = Path(arguments.output)
-    detector = Detector.load(arguments.checkpoint, _overrides(arguments, "detect"))
-    unread = 0
-    for path in paths:
-        try:
-            image = read_image(path)
-        except UserError as error:
-            if not arguments.skip_bad:
-                raise
-            print(f"skipped: {error}", file=sys.stderr)
-            unread += 1
-            continue
-        make_folder(folder, "--output")
-        found = detector(image)
-        output = folder / f"{path.stem}_words"
-        submissions.write_boxes(f"{output}.txt", found)
-        write_image(f"{output}.png", draw_quads(image, found.quads, scores=found.scores))
-        print(f"{path}: {len(found)} words -> {output}.png, .txt")
-    return EXIT_USER_ERROR if unread == len(paths) else 0
+    return cli_detect.run(arguments, _overrides(arguments, "detect"))
 
 
 def mine(arguments: argparse.Namespace) -> int:
@@ -341,12 +310,3 @@ def _write_weights(path: str, arrays: Any) -> None:
 
     weight_files.write(path, arrays)
     print(f"wrote {len(arrays)} arrays to {path}")
-
-
-def _expect_distinct(paths: Sequence[Path]) -> None:
-    """Two images whose results would have the same name: better said before than lost."""
-    first: dict[str, Path] = {}
-    for path in paths:
-        other = first.setdefault(path.stem, path)
-        if other != path:
-            raise UserError(path, f"would write the same files as {other}", "images with different names")

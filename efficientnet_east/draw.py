@@ -85,6 +85,23 @@ def heat_overlay(image: np.ndarray, score_map: np.ndarray) -> np.ndarray:
     return np.round(image * (1 - share) + heat * share).astype(np.uint8)
 
 
+def angle_picture(image: np.ndarray, score: np.ndarray, angle: np.ndarray) -> np.ndarray:
+    """Lays the angle of the text over a darkened image.
+
+    Args:
+      image: uint8 RGB (height, width, 3).
+      score: (h, w) in [0, 1], any resolution; the colours are as strong as it is.
+      angle: (h, w), radians in (-pi/4, pi/4]; blue falls, red rises.
+
+    Returns:
+      A new image of the image's shape.
+    """
+    level = _grey(_grown(angle, _checked(image).shape) / (np.pi / 2) + 0.5)
+    colours = cv2.cvtColor(cv2.applyColorMap(level, cv2.COLORMAP_JET), cv2.COLOR_BGR2RGB)
+    share = np.clip(_grown(score, image.shape), 0, 1)[..., None]
+    return np.round(image * 0.3 * (1 - share) + colours * share).astype(np.uint8)
+
+
 def side_by_side(images: Sequence[np.ndarray]) -> np.ndarray:
     """Pictures in one row, scaled to the height of the first."""
     return contact_sheet(images, len(images))
@@ -133,7 +150,7 @@ def maps_picture(
     """
     panels = [image, heat_overlay(image, score)]
     if angle is not None:
-        panels.append(_angle_picture(image, score, angle))
+        panels.append(angle_picture(image, score, angle))
     if mask is not None:
         panels.append(masked(image, mask))
     return side_by_side(panels)
@@ -159,13 +176,6 @@ def titled(image: np.ndarray, title: str) -> np.ndarray:
     shown = one_line(title).encode("ascii", "replace").decode()  # OpenCV's letters
     cv2.putText(strip, shown, (6, STRIP - 9), cv2.FONT_HERSHEY_SIMPLEX, 0.55, LETTERS, 1, cv2.LINE_AA)
     return np.concatenate([strip, image])
-
-
-def _angle_picture(image: np.ndarray, score: np.ndarray, angle: np.ndarray) -> np.ndarray:
-    level = _grey(_grown(angle, image.shape) / (np.pi / 2) + 0.5)
-    colours = cv2.cvtColor(cv2.applyColorMap(level, cv2.COLORMAP_JET), cv2.COLOR_BGR2RGB)
-    share = np.clip(_grown(score, image.shape), 0, 1)[..., None]
-    return np.round(image * 0.3 * (1 - share) + colours * share).astype(np.uint8)
 
 
 def _fitted(image: np.ndarray, high: int, wide: int) -> np.ndarray:

@@ -22,6 +22,7 @@ from efficientnet_east.inference.detector import Detector
 from efficientnet_east.training.results import read as read_results
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+DETECT = ("--checkpoint=no", "--output=out")
 FIXTURES = REPOSITORY.parent / "shared" / "fixtures"
 
 
@@ -189,8 +190,17 @@ def test_skip_bad_cannot_make_data(tmp_path: Path, capsys: pytest.CaptureFixture
         (["eval", "--checkpoint", "no"], "no: no such checkpoint; expected a workdir of train.py"),
         (["eval", "--checkpoint", "no", "--limit", "3"], "--limit: is given without --data; expected"),
         (["detect", "a.jpg"], "the following arguments are required: --checkpoint, --output; expected"),
-        (["detect", "a.jpg", "--checkpoint=no", "--output=out"], "no: no such checkpoint; expected a"),
-        (["detect", "a.jpg", "b/a.png", "--checkpoint=no", "--output=out"], "b/a.png: would write the same"),
+        (["detect", "a.jpg", *DETECT], "no: no such checkpoint; expected a"),
+        (["detect", "a/a.jpg", "b/a.jpg", *DETECT], "b/a.jpg: would write the same"),
+        (["detect", *DETECT], "detect: what to read is not clear; expected images"),
+        (["detect", "a.jpg", "--camera=0", *DETECT], "what to read is not clear"),
+        (["detect", "*.jpg", *DETECT], "*.jpg: matches no file; expected a pattern"),
+        (["detect", "http://a/b.jpg", *DETECT], "is an address; expected a file"),
+        (["detect", ".", *DETECT], ".: holds no image (its folders count with"),
+        (["detect", "a.jpg", "--list=no.txt", *DETECT], "no.txt: cannot be read"),
+        (["detect", "a", "--formats=xml", *DETECT], "--formats: 'xml' is unknown"),
+        (["detect", "a", "--every=0", *DETECT], "--every: is 0; expected 1 or more"),
+        (["detect", "a", "--max-pixels=999999999", *DETECT], "--max-pixels: is 9999"),
     ],
 )  # fmt: skip
 def test_options_that_cannot_be_used(
@@ -377,25 +387,6 @@ def test_detect_writes_boxes_and_a_picture(
     differs = (drawn != plain).any(axis=2)
     assert differs[28, 30:110].mean() > 0.9 and not differs[75:].any(), "drawn around the word"
     assert snapshot(tmp_path / "images") == before
-
-
-def test_detect_stops_at_a_bad_image_or_skips_it(
-    trained: Trained, seeing: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    good = make_data(tmp_path / "data", range(1, 2)) / "images" / "img_1.png"
-    bad, missing, output = tmp_path / "bad.jpg", tmp_path / "missing.jpg", tmp_path / "out"
-    bad.write_bytes(b"\xff\xd8\xff\xe0 broken")
-    words = ["detect", "--checkpoint", str(trained.workdir), "--output", str(output)]
-    assert error_of(capsys, [*words, str(bad), str(good)]).startswith(f"{bad}: ")
-    assert not output.exists()
-    assert error_of(capsys, [*words, str(missing)]).startswith(f"{missing}: ")
-
-    assert main([*words, "--skip-bad", str(bad), str(missing), str(good)]) == 0
-    lines = capsys.readouterr().err.splitlines()
-    assert [line.partition(": ")[0] for line in lines] == ["skipped", "skipped"]
-    assert lines[0].startswith(f"skipped: {bad}: ") and lines[1].startswith(f"skipped: {missing}: ")
-    assert len(list(output.iterdir())) == 2
-    assert main([*words, "--skip-bad", str(bad), str(missing)]) == 2, "nothing was done"
 
 
 def test_detect_with_nothing_to_see(

@@ -182,6 +182,14 @@ def test_no_file_and_a_folder(tmp_path: Path) -> None:
         read_image(tmp_path)
 
 
+def test_what_would_never_end(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "endless.png").symlink_to("/dev/zero")
+    for name in ("pipe.png", "endless.png"):
+        with pytest.raises(UserError, match=rf"{name}: is a pipe, a socket or a device; expected a whole"):
+            read_image(tmp_path / name)
+
+
 def png(width: int, height: int) -> bytes:
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -17,7 +17,7 @@ MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for p
 # From the bottom to the top. A module imports from its own layer and from those below it.
 LAYERS = (
     {"__init__", "errors"},
-    {"archives", "costs", "safe_files", "interruption"},
+    {"archives", "costs", "safe_files", "interruption", "progress"},
     {"scaling"},
     {"catalogue"},
     {"data", "geometry", "draw", "structures", "chart", "calculator", "evaluation.icdar",
@@ -28,12 +28,13 @@ LAYERS = (
     {"backbones", "bifpn", "east_head", "labels", "losses", "model", "checkpoints", "replicas"},
     {"evaluation.evaluate", "inference", "training"},
     {"pjrt", "export"},
-    {"cli", "cli_check", "cli_data", "cli_eval", "cli_export", "cli_scaling", "__main__"},
+    {"cli", "cli_check", "cli_data", "cli_detect", "cli_eval", "cli_export", "cli_scaling", "__main__"},
 )
 WITHOUT_TENSORFLOW = LAYERS[:6]
 RECIPES_AND_ABOVE = LAYERS[8:]
 # Those that a user without TensorFlow may want: only functions that run the network import it.
-LAZY = {"cli", "cli_check", "cli_data", "cli_eval", "cli_export", "cli_scaling", "evaluation.evaluate",
+LAZY = {"cli", "cli_check", "cli_data", "cli_detect", "cli_eval", "cli_export", "cli_scaling",
+        "evaluation.evaluate",
         "inference.__init__", "inference.boxes", "inference.detector", "inference.fitting",
         "inference.threads",
         "inference.runtimes.__init__", "inference.runtimes.feed", "inference.runtimes.litert",

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from efficientnet_east.chart import Bars, draw_bars
 from efficientnet_east.data.annotations import Line, parse_lines
@@ -24,6 +23,7 @@ from efficientnet_east.draw import at_most, contact_sheet, draw_quads, titled
 from efficientnet_east.errors import UserError, one_line
 from efficientnet_east.geometry.kinds import ANGLES, SIZES, bin_of, labels, size
 from efficientnet_east.geometry.quads import clockwise, min_area_rectangle, tilt
+from efficientnet_east.progress import track
 from efficientnet_east.structures import Truth
 
 PANELS, PANEL_SIDE = 16, 640  # of the mosaic
@@ -140,7 +140,7 @@ def check(
       limit: look at the first so many usable images only.
       split: "train" or "test".
       least_side: texts that are thinner, in pixels of the image, are never trained on.
-      progress: whether to show a progress bar on a terminal.
+      progress: whether to show a progress bar, or plain lines where stderr is no terminal.
 
     Returns:
       What was found.
@@ -155,9 +155,8 @@ def check(
         if not errors:
             raise
         records = []
-    hidden = None if progress else True
     usable, hints = [], list[Finding]()
-    for record in tqdm(records, desc="check", unit="image", disable=hidden, leave=False):
+    for record in track(records, len(records), "check", show=progress):
         try:
             check_image(record.image)
         except UserError as error:

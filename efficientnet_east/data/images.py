@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
 _EXPECTED = "a whole JPEG, PNG, BMP, WebP, TIFF or GIF image"
 MAX_PIXELS = 100_000_000
+PILLOW_MAX_PIXELS = 178_956_970  # which Pillow refuses to exceed, whatever it is told here
 
 _Result = TypeVar("_Result")
 
@@ -143,6 +145,8 @@ def _opened(source: str | os.PathLike[str] | bytes, use: Callable[[Image.Image, 
     """What `use` makes of the opened file and its name."""
     where, file = ("image", io.BytesIO(source)) if isinstance(source, bytes) else (source, source)
     try:
+        if not isinstance(source, bytes) and _never_ends(source):
+            raise UserError(source, "is a pipe, a socket or a device", _EXPECTED)
         with warnings.catch_warnings():
             # Of damaged EXIF data, and from 89 million pixels on; what is too large is decided below.
             warnings.filterwarnings("ignore", module="PIL")
@@ -151,10 +155,16 @@ def _opened(source: str | os.PathLike[str] | bytes, use: Callable[[Image.Image, 
     except UserError:
         raise
     except Image.DecompressionBombError:
-        raise UserError(where, "far too many pixels", f"at most {MAX_PIXELS}") from None
+        raise UserError(where, "far too many pixels", f"at most {MAX_PIXELS} in all") from None
     # A damaged file makes Pillow raise almost anything: OSError, SyntaxError, struct.error, IndexError...
     except Exception as error:
         raise UserError(where, _problem(error), _EXPECTED) from None
+
+
+def _never_ends(path: str | os.PathLike[str]) -> bool:
+    """Whether to open a path might wait for ever, or to read it go on for ever."""
+    mode = os.stat(path).st_mode
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def _pixels(image: Image.Image, where: object, max_pixels: int, draft: bool) -> np.ndarray:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from tqdm import tqdm
 
 from efficientnet_east.data.hard_negatives import Place
 from efficientnet_east.geometry.quads import intersection_matrix
 from efficientnet_east.inference.detector import Detector, Run
+from efficientnet_east.progress import track
 from efficientnet_east.structures import Detections, Source, Truth
 
 _Result = TypeVar("_Result")
@@ -27,7 +27,7 @@ def detect_all(
     Args:
       detector: uint8 (height, width, 3) RGB to detections.
       samples: the images with their ground truth; each is read once, when its turn comes.
-      progress: whether to show a progress bar; there is none where stderr is no terminal.
+      progress: whether to show a progress bar, or plain lines where stderr is no terminal.
 
     Returns:
       Image name without suffix -> detections, and -> ground truth.
@@ -39,8 +39,7 @@ def _each(
     find: Callable[[np.ndarray], _Result], samples: Source, progress: bool
 ) -> tuple[dict[str, _Result], dict[str, Truth]]:
     found, truths = {}, {}
-    hidden = None if progress else True  # None: tqdm looks whether there is a terminal
-    for index in tqdm(range(len(samples)), desc="detect", unit="image", disable=hidden, leave=False):
+    for index in track(range(len(samples)), len(samples), "detect", show=progress):
         sample = samples[index]
         name = Path(sample.name).stem
         found[name], truths[name] = find(sample.image), sample.truth
@@ -107,13 +106,13 @@ def false_alarms(
     Args:
       detector: uint8 (height, width, 3) RGB to detections.
       samples: the images with their ground truth; each is read once, when its turn comes.
-      progress: whether to show a progress bar.
+      progress: as for `detect_all`.
 
     Returns:
       The boxes, cut off at the image's border, in the order of the images, best first.
     """
     places = []
-    for index in tqdm(range(len(samples)), desc="mine", unit="image", disable=not progress, leave=False):
+    for index in track(range(len(samples)), len(samples), "mine", show=progress):
         sample = samples[index]
         found, last = detector(sample.image), np.array(sample.image.shape[1::-1], np.float32) - 1
         common, _, _ = intersection_matrix(found.quads, sample.truth.quads)

@@ -1,0 +1,238 @@
+"""Files, folders, patterns, lists, films and cameras as one stream of pictures to read."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import glob
+import itertools
+import os
+import unicodedata
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from efficientnet_east.data import films
+from efficientnet_east.data.icdar import natural_key
+from efficientnet_east.data.images import MAX_PIXELS, SUFFIXES, read_image
+from efficientnet_east.errors import UserError
+
+LONGEST_NAME = 200  # bytes, so that a result's ending fits within the 255 that file systems allow
+
+
+@dataclasses.dataclass(frozen=True)
+class Input:
+    """A file that was asked for.
+
+    Attributes:
+      path: the file; it need not be there.
+      name: what its results are called, relative to the folder of all results, without an ending.
+    """
+
+    path: Path
+    name: Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """One image to detect in: a file's, or a frame.
+
+    Attributes:
+      where: for messages.
+      name: of its results, see `Input`.
+      read: gives the pixels, uint8 (height, width, 3), RGB, or raises UserError.
+      film: the name of the film that it is a frame of, None for an image.
+      rate: of that film, given pictures a second.
+    """
+
+    where: str
+    name: Path
+    read: Callable[[], np.ndarray]
+    film: Path | None = None
+    rate: float = 0.0
+
+
+def find(names: Sequence[str], *, recursive: bool = False, avoid: Path | None = None) -> list[Input]:
+    """Finds the files behind names, each once, in the order of the names and naturally sorted within one.
+
+    A folder stands for the images in it, a pattern (`*`, `?`, `[...]`, `**`) for what it matches; both keep
+    the folders below them in the results' names. A name that is a file is that file, whatever letters it has.
+
+    Args:
+      names: as a user types them, or from `read_list`.
+      recursive: look into the folders of folders, too. Links to folders are not followed.
+      avoid: a folder whose files are never found in other folders: that of the results.
+
+    Returns:
+      The files. Where two would share a name, their suffixes stay in it (a.jpg beside a.png).
+
+    Raises:
+      UserError: an address, an empty folder, a pattern that matches nothing, or names that are the same.
+    """
+    found: dict[str, tuple[Path, Path]] = {}
+    for name in names:
+        for path, relative in _expanded(name, recursive, avoid):
+            found.setdefault(os.path.abspath(path), (path, relative))
+    return _named(list(found.values()))
+
+
+def read_list(path: str | os.PathLike[str]) -> list[str]:
+    """Reads names of files from a file, as `find` or `ls` write them.
+
+    Args:
+      path: a text file, one name a line; or names divided by zero bytes, as `find -print0` writes them, which
+        may then hold line breaks.
+
+    Returns:
+      The names; empty ones are left out.
+
+    Raises:
+      UserError: the file cannot be read, or names nothing.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(path, f"cannot be read ({error.strerror})", "a text file, one name a line") from None
+    parts = data.split(b"\0") if b"\0" in data else data.removeprefix(b"\xef\xbb\xbf").splitlines()
+    names = [os.fsdecode(part) for part in parts if part.strip()]
+    if not names:
+        raise UserError(path, "names no file", "one name a line")
+    return names
+
+
+def pictures(entry: Input, *, every: int = 1, max_pixels: int = MAX_PIXELS) -> Iterator[Picture]:
+    """Gives the pictures of a file: one of an image, many of a film.
+
+    Args:
+      entry: from `find`.
+      every: of a film, each so many-th frame is given, the first one to begin with.
+      max_pixels: larger images, and films of larger frames, are refused before they are decoded.
+
+    Yields:
+      Pictures, to be read before the next one is asked for.
+    """
+    if entry.path.suffix.lower() not in films.SUFFIXES:
+        yield Picture(str(entry.path), entry.name, lambda: read_image(entry.path, max_pixels=max_pixels))
+        return
+    try:
+        film = films.open_file(entry.path, max_pixels)
+    except UserError as error:
+        yield Picture(str(entry.path), entry.name, _raiser(error))
+        return
+    yield from _frames(film, str(entry.path), entry.name, every)
+
+
+def camera(number: int, *, every: int = 1) -> Iterator[Picture]:
+    """Gives the pictures of a camera for as long as it sends some.
+
+    Args:
+      number: of the camera, from 0.
+      every: each so many-th picture is given.
+
+    Yields:
+      Pictures, to be read before the next one is asked for.
+
+    Raises:
+      UserError: there is no such camera.
+    """
+    yield from _frames(films.open_camera(number), f"camera {number}", Path(f"camera{number}"), every)
+
+
+def _expanded(name: str, recursive: bool, avoid: Path | None) -> list[tuple[Path, Path]]:
+    """Each file behind a name, and its place below what the name stands for."""
+    path = Path(name)
+    if path.is_dir():
+        return [(file, file.relative_to(path)) for file in _images_in(path, recursive, avoid)]
+    if os.path.lexists(path):
+        return [(path, Path(path.name))]
+    if "://" in name:
+        raise UserError(name, "is an address", "a file that is here: nothing is fetched")
+    if glob.has_magic(name):
+        base = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
+        matches = sorted(filter(os.path.isfile, glob.glob(name, recursive=True)), key=natural_key)
+        if not matches:
+            raise UserError(name, "matches no file", "a pattern of image files, such as 'photos/*.jpg'")
+        return [(Path(match), _below(Path(match), base)) for match in matches]
+    return [(path, Path(path.name))]
+
+
+def _below(path: Path, base: Path) -> Path:
+    relative = path.relative_to(base)
+    return Path(path.name) if ".." in relative.parts else relative
+
+
+def _images_in(folder: Path, recursive: bool, avoid: Path | None) -> list[Path]:
+    if avoid and avoid.resolve() == folder.resolve():
+        raise UserError("--output", f"{folder} is the folder of the images", "another folder")
+    found = []
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if recursive and not _is_same(Path(place, name), avoid)]
+        found += [Path(place, name) for name in files if name.lower().endswith(SUFFIXES)]
+    if not found:
+        deeper = "" if recursive else " (its folders count with --recursive)"
+        raise UserError(folder, f"holds no image{deeper}", f"files that end in {', '.join(SUFFIXES)}")
+    return sorted(found, key=lambda path: natural_key(str(path)))
+
+
+def _is_same(folder: Path, other: Path | None) -> bool:
+    return other is not None and folder.resolve() == other.resolve()
+
+
+def _named(found: Sequence[tuple[Path, Path]]) -> list[Input]:
+    """Suffixes are left out of the names, but for those of files that would share one."""
+    bare = [_key(relative.with_suffix("")) for _, relative in found]
+    whole = [_key(relative) for _, relative in found]
+    times, whole_times = collections.Counter(bare), collections.Counter(whole)
+    taken: dict[str, Path] = {}
+    inputs = []
+    for (path, relative), short, long in zip(found, bare, whole, strict=True):
+        name = relative if times[short] > 1 else relative.with_suffix("")
+        name = _fitting(name, whole_times[long] > 1)
+        other = taken.setdefault(_key(name), path)
+        if other is not path:
+            raise UserError(path, f"would write the same files as {other}", "images with different names")
+        inputs.append(Input(path, name))
+    return inputs
+
+
+def _key(name: Path) -> str:
+    """The same for names that some file systems take for one."""
+    return unicodedata.normalize("NFC", str(name)).casefold()
+
+
+def _fitting(name: Path, differs_in_case: bool) -> Path:
+    """Adds a checksum to names that differ in case only, and to those that are cut off for their length."""
+    raw = os.fsencode(name.name)
+    if len(raw) <= LONGEST_NAME and not differs_in_case:
+        return name
+    kept = raw[: LONGEST_NAME - 9].decode("utf-8", "ignore")
+    return name.with_name(f"{kept}_{zlib.crc32(raw):08x}")
+
+
+def _raiser(error: UserError) -> Callable[[], np.ndarray]:
+    def read() -> np.ndarray:
+        raise error
+
+    return read
+
+
+def _frames(film: films.Film, where: str, name: Path, every: int) -> Iterator[Picture]:
+    number = -1
+    for number, read in film.frames(every):
+        place = f"{where}, frame {number}"
+        yield Picture(place, name / f"{number:06d}", _named_reader(read, place), name, film.rate / every)
+    if number < 0:
+        error = UserError(where, "holds no picture that can be read", "a whole film")
+        yield Picture(where, name, _raiser(error))
+
+
+def _named_reader(read: Callable[[], np.ndarray | None], where: str) -> Callable[[], np.ndarray]:
+    def named() -> np.ndarray:
+        image = read()
+        if image is None:
+            raise UserError(where, "cannot be decoded", "a whole picture")
+        return image
+
+    return named
