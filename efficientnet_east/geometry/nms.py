@@ -45,8 +45,7 @@ def locality_aware(
     if not len(quads):
         return np.zeros((0, 4, 2), np.float32), np.zeros(0, np.float32)
     merge = _merge_compiled if compiled else _merge
-    # A mean of convex quads is convex again if they are rectangles, but not for any form.
-    merged = from_top_side(convex(merge(_aligned(quads), np.maximum(scores, _LEAST_WEIGHT), iou)))
+    merged = merge(_aligned(quads), np.maximum(scores, _LEAST_WEIGHT), iou)
     means = _mean_scores(merged, quads, scores).astype(np.float32)
     best_first = _best_first(merged, means)
     return merged[best_first].astype(np.float32), means[best_first]
@@ -103,14 +102,19 @@ def _aligned(quads: np.ndarray) -> np.ndarray:
 def _merge_compiled(quads: np.ndarray, weights: np.ndarray, iou: float) -> np.ndarray:
     table = np.concatenate([quads.reshape(-1, 8), weights[:, None]], axis=1)
     merged = np.asarray(lanms.merge_quadrangle_n9(table, iou), np.float64)
-    return merged[:, :8].reshape(-1, 4, 2)
+    return _in_form(merged[:, :8].reshape(-1, 4, 2))
 
 
 def _merge(quads: np.ndarray, weights: np.ndarray, iou: float) -> np.ndarray:
     """Algorithm 1: weighted means of consecutive boxes, then standard suppression by summed weights."""
     merged, sums = _merge_neighbours(quads, weights, iou)
-    order = np.argsort(-sums, kind="stable")
-    return merged[order][_suppress(merged[order], iou)]
+    merged = _in_form(merged)[np.argsort(-sums, kind="stable")]
+    return merged[_suppress(merged, iou)]
+
+
+def _in_form(means: np.ndarray) -> np.ndarray:
+    """A mean of convex quads is convex again if they are rectangles, but not for any form."""
+    return from_top_side(convex(means))
 
 
 def _merge_neighbours(quads: np.ndarray, weights: np.ndarray, iou: float) -> tuple[np.ndarray, np.ndarray]:
@@ -148,7 +152,6 @@ def _consecutive_meet(limits: np.ndarray) -> np.ndarray:
 
 def _suppress(quads: np.ndarray, iou: float) -> np.ndarray:
     """Indices of the quads (best first) that no better kept one overlaps, a block of the best at a time."""
-    quads = from_top_side(quads)  # corners in one order let bounds decide more
     limits, kept, rest = bounds(quads), [np.zeros(0, np.intp)], np.arange(len(quads))
     while len(rest):
         block, rest = rest[:_BLOCK], rest[_BLOCK:]
