@@ -464,3 +464,21 @@ def test_the_configuration_must_be_there_and_fit(trained: Trained, tiny: None, t
     (folder / "config.yaml").write_text(text.replace("output_stride: 4", "output_stride: 2"))
     with pytest.raises(UserError, match=r"ckpt-4: is a checkpoint of another architecture.*merge_f1"):
         Detector.load(folder)
+
+
+def test_batches_order_and_threads_change_nothing(trained: Trained, tiny: None) -> None:
+    """The same boxes from a real network, alone or together, first or last, with one thread or four."""
+    rng = np.random.default_rng(0)
+    sizes = [(96, 128), (96, 128), (70, 100), (96, 128)]
+    images = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
+    limits = {"score_threshold": 0.02, "min_box_side": 0}
+    one = Detector.load(trained.workdir, {"threads": 1, **limits})
+    alone = [one(image) for image in images]
+    assert sum(map(len, alone)) > 4
+    four = Detector.load(trained.workdir, {"threads": 4, **limits})
+    backwards = list(reversed(four(images[::-1])))
+    for together in (one(images), four(images), backwards):
+        for found, expected in zip(together, alone, strict=True):
+            assert len(found) == len(expected)
+            np.testing.assert_allclose(found.quads, expected.quads, atol=0.05)
+            np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
