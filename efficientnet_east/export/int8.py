@@ -2,6 +2,8 @@
 
 Weights get a scale for each output channel, maps a scale and a zero point from the ranges seen in calibration
 images. The last layers stay as they are: distances reach 512 pixels, of which 256 steps would leave two each.
+So do the first ones, whose few channels have the widest ranges: in eight bits they cost 2 to 3 points of
+hmean, and save little time.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from efficientnet_east.errors import UserError
 
 METHOD = "ranges seen (min, max); one scale for each output channel of the weights"
 _OUTPUTS = "feature_fusion/"
+_FIRST = ("/stem/", "/blocks_0/depthwise")
 _MERGE = ("merge_", "fpn_", "Resize")
 
 
@@ -63,14 +66,15 @@ def quantise(model: Any, inputs: Sequence[np.ndarray]) -> Any:
 
 
 def kept(model: Any) -> list[str]:
-    """Names of the nodes that stay in float32: the pixels' normalisation and the two outputs."""
+    """Names of the nodes that stay in float32: normalisation, the first layers, the outputs."""
     names = [node.name for node in model.graph.node]
     last = [
         name
         for name in names
         if name.startswith(_OUTPUTS) and not name.removeprefix(_OUTPUTS).startswith(_MERGE)
     ]
-    return [name for name in names if "/" not in name] + last
+    first = [name for name in names if "/" not in name or any(part in name for part in _FIRST)]
+    return first + last
 
 
 def share_of_int8(model: Any) -> float:
