@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from graphs import shared
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from efficientnet_east import labels
@@ -53,6 +53,12 @@ def moved(images: list[Texts], seed: int) -> list[Texts]:
     return [(quads + rng.uniform(-1e-3, 1e-3, quads.shape), ignore) for quads, ignore in images]
 
 
+def within(ours: np.ndarray, theirs: np.ndarray, spread: np.ndarray) -> bool:
+    allowed = np.full(theirs.shape[3], 1e-3)
+    allowed[4:5] = 1e-5 if theirs.shape[3] == 5 else 1e-3
+    return bool((np.abs(ours - theirs) < allowed + spread).all())
+
+
 def assert_as_reference(images: list[Texts], most: int, shape: tuple[int, int], **options: Any) -> float:
     """Within 1e-3 pixels and 1e-5 rad, but where 1e-3 pixels of the corners decide; the share of those cells.
 
@@ -61,14 +67,17 @@ def assert_as_reference(images: list[Texts], most: int, shape: tuple[int, int], 
     """
     made = encoder(len(images), most, shape, **options)(*padded(images, most))
     expected = reference(images, shape, **options)
-    others = [reference(moved(images, seed), shape, **options) for seed in range(6)]
     unsure = np.zeros(expected[0].shape)
-    for part, (ours, theirs) in enumerate(zip(made, expected, strict=True)):
+    spreads = [np.zeros_like(part) for part in expected]
+    for seed in range(64):  # all of them only where the first did not come upon both sides of a tie
+        others = reference(moved(images, seed), shape, **options)
+        spreads = [np.maximum(spread, np.abs(other - part))
+                   for spread, other, part in zip(spreads, others, expected, strict=True)]  # fmt: skip
+        if seed >= 5 and all(map(within, made, expected, spreads)):
+            break
+    for ours, theirs, spread in zip(made, expected, spreads, strict=True):
         assert ours.dtype == np.float32 and ours.shape == theirs.shape
-        spread = np.max([np.abs(other[part] - theirs) for other in others], axis=0)
-        allowed = np.full(theirs.shape[3], 1e-3)
-        allowed[4:5] = 1e-5 if theirs.shape[3] == 5 else 1e-3
-        np.testing.assert_array_less(np.abs(ours - theirs), allowed + spread)
+        assert within(ours, theirs, spread)
         unsure = np.maximum(unsure, spread.max(3, keepdims=True))
     return float((unsure > 0.1).mean())
 
@@ -78,10 +87,14 @@ image = st.lists(st.tuples(st.lists(corner, min_size=4, max_size=4), st.booleans
     lambda texts: (np.array([quad for quad, _ in texts], np.float32).reshape(-1, 4, 2),
                    np.array([skip for _, skip in texts], bool)))  # fmt: skip
 
+NOTHING = np.zeros((0, 4, 2), np.float32), np.zeros(0, bool)
+TWO_BEGINNINGS = np.array([[(0, -(2.0**-23)), (0, 7), (4, 0), (0, 0)]], np.float32), np.array([False])
+
 
 @pytest.mark.parametrize("geometry", maps.CHANNELS)
 @settings(deadline=None, max_examples=40)
 @given(images=st.lists(image, min_size=2, max_size=2), ring=st.booleans())
+@example(images=[NOTHING, TWO_BEGINNINGS], ring=False)
 def test_any_quads(images: list[Texts], ring: bool, geometry: str) -> None:
     assert_as_reference(images, MOST, SHAPE, ring=ring, geometry=geometry, min_side=5.0)
 
