@@ -9,11 +9,11 @@ makes it. All ways run in turn on one thread, on the same candidates, and must f
 
 from __future__ import annotations
 
+import argparse
 import functools
 import json
 import platform
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -113,9 +113,16 @@ def farthest(found: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.n
     return round(distance, 4)
 
 
-def main(output: str, folder: str = "") -> None:
+def main() -> None:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser.add_argument("json", type=Path, help="file to write")
+    parser.add_argument("folder", type=Path, nargs="?", help="of gt_*.txt")
+    options = parser.parse_args()
+    if options.folder and not options.folder.is_dir():
+        raise SystemExit(f"{options.folder}: no such folder")
     cv2.setNumThreads(1)
-    where = Path(folder or GROUND_TRUTH)
+    where = options.folder or GROUND_TRUTH
     rng = np.random.default_rng(0)
     quads = scene(real_texts(where) if where.is_dir() else generated_texts(rng))
     score, geometry = noisy_maps(quads, rng)
@@ -138,11 +145,11 @@ def main(output: str, folder: str = "") -> None:
         both = (nms.locality_aware(*candidates, IOU, compiled=flag) for flag in (False, True))
         report["farthest_corner_px"] = farthest(*both)
     report["ways"] = milliseconds(ways)
-    Path(output).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     print(f"{report['words']} words, {report['cells']} cells, {report['boxes']} boxes")
     for name, times in report["ways"].items():
         print(f"{name:40} {times['min_ms']:8.2f} ms, median {times['median_ms']:8.2f}")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()
