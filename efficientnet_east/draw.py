@@ -189,7 +189,7 @@ def _fitted(image: np.ndarray, high: int, wide: int) -> np.ndarray:
 
 def _grown(field: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """A map (h, w) at the resolution of an image, cells kept as squares."""
-    flat = np.ascontiguousarray(field, np.float32)
+    flat = np.nan_to_num(np.ascontiguousarray(field, np.float32))
     if flat.ndim != 2:
         raise ValueError(f"a map must be (h, w), received {flat.shape}")
     return cv2.resize(flat, (shape[1], shape[0]), interpolation=cv2.INTER_NEAREST)

@@ -245,6 +245,20 @@ def test_the_merge_of_other_programs_gives_the_same_boxes(seed: int, noise: floa
 
 
 @both_forms
+@both_ways
+def test_scores_that_are_none(form: str, kind: str) -> None:
+    """NaN is background, and what was rounded beyond 1 is 1."""
+    score, geometry = maps_of(3, form, 0)
+    expected = find_boxes(np.minimum(score * 3, 1), geometry, SAME, limits(nms=kind))
+    found = find_boxes(score * np.float32(3), geometry, SAME, limits(nms=kind))
+    np.testing.assert_array_equal(found.quads, expected.quads)
+    np.testing.assert_array_equal(found.scores, expected.scores)
+    assert len(found) and (found.scores == 1).all()
+    assert len(find_boxes(np.full_like(score, np.nan), geometry, SAME, limits(nms=kind))) == 0
+    assert len(find_boxes(score, np.full_like(geometry, np.nan), SAME, limits(nms=kind))) == 0
+
+
+@both_forms
 @settings(deadline=None, max_examples=30)
 @given(seed=SEEDS, noise=st.sampled_from([0.0, 2.0]), lower=st.floats(0.5, 0.7), step=st.floats(0.01, 0.25))
 def test_a_higher_box_threshold_leaves_the_best(

@@ -12,6 +12,7 @@ import pytest
 from conftest import Trained
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from efficientnet_east import checkpoints
 from efficientnet_east.config import Detect
@@ -164,6 +165,8 @@ def test_arrays_paths_and_sequences(tmp_path: Path) -> None:
     assert detector([]) == []
     assert_same(detector(images[0][..., ::-1], bgr=True), alone[0])
     assert_same(detector([paths[0], images[1][..., ::-1]], bgr=True)[0], alone[0])
+    assert_same(detector(paths[0].read_bytes()), alone[0])
+    assert_same(detector([paths[0].read_bytes()])[0], alone[0])
     assert len(detector(images[0][..., ::-1])) == 0
     with pytest.raises(UserError, match=r"gone\.png: does not exist"):
         detector(tmp_path / "gone.png")
@@ -178,8 +181,11 @@ def test_what_is_no_image_is_refused(wrong: np.ndarray) -> None:
     detector = Detector(BrightSpots(), Detect())
     with pytest.raises(ValueError, match=r"uint8 \(height, width, 3\)"):
         detector(wrong)
-    with pytest.raises(ValueError, match=r"an array or a path, received int"):
+    with pytest.raises(ValueError, match=r"an array, a path, or the bytes of a file, received int"):
         detector([spots(32, 32), 5])  # type: ignore[list-item]
+    for nothing in (None, 5, Image.new("L", (4, 4))):  # what cv2.imread gives for a file that is not there
+        with pytest.raises(ValueError, match=r"the bytes of a file, received (NoneType|int|Image)"):
+            detector(nothing)  # type: ignore[call-overload]
 
 
 def test_images_of_one_size_share_a_run() -> None:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -281,6 +282,48 @@ for path in sys.argv[1:]:
 def test_one_thread_uses_one_core(folder: Path) -> None:
     """In a process of its own: TensorFlow keeps the number of threads of a process' first session."""
     in_own_process(ONE_THREAD, *(str(folder / name) for name in ("b.pb", "b.onnx", "b.tflite")))
+
+
+@pytest.mark.parametrize(
+    ("name", "runtime"),
+    [("b.onnx", "onnxruntime"), ("b.onnx", "opencv"), ("b.pb", "auto"), ("b.tflite", "auto")],
+)
+def test_threads_may_share_a_detector(name: str, runtime: str, folder: Path) -> None:
+    """Images of many sizes at once, and each gets its own maps."""
+    detector = Detector.load(folder / name, {"runtime": runtime, "threads": 2})
+    rng = np.random.default_rng(0)
+    images = [
+        rng.integers(0, 256, (32 * high, 32 * wide, 3), np.uint8)
+        for high, wide in [(2, 3), (4, 3), (3, 8), (7, 2), (5, 5)] * 4
+    ]
+    expected = [detector.maps(image)[0] for image in images]
+    with ThreadPoolExecutor(4) as pool:
+        for found, score in zip(pool.map(detector.maps, images), expected, strict=True):
+            np.testing.assert_allclose(found[0], score, atol=1e-5)
+
+
+AFTER_FORK = """
+import os, sys
+import numpy as np
+from efficientnet_east import Detector
+
+image = np.zeros((64, 64, 3), np.uint8)
+for path in sys.argv[1:]:
+    detector = Detector.load(path, {"threads": 2})
+    detector(image)
+    child = os.fork()
+    if not child:
+        try:
+            detector(image)
+        except RuntimeError as error:
+            os._exit(7 if "does not survive a fork" in str(error) else 8)
+        os._exit(9)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7, path
+"""
+
+
+def test_a_fork_is_told_rather_than_left_waiting(folder: Path) -> None:
+    in_own_process(AFTER_FORK, str(folder / "b.pb"), str(folder / "b"))
 
 
 def in_own_process(program: str, *words: str) -> None:

@@ -125,7 +125,7 @@ def decode(
     far beyond any image are left out.
 
     Args:
-      score: (h, w) in [0, 1].
+      score: (h, w) in [0, 1]; what is more, as eight bits may round it, is 1, and NaN is background.
       geometry: (h, w, 5 or 8), see above.
       threshold: the least score.
       stride: pixels per cell.
@@ -147,7 +147,7 @@ def decode(
         best = np.sort(np.argsort(-score[rows, columns], kind="stable")[:most])
         rows, columns = rows[best], columns[best]
     found, pixels = geometry[rows, columns].astype(np.float32), _pixels(rows, columns, stride)
-    scores = score[rows, columns].astype(np.float32)
+    scores = np.minimum(score[rows, columns], 1).astype(np.float32)
     read = _from_rbox if geometry.shape[-1] == CHANNELS["rbox"] else _from_quad
     quads, usable = read(pixels, found)
     return quads, scores[usable]

@@ -21,7 +21,7 @@ from efficientnet_east.structures import Detections
 
 CONFIG_FILE = "config.yaml"
 
-Image: TypeAlias = np.ndarray | str | os.PathLike[str]
+Image: TypeAlias = np.ndarray | str | os.PathLike[str] | bytes
 _Item = TypeVar("_Item")
 
 
@@ -83,8 +83,8 @@ class Detector:
         """Find the words of one image, or of several.
 
         Args:
-          image: uint8 (height, width, 3), RGB, of any size; or the path of a file, read as a viewer shows it;
-            or a sequence of these.
+          image: uint8 (height, width, 3), RGB, of any size; or the path or the bytes of a file, read as a
+            viewer shows it; or a sequence of these.
           bgr: arrays are BGR, as OpenCV reads files.
 
         Returns:
@@ -94,7 +94,7 @@ class Detector:
           UserError: a file cannot be read.
           ValueError: an array is no image.
         """
-        if isinstance(image, np.ndarray | str | os.PathLike):
+        if isinstance(image, np.ndarray | str | os.PathLike | bytes) or not isinstance(image, Iterable):
             return self._find([as_rgb(image, bgr)])[0]
         return [found for images in self._gathered(image, bgr) for found in self._find(images)]
 
@@ -163,7 +163,7 @@ def as_rgb(image: Image, bgr: bool = False) -> np.ndarray:
     """The pixels of what a detector is given.
 
     Args:
-      image: uint8 (height, width, 3), or the path of a file.
+      image: uint8 (height, width, 3), or the path or the bytes of a file.
       bgr: an array is BGR; a file is read in its own order.
 
     Returns:
@@ -173,10 +173,11 @@ def as_rgb(image: Image, bgr: bool = False) -> np.ndarray:
       UserError: the file cannot be read.
       ValueError: the array is no image.
     """
-    if isinstance(image, str | os.PathLike):
+    if isinstance(image, str | os.PathLike | bytes):
         return read_image(image)
     if not isinstance(image, np.ndarray):
-        raise ValueError(f"an image must be an array or a path, received {type(image).__name__}")
+        wanted = "an array, a path, or the bytes of a file"
+        raise ValueError(f"an image must be {wanted}, received {type(image).__name__}")
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise ValueError(f"an image must be uint8 (height, width, 3), received {image.dtype} {image.shape}")
     return image[..., ::-1] if bgr else image

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -49,7 +50,7 @@ def load_graph(prefix: str, config: Config) -> Run:
       config: its sections `model` and `train.threads` are read.
 
     Returns:
-      A runtime, see `runtimes.runtime.Run`; it keeps its session until it is dropped.
+      A runtime, see `runtimes.runtime.Run`; it keeps its session until it is dropped, see `here_only`.
 
     Raises:
       UserError: the checkpoint is damaged or of another architecture.
@@ -60,7 +61,28 @@ def load_graph(prefix: str, config: Config) -> Run:
         score, geometry = session.run(outputs, {images: batch})
         return score, geometry
 
-    return run
+    return here_only(run)
+
+
+def here_only(run: Run) -> Run:
+    """Raise an error where a session would wait for ever: in a fork, which takes none of its threads along.
+
+    Args:
+      run: what runs a session.
+
+    Returns:
+      The same for the process that calls this function; RuntimeError in others.
+    """
+    home = os.getpid()
+
+    def checked(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if os.getpid() != home:
+            raise RuntimeError(
+                "TensorFlow does not survive a fork: load the detector in the process that uses it"
+            )
+        return run(batch)
+
+    return checked
 
 
 def session_config(threads: int) -> tf.ConfigProto:

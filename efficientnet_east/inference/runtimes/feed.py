@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import cv2
@@ -57,6 +58,24 @@ def one_by_one(run: Run, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     scores, geometries = zip(*(run(batch[index : index + 1]) for index in range(len(batch))), strict=True)
     return np.concatenate(scores), np.concatenate(geometries)
+
+
+def one_at_a_time(run: Run) -> Run:
+    """Let several threads share a network that keeps its images and maps in itself: they wait for each other.
+
+    Args:
+      run: the network.
+
+    Returns:
+      The same, safe to be called from any thread.
+    """
+    turn = threading.Lock()
+
+    def alone(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        with turn:
+            return run(batch)
+
+    return alone
 
 
 def expect_size(path: str | Path, batch: np.ndarray, wanted: Input) -> None:

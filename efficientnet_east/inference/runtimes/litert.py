@@ -52,7 +52,7 @@ def open(path: Path, threads: int) -> Runtime:
         return feed.to_maps(score, "NHWC"), feed.to_maps(geometry, "NHWC")
 
     names = _output_names(path, outputs, described)
-    return described.as_runtime(run, "litert", threads)
+    return described.as_runtime(feed.one_at_a_time(run), "litert", threads)
 
 
 def _interpreter() -> Any:

@@ -54,7 +54,7 @@ def open(path: Path, threads: int) -> Runtime:
         maps = (feed.to_maps(found, "NCHW")[:, :height, :width] for found in (score, geometry))
         return next(maps), next(maps)
 
-    return described.as_runtime(run, "opencv", threads)
+    return described.as_runtime(feed.one_at_a_time(run), "opencv", threads)
 
 
 def least_side(divisor: int) -> int:
