@@ -268,4 +268,18 @@ def test_a_higher_box_threshold_leaves_the_best(
     many, few = (find_boxes(*maps, SAME, limits(box_threshold=value)) for value in (lower, lower + step))
     assert len(few) == (many.scores >= lower + step).sum()
     np.testing.assert_array_equal(many.quads[: len(few)], few.quads)
-    assert (np.abs(quarter_turns(few.quads)) < 0.5 + 1e-3).all(), "the first side runs to the right"
+
+
+@both_forms
+@both_ways
+@settings(deadline=None, max_examples=30)
+@given(seed=SEEDS, noise=st.sampled_from([0.0, 2.0]))
+def test_boxes_begin_with_their_top_side(form: str, kind: str, seed: int, noise: float) -> None:
+    """And those of a network for rectangles are parallelograms; rectangles, where none was merged."""
+    quads = find_boxes(*maps_of(seed, form, noise), SAME, limits(nms=kind)).quads.astype(np.float64)
+    assert (np.abs(quarter_turns(quads)) < 0.5 + 1e-3).all(), "the first side runs to the right"
+    if form == "rbox":
+        np.testing.assert_allclose(quads[:, 0] + quads[:, 2], quads[:, 1] + quads[:, 3], atol=ROUNDING)
+        along, down = quads[:, 1] - quads[:, 0], quads[:, 3] - quads[:, 0]
+        lean = (along * down).sum(axis=1) / np.linalg.norm(along, axis=1) / np.linalg.norm(down, axis=1)
+        assert kind == "locality" or (np.abs(lean) < 1e-3).all()

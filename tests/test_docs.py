@@ -10,6 +10,7 @@ import pytest
 from programs import load_example
 
 from efficientnet_east import catalogue, cli
+from efficientnet_east.config import Detect
 from efficientnet_east.pjrt import __main__ as pjrt
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -108,11 +109,26 @@ def test_what_a_fork_adds_parses() -> None:
     assert ast.parse("\n".join(line[1:] for line in diff.splitlines() if not line.startswith("-"))).body
 
 
-def test_tests_that_the_security_page_names_exist() -> None:
-    text = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("page", ["security.md", "detection.md"])
+def test_tests_that_a_page_names_exist(page: str) -> None:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     named = re.findall(r"`(tests/\w+\.py)::(\w+)`", text)
     assert len(named) >= 20
     for file, test in named:
         assert f"def {test}(" in (ROOT / file).read_text(encoding="utf-8"), f"{file}::{test}"
+
+
+def test_every_row_of_the_security_page_names_a_test() -> None:
+    text = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
     rows = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| somebody")]
     assert all("`tests/" in row for row in rows), "every row names the test that holds it"
+
+
+def test_limits_of_detection_are_those_of_the_configuration() -> None:
+    """Names and defaults in the page's table."""
+    text = (ROOT / "docs" / "detection.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` (\S+) \|", text, re.MULTILINE))
+    assert len(rows) == 8
+    for name, said in rows.items():
+        default = str(Detect.model_fields[name].default).lower()
+        assert said.replace(",", "") in (default, default.removesuffix(".0")), name

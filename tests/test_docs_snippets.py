@@ -52,6 +52,18 @@ def test_readme(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(told)["image"] == "photo.jpg"
 
 
+def test_what_a_detection_is(here: Path) -> None:
+    make_workdir(here / "runs" / "b0", backbone="b0")
+    left = run("docs/detection.md")
+    assert left["detector"].detect.max_side == 1600
+    np.testing.assert_array_equal(left["found"].quads, left["same"].quads)
+    np.testing.assert_array_equal(left["found"].scores, left["first"].scores)
+    assert len(left["words"]) == len(left["found"]) == len(left["lines"].splitlines())
+    assert json.loads(left["text"])["width"] == 128
+    assert left["picture"].shape == left["image"].shape
+    assert left["score_map"].shape == (24, 32) and left["factors"].tolist() == [1, 1]
+
+
 def test_fork_guide(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with tf.Graph().as_default(), tf.Session() as session:
         backbones.efficientnet_b0(tf.zeros([1, 64, 64, 3]), is_training=False)
