@@ -20,7 +20,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["efficientnet_east", "efficientnet_east.*"]),
-    package_data={"efficientnet_east": ["py.typed"]},
+    package_data={"efficientnet_east": ["py.typed", "models/*"]},
     install_requires=[
         "tensorflow>=2.18,<2.22",
         "tf-keras>=2.18,<2.22",  # tf-slim's batch_norm; must have TensorFlow's own minor version

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from efficientnet_east import safe_files
+from efficientnet_east import model_file, safe_files
 from efficientnet_east.compat import tf
 from efficientnet_east.errors import UserError
 
@@ -20,19 +20,27 @@ AVERAGE_SUFFIX = "/ExponentialMovingAverage"
 _EXPECTED = "a workdir of train.py, or the prefix of a checkpoint such as runs/b0/model.ckpt-1000"
 
 
+def is_model_file(path: str | Path) -> bool:
+    """Whether this is a file of `export-weights`, and no checkpoint of TensorFlow's."""
+    return Path(path).suffix == model_file.SUFFIX
+
+
 def find(path: str | Path) -> str:
     """Find a checkpoint.
 
     Args:
-      path: a workdir (its newest checkpoint), or a checkpoint's prefix, with or without `.index`.
+      path: a workdir (its newest checkpoint), or a checkpoint's prefix, with or without `.index`; or a
+        file of `export-weights`, see `model_file.resolve`.
 
     Returns:
-      The prefix.
+      The prefix, or the path of the file.
 
     Raises:
       UserError: there is none.
     """
-    path = Path(path)
+    path = model_file.resolve(path)
+    if is_model_file(path) and path.is_file():
+        return str(path)
     if path.is_dir():
         newest = newest_in(path)
         if newest is None:
@@ -88,14 +96,18 @@ def read(prefix: str) -> dict[str, np.ndarray]:
     Raises:
       UserError: the checkpoint is damaged, or holds values that are not finite.
     """
+    tensors = model_file.read_weights(Path(prefix)) if is_model_file(prefix) else _read(prefix)
+    expect_finite(prefix, tensors)
+    return tensors
+
+
+def _read(prefix: str) -> dict[str, np.ndarray]:
     try:
         reader = tf.train.load_checkpoint(prefix)
-        tensors = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+        return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
     except Exception as error:  # on a damaged file the reader raises almost anything
         problem = f"cannot be read ({str(error).partition(chr(10))[0]})"
         raise UserError(prefix, problem, "an undamaged checkpoint") from None
-    expect_finite(prefix, tensors)
-    return tensors
 
 
 def expect_finite(where: object, tensors: Mapping[str, np.ndarray]) -> None:

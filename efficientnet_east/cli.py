@@ -120,11 +120,15 @@ def _add_weights(commands: Any) -> None:
     sub.add_argument("--output", metavar="FILE", required=True, help=output)
     sub.add_argument("--allow-missing", action="store_true", help="go on if arrays are missing")
     sub.add_argument("--allow-unused", action="store_true", help="go on if arrays have no place")
-    sub = _subcommand(commands, "export-weights", export_weights, "write the averaged weights of a run")
+    help = "write the averaged weights of a run and its network's configuration: a detector in one file"
+    sub = _subcommand(commands, "export-weights", export_weights, help)
     sub.add_argument(
         "--checkpoint", metavar="WORKDIR", required=True, help="workdir of train.py, or a prefix"
     )
+    output = "an .npz file, or the prefix of a TensorFlow checkpoint, with config.yaml beside it"
     sub.add_argument("--output", metavar="FILE", required=True, help=output)
+    sub.add_argument("--half", action="store_true", help="of an .npz: kernels in half precision")
+    _add_fields(sub, {"detect": configuration.Detect})
 
 
 def _add_scaling(commands: Any) -> None:
@@ -230,7 +234,8 @@ def _hush_tensorflow() -> None:
 def train(arguments: argparse.Namespace) -> int:
     """The subcommand `train`."""
     _hush_tensorflow()
-    config = configuration.load(arguments.config, _overrides(arguments, *configuration.SECTIONS))
+    given = _overrides(arguments, *configuration.SECTIONS)
+    config = configuration.load_for_training(arguments.config, given)
     with interruption.watch() as told:
         from efficientnet_east.training import session
 
@@ -282,14 +287,7 @@ def export_weights(arguments: argparse.Namespace) -> int:
     """The subcommand `export-weights`."""
     _hush_tensorflow()
     _expect_weight_output(arguments.output)
-    from efficientnet_east import checkpoints
-
-    prefix = checkpoints.find(arguments.checkpoint)
-    tensors = checkpoints.read(prefix)
-    averages = any(name.endswith(checkpoints.AVERAGE_SUFFIX) for name in tensors)
-    print(f"{'averaged weights' if averages else 'weights, of which it has no averages,'} of {prefix}")
-    _write_weights(arguments.output, checkpoints.weights_of(tensors))
-    return 0
+    return cli_export.weights(arguments, _overrides(arguments, "detect"))
 
 
 def export(arguments: argparse.Namespace) -> int:

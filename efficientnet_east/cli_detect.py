@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from efficientnet_east import progress
+from efficientnet_east import model_file, progress
 from efficientnet_east.data import films, inputs
 from efficientnet_east.data.images import MAX_PIXELS, PILLOW_MAX_PIXELS, make_folder, write_image
 from efficientnet_east.data.submissions import write_boxes
@@ -55,8 +55,8 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--checkpoint",
         metavar="PATH",
-        required=True,
-        help="workdir of train.py, a prefix, or an exported file",
+        default=model_file.DEFAULT,
+        help="workdir of train.py, a prefix, an exported file [the model that comes with the package]",
     )
     choices = (AUTO, *RUNTIMES)
     sub.add_argument("--runtime", choices=choices, default=AUTO, help="opencv for .onnx and .pb, too [auto]")

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from efficientnet_east import config as configuration
+from efficientnet_east import model_file
 from efficientnet_east.data import icdar as folders
 from efficientnet_east.data import submissions
 from efficientnet_east.data.icdar import find_images, find_records, held_out, read_list
@@ -46,7 +47,8 @@ TRUTH_COLOUR, IGNORED_COLOUR = (60, 120, 255), (150, 150, 150)
 
 def add_options(sub: argparse.ArgumentParser) -> None:
     """Declare what `eval` takes, but for the section `detect`."""
-    what = "workdir of train.py, its folder best, a prefix, or a file that `export` wrote"
+    what = "workdir of train.py, its folder best, a prefix, or a file that `export` or `export-weights` wrote"
+    what += " [the model that comes with the package]"
     sub.add_argument("--checkpoint", metavar="PATH", help=what)
     for name, purpose in EVALUATED.items():
         sub.add_argument(f"--{name}", metavar="VALUE", default=argparse.SUPPRESS, help=purpose)
@@ -78,6 +80,8 @@ def run(arguments: argparse.Namespace, data: dict[str, Any], detect: dict[str, A
     Returns:
       The exit code.
     """
+    if arguments.submission is None and arguments.checkpoint is None and arguments.gt is None:
+        arguments.checkpoint = model_file.DEFAULT
     if (arguments.submission is None) == (arguments.checkpoint is None):
         raise UserError("eval", "what to score is not clear", "--checkpoint, or --submission and --gt")
     if arguments.json and (Path(arguments.json).is_dir() or Path(arguments.json).suffix == ".zip"):
@@ -185,10 +189,11 @@ def _open(arguments: argparse.Namespace, data: dict[str, Any]) -> tuple[str, Sou
     given = hasattr(arguments, "data")
     # Without --data the run's own validation images count, so its training list and limit must not.
     chosen = {"list": None, "limit": None, "skip_bad": False} | data | ({"mix": None} if given else {})
-    if _is_export(Path(arguments.checkpoint)):
+    path = model_file.resolve(arguments.checkpoint)
+    if _is_export(path):
         if not given:
             raise UserError("--data", "is missing; an exported network validated on nothing", "a folder")
-        subject, config = arguments.checkpoint, configuration.load(None, chosen)
+        subject, config = str(path), configuration.load(None, chosen)
     else:
         from efficientnet_east import checkpoints
         from efficientnet_east.inference.detector import config_beside

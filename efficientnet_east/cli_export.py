@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from efficientnet_east import config as configuration
+from efficientnet_east import model_file, safe_files
 from efficientnet_east.data.images import make_folder
 from efficientnet_east.errors import UserError
 
@@ -33,9 +34,8 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--output", metavar="FILE", required=True, help="what to write; a folder for saved_model and training"
     )
-    sub.add_argument(
-        "--checkpoint", metavar="WORKDIR", help="a run: its averaged weights, or for training its whole state"
-    )
+    help = "a run: its averaged weights, or for training its whole state; or a file of export-weights"
+    sub.add_argument("--checkpoint", metavar="WORKDIR", help=f"{help} [the shipped model]")
     precision = "float16: smaller; int8: smaller and faster, needs --calibration; for training see there"
     sub.add_argument(
         "--precision", choices=PRECISIONS, default=argparse.SUPPRESS, help=f"{precision} [float32]"
@@ -86,8 +86,6 @@ def run(arguments: argparse.Namespace, overrides: Mapping[str, Any]) -> int:
 
 
 def _run_network(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:
-    if arguments.checkpoint is None:
-        raise UserError("--checkpoint", "is missing", "the run whose weights are written")
     given = {name for name in ("config", "texts") if getattr(arguments, name) is not None}
     training = {name for section, name, _ in configuration.fields() if section != "detect"}
     precision = overrides.pop("precision", "float32")
@@ -104,7 +102,7 @@ def _run_network(arguments: argparse.Namespace, overrides: dict[str, Any]) -> in
     for name in ("list", "limit"):
         if name in overrides and "data" not in overrides:
             raise UserError(f"--{name}", "is given without --data", "the folder to choose from, beside it")
-    prefix = checkpoints.find(arguments.checkpoint)
+    prefix = checkpoints.find(arguments.checkpoint or model_file.DEFAULT)
     chosen = {"list": None, "limit": None, "mix": None, **overrides}
     config = configuration.load(str(config_beside(prefix)), chosen)
     skipped: list[UserError] = []
@@ -162,8 +160,43 @@ def _run_training(arguments: argparse.Namespace, overrides: Mapping[str, Any]) -
 
     prefix = checkpoints.find(arguments.checkpoint) if arguments.checkpoint else None
     path = str(config_beside(prefix)) if prefix else arguments.config
-    config = configuration.load(path, overrides)
+    config = configuration.load_for_training(path, overrides)
     export(config, make_folder(Path(arguments.output), "--output"), prefix, arguments.texts, print)
+    return 0
+
+
+def weights(arguments: argparse.Namespace, detect: Mapping[str, Any]) -> int:
+    """Write a run's averaged weights, and the sections of its configuration that describe a detector.
+
+    Args:
+      arguments: parsed; `checkpoint`, `output` and `half` are read.
+      detect: fields of the section `detect`, which the file has instead of the run's own.
+
+    Returns:
+      The exit code.
+
+    Raises:
+      UserError: the checkpoint cannot be used, or the file cannot be written.
+    """
+    from efficientnet_east import checkpoints
+    from efficientnet_east.inference.detector import CONFIG_FILE, config_beside
+
+    output = Path(arguments.output)
+    if arguments.half and not checkpoints.is_model_file(output):
+        raise UserError("--half", "is given for a checkpoint", f"--output with a name in {model_file.SUFFIX}")
+    prefix = checkpoints.find(arguments.checkpoint)
+    config = configuration.load(str(config_beside(prefix)), detect)
+    described = configuration.dump(config, ("model", "detect"))
+    tensors = checkpoints.read(prefix)
+    averages = any(name.endswith(checkpoints.AVERAGE_SUFFIX) for name in tensors)
+    print(f"{'averaged weights' if averages else 'weights, of which it has no averages,'} of {prefix}")
+    arrays = checkpoints.weights_of(tensors)
+    if checkpoints.is_model_file(output):
+        model_file.write(output, arrays, described, arguments.half)
+    else:
+        checkpoints.write(output, arrays)
+        safe_files.write_file(output.parent / CONFIG_FILE, described.encode())
+    print(f"wrote {len(arrays)} arrays to {output}")
     return 0
 
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import difflib
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
 import yaml
 
-from efficientnet_east import catalogue
+from efficientnet_east import catalogue, model_file
 from efficientnet_east.errors import UserError
 
 
@@ -299,7 +299,8 @@ def load(path: str | None = None, overrides: Mapping[str, Any] | None = None) ->
     """Read a configuration.
 
     Args:
-      path: of a YAML file with the sections `model`, `data`, `train`, `detect`; None for the defaults.
+      path: of a YAML file with the sections `model`, `data`, `train`, `detect`, or of a file of
+        `export-weights`, which holds one; None for the defaults.
       overrides: field name -> value (text is converted), as from a command line; they win.
 
     Returns:
@@ -329,14 +330,47 @@ def load(path: str | None = None, overrides: Mapping[str, Any] | None = None) ->
     return config
 
 
-def dump(config: Config) -> str:
-    """Write a configuration as YAML that `load` reads back."""
-    return yaml.safe_dump(config.model_dump(), sort_keys=False)
+def load_for_training(path: str | None = None, overrides: Mapping[str, Any] | None = None) -> Config:
+    """Read a configuration whose network is, where it says nothing else, that of the model it starts from.
+
+    Args:
+      path: see `load`.
+      overrides: see `load`.
+
+    Returns:
+      The configuration. If `train.init` is a file of `export-weights`, or `default`, the fields of the
+      section `model` that are given nowhere are those of the file.
+
+    Raises:
+      UserError: see `load`, or the file is damaged.
+    """
+    config = load(path, overrides)
+    if config.train.init is None:
+        return config
+    init = model_file.resolve(config.train.init)
+    if init.suffix != model_file.SUFFIX or model_file.config_in(init) is None:
+        return config
+    given = config.model.model_fields_set
+    carried = load(str(init)).model.model_dump()
+    return load(
+        path, {name: carried[name] for name in carried if name not in given} | dict(overrides or {})
+    )
+
+
+def dump(config: Config, sections: Collection[str] = tuple(SECTIONS)) -> str:
+    """Write a configuration as YAML that `load` reads back.
+
+    Args:
+      config: to be written.
+      sections: those to write.
+    """
+    return yaml.safe_dump(config.model_dump(include=set(sections)), sort_keys=False)
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        held = path.suffix == model_file.SUFFIX
+        tree = yaml.safe_load(model_file.read_config(path) if held else path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(path, "no such file", "a YAML configuration such as those in configs/") from None
     except yaml.MarkedYAMLError as error:

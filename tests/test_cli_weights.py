@@ -1,5 +1,6 @@
 """`import-weights` and `export-weights`: what they write, what training takes of it, what they refuse."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from conftest import TINY, Trained
 from test_cli import error_of
 
-from efficientnet_east import checkpoints, cli, scaling
+from efficientnet_east import checkpoints, cli, model_file, scaling
 from efficientnet_east.backbones import weight_files, weight_names, weights
 from efficientnet_east.backbones.weight_names import OFFICIAL, OWN, TOP
 from efficientnet_east.compat import tf
@@ -166,7 +167,7 @@ def test_a_run_goes_out_and_comes_back(
     lines = [f"averaged weights of {prefix}", f"wrote {len(expected)} arrays to {out}"]
     assert capsys.readouterr().out.splitlines() == lines
     with np.load(out) as file:
-        assert set(file.files) == expected.keys()
+        assert set(file.files) == expected.keys() | {model_file.CONFIG}
     assert any(name.startswith("feature_fusion/") for name in expected)
     assert cli.main(words(out, tmp_path / "again.ckpt")) == 0
     said = capsys.readouterr().out
@@ -180,17 +181,20 @@ def test_a_run_goes_out_and_comes_back(
             np.testing.assert_array_equal(values[name], array, err_msg=name)
 
 
-def test_a_run_without_averages(trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_without_averages(
+    trained: Trained, tiny: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Counters and the optimiser's slots stay behind."""
     tensors = checkpoints.read(checkpoints.find(trained.workdir))
     plain = {n: array for n, array in tensors.items() if not n.endswith(checkpoints.AVERAGE_SUFFIX)}
     checkpoints.write(tmp_path / "model.ckpt-4", plain)
+    shutil.copy(trained.workdir / "config.yaml", tmp_path)
     out = tmp_path / "out.npz"
     assert cli.main(["export-weights", f"--checkpoint={tmp_path / 'model.ckpt-4'}", f"--output={out}"]) == 0
     assert "weights, of which it has no averages, of" in capsys.readouterr().out
     averaged = {n.removesuffix(checkpoints.AVERAGE_SUFFIX) for n in tensors.keys() - plain.keys()}
     with np.load(out) as file:
-        assert set(file.files) == averaged
+        assert set(file.files) == averaged | {model_file.CONFIG}
         np.testing.assert_array_equal(file[f"{SCOPE}/stem/weights"], plain[f"{SCOPE}/stem/weights"])
 
 

@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from efficientnet_east import checkpoints
-from efficientnet_east.archives import read_arrays
+from efficientnet_east import checkpoints, model_file
 from efficientnet_east.errors import UserError
 from efficientnet_east.safe_files import write_file
 
@@ -56,7 +55,8 @@ def read(path: str | Path, format: str | None = None) -> Source:
     """Read a weight file.
 
     Args:
-      path: of the file; of a TensorFlow checkpoint its prefix, one of its files or its folder.
+      path: of the file; of a TensorFlow checkpoint its prefix, one of its files or its folder; `default` is
+        the model that comes with the package.
       format: a key of `FORMATS`; None takes what the contents, or else the ending, tell.
 
     Returns:
@@ -66,6 +66,7 @@ def read(path: str | Path, format: str | None = None) -> Source:
       UserError: there is no such file, it is damaged or of another kind, it holds something else than finite
         numbers, or a package is missing that reads it.
     """
+    path = model_file.resolve(path)
     format = format or format_of(path)
     path = _checkpoint_of(Path(path)) if format == "tpu" else path
     tensors, notes = _READERS[format](Path(path))
@@ -184,7 +185,7 @@ def _read_npz(path: Path) -> Read:
     if path.is_file() and not zipfile.is_zipfile(path):
         raise UserError(path, "cannot be read (it is no zip archive)", FORMATS["npz"])
     try:
-        return read_arrays(path), ()
+        return model_file.read(path)[0], ()
     except UserError:
         raise
     except Exception as error:
@@ -197,6 +198,8 @@ def _prefix(path: Path) -> str:
 
 def _checkpoint_of(path: Path) -> str:
     """The prefix of the checkpoint that a user named in one of many ways."""
+    if checkpoints.is_model_file(path):
+        raise UserError(path, "no such checkpoint", FORMATS["tpu"])
     if path.is_dir() and checkpoints.newest_in(path) is None:
         found = sorted(path.glob("*.index"))  # the state file is often lost on the way
         if len(found) != 1:

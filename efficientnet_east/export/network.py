@@ -135,7 +135,7 @@ def described_graph(network: Network, described: Metadata) -> Any:
 def checkpoint_digest(prefix: str) -> str:
     """The SHA-256 of a checkpoint's files, one after the other."""
     state = hashlib.sha256()
-    for part in checkpoints.PARTS:
+    for part in [""] if checkpoints.is_model_file(prefix) else checkpoints.PARTS:
         state.update(Path(prefix + part).read_bytes())
     return state.hexdigest()
 

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias, TypeVar, overload
 import numpy as np
 
 from efficientnet_east import config as configuration
+from efficientnet_east import model_file
 from efficientnet_east.config import Detect
 from efficientnet_east.data.images import read_image
 from efficientnet_east.errors import UserError
@@ -49,13 +50,14 @@ class Detector:
         self.run, self.detect, self.stride, self.divisor, self.size = run, detect, stride, divisor, size
 
     @classmethod
-    def load(cls, path: str | Path, overrides: dict[str, Any] | None = None) -> Detector:
+    def load(cls, path: str | Path = model_file.DEFAULT, overrides: dict[str, Any] | None = None) -> Detector:
         """Load a trained detector; the runtime is chosen by the file.
 
         Args:
           path: a workdir of train.py (its newest checkpoint), its folder `best`, or a checkpoint's prefix,
-            with the configuration read from the same folder; or what `export` wrote: .onnx, .pb, .tflite,
-            the folder of a SavedModel.
+            with the configuration read from the same folder; a file of `export-weights`; or what `export`
+            wrote: .onnx, .pb, .tflite, the folder of a SavedModel. `default` is the model that comes with
+            the package.
           overrides: fields of the configuration's section `detect`; `threads`, by default as many as this
             process may use; and `runtime`, to take OpenCV (`opencv`) for an .onnx or .pb file.
 
@@ -196,11 +198,13 @@ def config_beside(prefix: str) -> Path:
       prefix: of the checkpoint.
 
     Returns:
-      The path of `config.yaml` in the checkpoint's folder.
+      The path of `config.yaml` in the checkpoint's folder; a file of `export-weights` holds its own.
 
     Raises:
       UserError: there is none.
     """
+    if Path(prefix).suffix == model_file.SUFFIX:
+        return Path(prefix)
     path = Path(prefix).parent / CONFIG_FILE
     if not path.exists():
         raise UserError(path, "no such file", "the configuration that train.py leaves beside its checkpoints")

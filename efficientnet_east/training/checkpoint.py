@@ -23,7 +23,7 @@ from efficientnet_east.backbones import weight_files, weights
 from efficientnet_east.compat import tf
 from efficientnet_east.config import Config
 from efficientnet_east.errors import UserError
-from efficientnet_east.inference.detector import CONFIG_FILE
+from efficientnet_east.inference.detector import CONFIG_FILE, config_beside
 from efficientnet_east.training import loss_scale
 from efficientnet_east.training.workdir import BEST
 
@@ -239,6 +239,7 @@ def start_from(session: Any, path: str, config: Config) -> str:
         checkpoints.check_fit(source.path, source.arrays, list(model_variables.values()))
         values = {name: source.arrays[name] for name in model_variables}
         report = "; ".join((f"starting from the weights of {source.path}", *source.notes))
+        report += _note_on_network(source.path, config)
     else:
         restored = weights.restore(source, config.model.backbone, wanted)
         values, report = restored.values, restored.report() + _note_on_activation(config)
@@ -256,6 +257,17 @@ def _note_on_activation(config: Config) -> str:
         f"{config.model.activation}; --recalibrate 50 would estimate their batch-norm statistics anew, "
         "as --batch-norm frozen needs"
     )
+
+
+def _note_on_network(path: str, config: Config) -> str:
+    """What of the network differs without a sign in the weights' shapes, such as the activation."""
+    try:
+        before = configuration.load(str(config_beside(path))).model.model_dump()
+    except UserError:  # weights alone are weights, too
+        return ""
+    now = config.model.model_dump()
+    changed = [f"{name} {old!r}, not {now[name]!r}" for name, old in before.items() if old != now[name]]
+    return f"\nnote: they were trained with {', '.join(changed)}" if changed else ""
 
 
 def with_averages(values: Mapping[str, Any], known: Container[str]) -> dict[str, Any]:

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from efficientnet_east import config as configuration
+from efficientnet_east import model_file
 from efficientnet_east.config import Detect
 from efficientnet_east.errors import UserError
 from efficientnet_east.inference.runtimes.runtime import Runtime
 
 # Each module has `open(path, threads) -> Runtime`.
 RUNTIMES = {
-    "tensorflow": "a workdir or checkpoint of train.py, a frozen .pb, or a SavedModel",
+    "tensorflow": "a workdir, a checkpoint, a file of export-weights, a frozen .pb, or a SavedModel",
     "onnxruntime": "an .onnx file",
     "opencv": "an .onnx or .pb file",
     "litert": "a .tflite file",
@@ -27,7 +28,7 @@ AUTO = "auto"
 _MODULES = {"onnxruntime": "onnx_runtime", "opencv": "opencv", "litert": "litert"}
 _BY_SUFFIX = {".onnx": "onnxruntime", ".pb": "tensorflow", ".tflite": "litert"}
 # Files that people have and try: better named than taken for a checkpoint's prefix.
-_FOREIGN = (".keras", ".h5", ".hdf5", ".pt", ".pth", ".ckpt", ".safetensors", ".npz", ".mlir", ".zip")
+_FOREIGN = (".keras", ".h5", ".hdf5", ".pt", ".pth", ".ckpt", ".safetensors", ".mlir", ".zip")
 SAVED_MODEL_FILE = "saved_model.pb"
 
 
@@ -35,8 +36,8 @@ def open_runtime(path: str | Path, threads: int = 0, runtime: str = AUTO) -> Run
     """Open a network with the runtime that its file is for.
 
     Args:
-      path: a workdir of train.py, its folder `best`, a checkpoint's prefix, or what `export` wrote: .onnx,
-        .pb, .tflite, the folder of a SavedModel.
+      path: a workdir of train.py, its folder `best`, a checkpoint's prefix, a file of `export-weights`, or
+        what `export` wrote: .onnx, .pb, .tflite, the folder of a SavedModel; or `default`.
       threads: of the processor; 0 takes as many as this process may use (a checkpoint's configuration may
         say otherwise).
       runtime: a key of `RUNTIMES`, or `auto`; `opencv` reads .onnx and .pb, too.
@@ -48,7 +49,7 @@ def open_runtime(path: str | Path, threads: int = 0, runtime: str = AUTO) -> Run
       UserError: there is no such file, it is damaged, foreign, or not for this runtime, or the runtime is not
         installed.
     """
-    path = Path(path)
+    path = model_file.resolve(path)
     _expect_known(runtime)
     suffix = path.suffix.lower()
     own = _BY_SUFFIX.get(suffix, "tensorflow") if not path.is_dir() else "tensorflow"
