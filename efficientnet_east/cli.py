@@ -15,7 +15,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from efficientnet_east import cli_check, cli_data, cli_detect, cli_eval, cli_export, cli_scaling, interruption
+from efficientnet_east import (
+    cli_check,
+    cli_data,
+    cli_demo,
+    cli_detect,
+    cli_eval,
+    cli_export,
+    cli_scaling,
+    interruption,
+)
 from efficientnet_east import config as configuration
 from efficientnet_east.data.images import make_folder
 from efficientnet_east.errors import UserError
@@ -82,6 +91,7 @@ def parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_eval(commands)
     _add_detect(commands)
+    _add_demo(commands)
     _add_weights(commands)
     _add_scaling(commands)
     _add_export(commands)
@@ -105,6 +115,13 @@ def _add_eval(commands: Any) -> None:
 def _add_detect(commands: Any) -> None:
     sub = _subcommand(commands, "detect", detect, "find the words in images, films or before a camera")
     cli_detect.add_options(sub)
+    _add_fields(sub, {"detect": configuration.Detect}, threads=True)
+
+
+def _add_demo(commands: Any) -> None:
+    help = "show a page to try models on, and an HTTP endpoint, on this machine only"
+    sub = _subcommand(commands, "demo", demo, help)
+    cli_demo.add_options(sub)
     _add_fields(sub, {"detect": configuration.Detect}, threads=True)
 
 
@@ -257,6 +274,12 @@ def detect(arguments: argparse.Namespace) -> int:
     """The subcommand `detect`."""
     _hush_tensorflow()
     return cli_detect.run(arguments, _overrides(arguments, "detect"))
+
+
+def demo(arguments: argparse.Namespace) -> int:
+    """The subcommand `demo`."""
+    _hush_tensorflow()
+    return cli_demo.run(arguments, _overrides(arguments, "detect"))
 
 
 def mine(arguments: argparse.Namespace) -> int:

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 from conftest import SMALL, Trained, make_data, snapshot
+from networks import one_box
 
 from efficientnet_east.cli import main
 from efficientnet_east.config import Detect
@@ -33,14 +34,6 @@ def error_of(capsys: pytest.CaptureFixture[str], words: list[str]) -> str:
     (line,) = captured.splitlines()
     assert line.startswith("error: ") and "; expected " in line
     return line.removeprefix("error: ")
-
-
-def one_box(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A network that sees one word, where `make_data` writes one: (18, 28) to (112, 56)."""
-    shape = 1, batch.shape[1] // 4, batch.shape[2] // 4
-    score, geometry = np.zeros((*shape, 1), np.float32), np.zeros((*shape, 5), np.float32)
-    score[0, 10, 16], geometry[0, 10, 16] = 0.95, (12, 48, 16, 46, 0)
-    return score, geometry
 
 
 @pytest.fixture

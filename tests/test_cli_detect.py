@@ -12,8 +12,9 @@ import cv2
 import numpy as np
 import pytest
 from conftest import make_data
+from networks import one_box
 from PIL import Image
-from test_cli import error_of, one_box
+from test_cli import error_of
 from test_data_inputs import write_film
 
 from efficientnet_east import progress

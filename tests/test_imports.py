@@ -20,20 +20,45 @@ LAYERS = (
     {"archives", "costs", "safe_files", "interruption", "model_file", "progress"},
     {"scaling"},
     {"catalogue"},
-    {"data", "geometry", "draw", "structures", "chart", "calculator", "evaluation.icdar",
-     "evaluation.__init__", "evaluation.deteval", "evaluation.curve", "evaluation.breakdown",
-     "evaluation.pictures", "evaluation.report", "evaluation.gallery"},
+    {
+        "data",
+        "geometry",
+        "draw",
+        "structures",
+        "chart",
+        "calculator",
+        "evaluation.icdar",
+        "evaluation.__init__",
+        "evaluation.deteval",
+        "evaluation.curve",
+        "evaluation.breakdown",
+        "evaluation.pictures",
+        "evaluation.report",
+        "evaluation.gallery",
+    },
     {"config"},  # the recipes' own: see `test_configuration_is_for_recipes`
     {"compat"},
     {"backbones", "bifpn", "east_head", "labels", "losses", "model", "checkpoints", "replicas"},
     {"evaluation.evaluate", "inference", "training"},
-    {"pjrt", "export"},
-    {"cli", "cli_check", "cli_data", "cli_detect", "cli_eval", "cli_export", "cli_scaling", "__main__"},
+    {"pjrt", "export", "serving"},
+    {
+        "cli",
+        "cli_check",
+        "cli_data",
+        "cli_demo",
+        "cli_detect",
+        "cli_eval",
+        "cli_export",
+        "cli_scaling",
+        "__main__",
+    },
 )
 WITHOUT_TENSORFLOW = LAYERS[:6]
 RECIPES_AND_ABOVE = LAYERS[8:]
 # Those that a user without TensorFlow may want: only functions that run the network import it.
-LAZY = {"cli", "cli_check", "cli_data", "cli_detect", "cli_eval", "cli_export", "cli_scaling",
+LAZY = {"cli", "cli_check", "cli_data", "cli_demo", "cli_detect", "cli_eval", "cli_export", "cli_scaling",
+        "serving.__init__", "serving.app", "serving.gate", "serving.look", "serving.page",
+        "serving.page_rules", "serving.server", "serving.worker",
         "evaluation.evaluate",
         "inference.__init__", "inference.boxes", "inference.detector", "inference.fitting",
         "inference.threads",
@@ -74,7 +99,7 @@ def top_level(tree: ast.Module) -> Iterator[ast.stmt]:
         node = todo.pop(0)
         if isinstance(node, ast.stmt):
             yield node
-        if not isinstance(node, ast.FunctionDef | ast.ClassDef):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             inside = ast.iter_child_nodes(node)
             todo += [child for child in inside if isinstance(child, ast.stmt | ast.ExceptHandler)]
 

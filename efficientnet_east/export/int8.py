@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from efficientnet_east.errors import UserError
+from efficientnet_east.inference.runtimes.onnx_runtime import without_telemetry
 
 METHOD = "ranges seen (min, max); one scale for each output channel of the weights"
 _OUTPUTS = "feature_fusion/"
@@ -37,6 +38,7 @@ def quantise(model: Any, inputs: Sequence[np.ndarray]) -> Any:
     Raises:
       UserError: ONNX Runtime is not installed.
     """
+    without_telemetry()
     try:
         import onnx
         from onnxruntime import quantization

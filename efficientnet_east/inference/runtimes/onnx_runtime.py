@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ def open(path: Path, threads: int) -> Runtime:
     """
     data, described = metadata.read_file(path)
     protobuf.expect_single_file(path, data)
+    without_telemetry()
     try:
         import onnxruntime
     except ImportError:
@@ -49,3 +51,12 @@ def open(path: Path, threads: int) -> Runtime:
         return feed.to_maps(score, wanted.layout), feed.to_maps(geometry, wanted.layout)
 
     return described.as_runtime(run, "onnxruntime", threads or available_threads())
+
+
+def without_telemetry() -> None:
+    """Before ONNX Runtime is imported: its newer releases report to their maker, and mark the machine.
+
+    Whoever wants that sets the variables to something else.
+    """
+    for name in ("ORT_DISABLE_TELEMETRY", "ORT_TELEMETRY_DISABLED"):  # it was renamed between releases
+        os.environ.setdefault(name, "1")
