@@ -23,6 +23,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +161,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def machine() -> dict[str, Any]:
+def machine(packages: Sequence[str] = PACKAGES) -> dict[str, Any]:
     """What the figures are of."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     models = [line for line in lines if line.startswith("model name")]
@@ -168,7 +169,7 @@ def machine() -> dict[str, Any]:
         "processor": models[0].partition(":")[2].strip() if models else platform.processor(),
         "threads": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),
-        **{package: importlib.metadata.version(package) for package in PACKAGES},
+        **{package: importlib.metadata.version(package) for package in packages},
     }
 
 

@@ -31,6 +31,11 @@ from efficientnet_east.errors import UserError
 
 WEIGHT_FORMATS = ("tpu", "keras", "torch", "npz")
 STATE_FORMAT = "pjrt"  # a whole run's state, which becomes a workdir
+# What a command may miss where only detection was installed: name of the import -> name of the package.
+PACKAGES = {
+    "tensorflow": "tensorflow", "tf_keras": "tf-keras", "tf_slim": "tf-slim", "grain": "grain",
+    "h5py": "h5py", "psutil": "psutil", "matplotlib": "matplotlib", "onnx": "onnx", "jaxlib": "jaxlib",
+}  # fmt: skip
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
@@ -57,6 +62,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except (UserError, OSError) as error:  # OSError: a full disk, a folder that may not be written
         print(f"error: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except ModuleNotFoundError as error:
+        package = PACKAGES.get((error.name or "").partition(".")[0])
+        if package is None:
+            raise
+        print(f"error: {package}: is not installed; expected `pip install {package}`", file=sys.stderr)
         return EXIT_USER_ERROR
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

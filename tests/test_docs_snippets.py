@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 import pytest
 from conftest import TINY
-from programs import load_example, make_workdir, scale_variables
+from programs import make_workdir, scale_variables
 
-from efficientnet_east import backbones, checkpoints, scaling
+from efficientnet_east import backbones, checkpoints, cli, scaling
 from efficientnet_east.compat import slim, tf
 from efficientnet_east.data.images import read_image
 from efficientnet_east.inference.detector import Detector
@@ -93,11 +93,21 @@ def test_from_opencv(here: Path) -> None:
     # Clear scores, and angles away from 45 degrees, where the least rounding turns a box.
     spread = {"Conv_7/weights": 60.0, "Conv_7/biases": 0.0, "Conv_9/weights": 0.2}
     scale_variables(workdir, spread)
-    (freeze,) = load_example("", "freeze")
-    assert freeze.main(["runs/b0", "frozen_b0.pb"]) == 0
+    for kind, name in (("frozen", "b0.pb"), ("onnx", "b0.onnx")):
+        words = ["--format", kind, "--output", name, "--no-verify", "--opencv-mean"]
+        assert cli.main(["export", "--checkpoint", "runs/b0", *words, "--size", "96x128"]) == 0
     left = run("docs/from-opencv.md")
     found = Detector.load("runs/b0", {"min_box_side": 0})(read_image("photo.jpg"))
     assert len(found) >= 3
     assert left["quads"].shape == found.quads.shape
     np.testing.assert_allclose(left["scores"], found.scores, atol=1e-3)
     np.testing.assert_allclose(left["quads"], found.quads, atol=0.3)
+
+
+def test_exports(here: Path) -> None:
+    """An .onnx file, fed by hand, gives maps of the form that the page says."""
+    make_workdir(here / "runs" / "b0", backbone="b0")
+    words = ["--format", "onnx", "--output", "b0.onnx", "--no-verify"]
+    assert cli.main(["export", "--checkpoint", "runs/b0", *words]) == 0
+    left = run("docs/exports.md")
+    assert left["score"].shape == (1, 1, 24, 32) and left["geometry"].shape == (1, 5, 24, 32)

@@ -1,24 +1,20 @@
-"""The example fork trains, goes on, and finds words; a frozen checkpoint is the same network in OpenCV."""
+"""The example fork trains, goes on, and finds words."""
 
 import shutil
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 from conftest import make_data, snapshot
-from programs import load_example, make_workdir
+from programs import load_example
 
 from efficientnet_east import backbones, checkpoints, model
 from efficientnet_east.compat import slim, tf
 from efficientnet_east.data.loader import Batch
 from efficientnet_east.errors import UserError
-from efficientnet_east.geometry.maps import decode
-from efficientnet_east.inference.detector import Detector
 
 fork_model, fork_train, fork_eval = load_example("fork", "model", "train", "eval")
-(freeze,) = load_example("", "freeze")
 
 QUICK = ["--input_size=64", "--batch_size_per_gpu=2", "--num_readers=0"]
 NAMES = ["feature_fusion/Conv_7/Sigmoid", "feature_fusion/concat_3"]
@@ -208,42 +204,3 @@ def test_fork_eval_says_what_it_cannot_use(tmp_path: Path, capsys: pytest.Captur
     assert "holds no checkpoint" in capsys.readouterr().err
     with pytest.raises(UserError, match="holds no images"):
         fork_eval.find_images(str(tmp_path))
-
-
-# --- freezing
-
-
-def test_frozen_file_in_opencv(tiny: None, tmp_path: Path) -> None:
-    """OpenCV's maps are those of the checkpoint, and its own EAST class finds the same boxes in them.
-
-    With swish; the snippets of docs/from-opencv.md see ReLU.
-    """
-    workdir = make_workdir(tmp_path / "run", backbone="tiny", activation="swish")
-    assert freeze.main([str(workdir), str(tmp_path / "frozen.pb")]) == 0
-    image = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
-    score, geometry, _ = Detector.load(workdir).maps(np.ascontiguousarray(image[..., ::-1]))
-    net = cv2.dnn.readNetFromTensorflow(str(tmp_path / "frozen.pb"))
-    assert list(net.getUnconnectedOutLayersNames()) == NAMES
-    net.setInput(cv2.dnn.blobFromImage(image, 1.0, (128, 96), (0, 0, 0), swapRB=True, crop=False))
-    scores, distances = net.forward(NAMES)
-    np.testing.assert_allclose(scores[0, 0], score, atol=1e-5)
-    np.testing.assert_allclose(distances[0].transpose(1, 2, 0), geometry, atol=1e-2)
-    assert score.std() > 1e-3 and geometry.std() > 5, "maps that can differ"
-
-    threshold = float(np.sort(score.ravel())[-8]) - 1e-4
-    words = cv2.dnn.TextDetectionModel_EAST(net)
-    words.setInputParams(1.0, (128, 96), (0, 0, 0), True)
-    words.setConfidenceThreshold(threshold).setNMSThreshold(0.999)
-    found, found_scores = words.detect(image)
-    quads, quad_scores = decode(score, geometry, threshold=threshold)
-    assert len(quads) >= len(found) >= 5
-    for quad, value in zip(found, found_scores, strict=True):
-        ours = quads[np.argmin(np.abs(quad_scores - value))]
-        # It names the corners from the bottom left, cut to whole pixels.
-        np.testing.assert_allclose(np.roll(np.asarray(quad, float), -1, axis=0), ours, atol=1.01)
-
-
-def test_freezing_what_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert freeze.main([str(tmp_path), str(tmp_path / "frozen.pb")]) == 2
-    assert "holds no checkpoint" in capsys.readouterr().err
-    assert not (tmp_path / "frozen.pb").exists()

@@ -148,12 +148,15 @@ def external(location: str, nested: bool) -> bytes:
 
 
 @pytest.mark.parametrize("nested", [False, True])
-@pytest.mark.parametrize("location", ["weights.bin", "../weights.bin", "/etc/passwd"])
+@pytest.mark.parametrize("location", ["weights.bin", "../weights.bin", "/etc/passwd", "link.bin", "hard.bin"])
 @pytest.mark.parametrize("runtime", ["onnxruntime", "opencv"])
 def test_onnx_reads_no_other_file(location: str, nested: bool, runtime: str, tmp_path: Path) -> None:
-    path = tmp_path / "x.onnx"
+    """Not even one beside it, behind a link or not."""
+    path, weights = tmp_path / "x.onnx", tmp_path / "weights.bin"
     path.write_bytes(external(location, nested))
-    (tmp_path / "weights.bin").write_bytes(bytes(8))
+    weights.write_bytes(bytes(8))
+    (tmp_path / "link.bin").symlink_to(weights)
+    (tmp_path / "hard.bin").hardlink_to(weights)
     with pytest.raises(UserError, match=r"x\.onnx: keeps weights in other files, which are not opened"):
         runtimes.open_runtime(path, 1, runtime)
 

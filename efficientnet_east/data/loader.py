@@ -23,16 +23,18 @@ import traceback
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 import cv2
-import grain
 import numpy as np
 
 from efficientnet_east.data.augment import Augmentation, augment
 from efficientnet_east.errors import UserError
 from efficientnet_east.geometry.maps import encode
 from efficientnet_east.structures import Sample, Source
+
+if TYPE_CHECKING:  # who detects and evaluates needs no Grain, but this module's names
+    import grain
 
 # Crops until a stream ends: never, and still exact in the floating point with which Grain counts batches.
 _ENDLESS = 2**52
@@ -235,6 +237,8 @@ def batches(source: Source | Mixture, *, batch_size: int, seed: int, augmentatio
     Raises:
       UserError: an argument is out of range, or a source is empty.
     """
+    import grain
+
     mixture = source if isinstance(source, Mixture) else Mixture((source,), (1.0,))
     _check_least(batch_size=(batch_size, 1), seed=(seed, 0), workers=(workers, 0), start=(start, 0),
                  buffer=(buffer, 1))
@@ -274,6 +278,8 @@ def most_texts(source: Source | Mixture) -> int:
 
 def _positions(mixture: Mixture, seed: int) -> grain.MapDataset:
     """The endless order: pairs (source, index in it)."""
+    import grain
+
     orders = []
     for number, source in enumerate(mixture.sources):
         order = grain.MapDataset.range(len(source)).shuffle(seed=_seed(seed, number))
@@ -287,6 +293,8 @@ def _pair(number: int, index: int) -> tuple[int, int]:
 
 def _start_workers(iterable: grain.IterDataset, workers: int) -> grain.DatasetIterator:
     """An iterator whose worker processes are on their way: worker w makes batches w, w + workers, ..."""
+    import grain
+
     options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1)
     iterator = iter(iterable.mp_prefetch(options, worker_init_fn=_prepare_worker).map(_own))
     iterator.get_state()  # makes the workers' iterators, which Grain otherwise starts one by one

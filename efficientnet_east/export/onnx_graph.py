@@ -54,8 +54,6 @@ def write(
     writer = _Writer(graph)
     for node in graph.node:
         writer.convert(node)
-    # OpenCV 4's TextDetectionModel_EAST takes what its importer met last for the score.
-    writer.nodes.sort(key=lambda node: node.name == outputs[0])
     sides: Sequence[str | int] = size or HEIGHT_AND_WIDTH
     cells = [side // stride if isinstance(side, int) else f"{side}_div_{stride}" for side in sides]
     image = helper.make_tensor_value_info(inputs, TensorProto.FLOAT, ["batch", 3, *sides])

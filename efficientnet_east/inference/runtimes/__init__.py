@@ -56,7 +56,14 @@ def open_runtime(path: str | Path, threads: int = 0, runtime: str = AUTO) -> Run
     chosen = own if runtime == AUTO else runtime
     if chosen != own and not (chosen == "opencv" and suffix in (".onnx", ".pb")):
         raise UserError(path, f"is not for the runtime {chosen}", RUNTIMES[chosen])
-    return importlib.import_module(f"{__name__}.{_module(path, suffix, chosen)}").open(path, threads)
+    try:
+        module = importlib.import_module(f"{__name__}.{_module(path, suffix, chosen)}")
+    except ModuleNotFoundError as error:
+        if chosen != "tensorflow":
+            raise
+        problem = f"needs TensorFlow, and {error.name} is not installed"
+        raise UserError(path, problem, "`pip install tensorflow`, or an .onnx file") from None
+    return module.open(path, threads)
 
 
 def with_overrides(detect: Detect, overrides: Mapping[str, Any]) -> Detect:
