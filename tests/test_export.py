@@ -168,7 +168,7 @@ def test_opencv_class_finds_the_same_boxes(name: str, for_opencv: Path) -> None:
 
 
 def test_plain_environment(for_opencv: Path, workdir: Path) -> None:
-    """Only `requirements-detect.txt`, and the oldest OpenCV: detecting, evaluating, and one line otherwise."""
+    """With `requirements-detect.txt` only, and the oldest OpenCV: detection, evaluation, or one line."""
     python = os.environ.get("EAST_PLAIN_PYTHON")
     if not python:
         pytest.skip("EAST_PLAIN_PYTHON names no Python of an environment without TensorFlow")
@@ -287,7 +287,7 @@ def test_a_killed_export_leaves_the_old_one(workdir: Path) -> None:
 
 
 def test_a_file_needs_no_other(exported: Path, tmp_path: Path) -> None:
-    """Each format is one file: alone in another folder it opens; ONNX, by its own library, has all weights."""
+    """Each format is one file, that opens alone; by its own library, ONNX has all weights inside."""
     import onnx
     from onnx import external_data_helper
 
