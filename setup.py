@@ -62,7 +62,7 @@ setup(
             "types-tqdm",
         ],
     },
-    entry_points={"console_scripts": ["efficientnet-east = efficientnet_east.cli:main"]},
+    entry_points={"console_scripts": ["efficientnet-east = efficientnet_east.__main__:main"]},
     classifiers=[
         "License :: OSI Approved :: Apache Software License",
         "Programming Language :: Python :: 3.11",

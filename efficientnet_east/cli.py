@@ -20,6 +20,7 @@ from efficientnet_east import (
     cli_data,
     cli_demo,
     cli_detect,
+    cli_doctor,
     cli_eval,
     cli_export,
     cli_scaling,
@@ -103,6 +104,7 @@ def parser() -> argparse.ArgumentParser:
     _add_eval(commands)
     _add_detect(commands)
     _add_demo(commands)
+    _add_doctor(commands)
     _add_weights(commands)
     _add_scaling(commands)
     _add_export(commands)
@@ -134,6 +136,11 @@ def _add_demo(commands: Any) -> None:
     sub = _subcommand(commands, "demo", demo, help)
     cli_demo.add_options(sub)
     _add_fields(sub, {"detect": configuration.Detect}, threads=True)
+
+
+def _add_doctor(commands: Any) -> None:
+    help = "say which versions and devices are here, what is missing, and the line that installs it"
+    cli_doctor.add_options(_subcommand(commands, "doctor", cli_doctor.run, help))
 
 
 def _add_weights(commands: Any) -> None:

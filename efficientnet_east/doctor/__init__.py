@@ -1,0 +1,1 @@
+"""What this machine has, what is missing, and the line that installs it; works where nothing else does."""
