@@ -174,7 +174,7 @@ def test_skip_bad_cannot_make_data(tmp_path: Path, capsys: pytest.CaptureFixture
         (["train", "--config", "no.yaml"], "no.yaml: no such file; expected a YAML configuration"),
         (["train", "--list", "names.txt"], "--list: names images of no folder; expected --data beside it"),
         (["train", "--val-list", "names.txt"], "--val-list: names images of no folder; expected --val-data"),
-        (["eval", "--gt", "gt.zip"], "eval: what to score is not clear; expected --checkpoint, or --submission and --gt"),
+        (["eval", "--gt", "gt.zip"], "eval: what to score is not clear; expected --checkpoint, or --sub"),
         (["eval", "--submission", "a.zip", "--checkpoint", "b"], "eval: what to score is not clear"),
         (["eval", "--submission", "a.zip"], "--gt: is missing; expected the zip of the ground truth"),
         (["eval", "--submission", "no.zip", "--gt", "gt.zip"], "no.zip: cannot be read"),

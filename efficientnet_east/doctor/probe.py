@@ -1,6 +1,7 @@
 """One library, tried in a process of its own, which may crash.
 
-`python -m efficientnet_east.doctor.probe NAME` starts it. The last line that it prints is JSON: `version`, and `more` for people.
+`python -m efficientnet_east.doctor.probe NAME` starts it. The last line that it prints is JSON: `version`,
+and `more` for people.
 """
 
 from __future__ import annotations
