@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from efficientnet_east import (
+    cli_benchmark,
     cli_check,
     cli_data,
     cli_demo,
@@ -105,6 +106,7 @@ def parser() -> argparse.ArgumentParser:
     _add_detect(commands)
     _add_demo(commands)
     _add_doctor(commands)
+    _add_benchmark(commands)
     _add_weights(commands)
     _add_scaling(commands)
     _add_export(commands)
@@ -141,6 +143,13 @@ def _add_demo(commands: Any) -> None:
 def _add_doctor(commands: Any) -> None:
     help = "say which versions and devices are here, what is missing, and the line that installs it"
     cli_doctor.add_options(_subcommand(commands, "doctor", cli_doctor.run, help))
+
+
+def _add_benchmark(commands: Any) -> None:
+    help = "say how long models take here, part by part, in every runtime that is installed"
+    sub = _subcommand(commands, "benchmark", benchmark, help)
+    cli_benchmark.add_options(sub)
+    _add_fields(sub, {"detect": configuration.Detect}, threads=True)
 
 
 def _add_weights(commands: Any) -> None:
@@ -298,6 +307,12 @@ def demo(arguments: argparse.Namespace) -> int:
     """The subcommand `demo`."""
     _hush_tensorflow()
     return cli_demo.run(arguments, _overrides(arguments, "detect"))
+
+
+def benchmark(arguments: argparse.Namespace) -> int:
+    """The subcommand `benchmark`."""
+    _hush_tensorflow()
+    return cli_benchmark.run(arguments, _overrides(arguments, "detect"))
 
 
 def mine(arguments: argparse.Namespace) -> int:

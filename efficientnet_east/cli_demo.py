@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from efficientnet_east import model_file
 from efficientnet_east.data.images import PILLOW_MAX_PIXELS
 from efficientnet_east.errors import UserError
 from efficientnet_east.inference.detector import Detector
@@ -26,7 +27,8 @@ INSTALL = "`pip install efficientnet_east[demo]`"
 def add_options(sub: argparse.ArgumentParser) -> None:
     """Declare what `demo` takes, but for the section `detect` of the configuration."""
     model = "workdir of train.py, a prefix, or an exported file; several can be given, the first is preset"
-    sub.add_argument("--model", "--checkpoint", metavar="PATH", action="append", required=True, help=model)
+    model += " [the model that comes with the package]"
+    sub.add_argument("--model", "--checkpoint", metavar="PATH", action="append", help=model)
     sub.add_argument("--host", metavar="ADDRESS", default=HOST, help=f"interface to listen at [{HOST}]")
     sub.add_argument("--port", metavar="N", type=int, help=f"0 takes any [{PORT}, or the next free one]")
     sub.add_argument("--no-page", action="store_true", help="only the HTTP endpoint; needs no Gradio")
@@ -66,7 +68,9 @@ def run(arguments: argparse.Namespace, overrides: Mapping[str, Any]) -> int:
     except ImportError as error:
         raise UserError(error.name or "the server", "is not installed", INSTALL) from None
     limits, with_page = _limits(arguments), not arguments.no_page
-    load = functools.partial(load_models, name_models(arguments.model), dict(overrides))
+    load = functools.partial(
+        load_models, name_models(arguments.model or [model_file.DEFAULT]), dict(overrides)
+    )
     worker = Worker(load, arguments.image_seconds, arguments.max_waiting)
     with partial_folder(_own_folder()) as folder, server.listen(*_place(arguments)) as listening:
         folder.chmod(0o700)

@@ -23,23 +23,22 @@ def write_dark_network(path: Path) -> Path:
     """
     from onnx import TensorProto, helper, numpy_helper
 
-    constants = {"axes": np.array([3]), "dark": np.float32(110), "slope": np.float32(8),
-                 "box": np.array([8, 8, 8, 8, 0], np.float32), "zero": np.float32(0)}  # fmt: skip
+    box = np.array([8, 8, 8, 8, 0], np.float32).reshape(1, 5, 1, 1)
+    constants = {"axes": np.array([1]), "dark": np.float32(110), "slope": np.float32(8),
+                 "box": box, "zero": np.float32(0)}  # fmt: skip
     nodes = [
         helper.make_node("ReduceMean", ["images", "axes"], ["grey"], keepdims=1),
-        helper.make_node("Transpose", ["grey"], ["first"], perm=[0, 3, 1, 2]),
-        helper.make_node("AveragePool", ["first"], ["cells"], kernel_shape=[4, 4], strides=[4, 4]),
-        helper.make_node("Transpose", ["cells"], ["last"], perm=[0, 2, 3, 1]),
-        helper.make_node("Sub", ["dark", "last"], ["darker"]),
+        helper.make_node("AveragePool", ["grey"], ["cells"], kernel_shape=[4, 4], strides=[4, 4]),
+        helper.make_node("Sub", ["dark", "cells"], ["darker"]),
         helper.make_node("Div", ["darker", "slope"], ["steep"]),
         helper.make_node("Sigmoid", ["steep"], ["score"]),
         helper.make_node("Mul", ["score", "zero"], ["nothing"]),
         helper.make_node("Add", ["nothing", "box"], ["geometry"]),
     ]
-    shapes = {"images": 3, "score": 1, "geometry": 5}
+    channels = {"images": 3, "score": 1, "geometry": 5}
     images, *maps = (
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", f"h_{name}", f"w_{name}", channels])
-        for name, channels in shapes.items()
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", number, f"h_{name}", f"w_{name}"])
+        for name, number in channels.items()
     )
     initial = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
     graph = helper.make_graph(nodes, "dark", [images], maps, initial)
@@ -51,7 +50,7 @@ def write_dark_network(path: Path) -> Path:
 
 def _description() -> str:
     text = metadata.dump(metadata.Metadata.model_validate({
-        "efficientnet_east": "0.1.0", "format": "onnx", "input": {"name": "images", "layout": "NHWC"},
+        "efficientnet_east": "0.1.0", "format": "onnx", "input": {"name": "images", "layout": "NCHW"},
         "score": "score", "geometry": "geometry", "boxes": "rbox", "stride": 4, "divisor": 32,
         "normalisation": "imagenet", "detect": {"score_threshold": 0.8}, "versions": {},
         "source": {"checkpoint": "none", "sha256": "0" * 64},

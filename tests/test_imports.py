@@ -39,10 +39,11 @@ LAYERS = (
     {"config"},  # the recipes' own: see `test_configuration_is_for_recipes`
     {"compat"},
     {"backbones", "bifpn", "east_head", "labels", "losses", "model", "checkpoints", "replicas"},
-    {"evaluation.evaluate", "inference", "training"},
+    {"evaluation.evaluate", "evaluation.speed", "inference", "training"},
     {"pjrt", "export", "serving", "doctor"},
     {
         "cli",
+        "cli_benchmark",
         "cli_check",
         "cli_data",
         "cli_demo",
@@ -60,6 +61,7 @@ RECIPES_AND_ABOVE = LAYERS[8:]
 LAZY = {"cli", "cli_check", "cli_data", "cli_demo", "cli_detect", "cli_eval", "cli_export", "cli_scaling",
         "serving.__init__", "serving.app", "serving.gate", "serving.look", "serving.page",
         "serving.page_rules", "serving.server", "serving.worker",
+        "cli_benchmark", "evaluation.speed",
         "cli_doctor", "doctor.__init__", "doctor.libraries", "doctor.machine", "doctor.probe",
         "evaluation.evaluate",
         "inference.__init__", "inference.boxes", "inference.detector", "inference.fitting",

@@ -51,10 +51,9 @@ def open_runtime(path: str | Path, threads: int = 0, runtime: str = AUTO) -> Run
     """
     path = model_file.resolve(path)
     _expect_known(runtime)
-    suffix = path.suffix.lower()
-    own = _BY_SUFFIX.get(suffix, "tensorflow") if not path.is_dir() else "tensorflow"
-    chosen = own if runtime == AUTO else runtime
-    if chosen != own and not (chosen == "opencv" and suffix in (".onnx", ".pb")):
+    suffix, readers = path.suffix.lower(), able(path)
+    chosen = readers[0] if runtime == AUTO else runtime
+    if chosen not in readers:
         raise UserError(path, f"is not for the runtime {chosen}", RUNTIMES[chosen])
     try:
         module = importlib.import_module(f"{__name__}.{_module(path, suffix, chosen)}")
@@ -64,6 +63,21 @@ def open_runtime(path: str | Path, threads: int = 0, runtime: str = AUTO) -> Run
         problem = f"needs TensorFlow, and {error.name} is not installed"
         raise UserError(path, problem, "`pip install tensorflow`, or an .onnx file") from None
     return module.open(path, threads)
+
+
+def able(path: str | Path) -> tuple[str, ...]:
+    """The runtimes that a network is for, installed or not.
+
+    Args:
+      path: see `open_runtime`; it need not be there.
+
+    Returns:
+      Keys of `RUNTIMES`, the usual one first.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    own = _BY_SUFFIX.get(suffix, "tensorflow") if not path.is_dir() else "tensorflow"
+    return (own, "opencv") if suffix in (".onnx", ".pb") and not path.is_dir() else (own,)
 
 
 def with_overrides(detect: Detect, overrides: Mapping[str, Any]) -> Detect:
