@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import serving
 from networks import write_dark_network
@@ -164,6 +165,18 @@ def test_a_bomb(port: int) -> None:
 def test_broken_forms(body: bytes, port: int) -> None:
     assert error(400, ask(port, body=body, Content_Type=MULTIPART))
     assert error(400, ask(port, body=body, Content_Type="multipart/form-data"))
+    expect_well(port)
+
+
+def test_mutated_forms(port: int) -> None:
+    """Any bytes changed, any cut: an answer, or an error in one line."""
+    whole, rng = form(("model", "", b"first"), ("image", "a.png", image_file())), np.random.default_rng(0)
+    for _ in range(150):
+        body = bytearray(whole[: rng.integers(1, len(whole))] if rng.random() < 0.3 else whole)
+        for position in rng.integers(0, len(body), rng.integers(1, 6)):
+            body[position] = rng.integers(256)
+        answer = ask(port, body=bytes(body), Content_Type=MULTIPART)
+        assert answer[0] == 200 or error(400, answer)
     expect_well(port)
 
 

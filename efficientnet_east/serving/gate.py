@@ -127,9 +127,9 @@ class Gate:
             raise Refused(503, "too many uploads at the moment")
         self._uploads += 1
         try:
-            body = await self._read(headers, receive)
-            self._expect(method, path, body)
-            await self._app(scope, _replay(body, receive), send)
+            messages = [await self._read(headers, receive)]  # held by nobody else, for it may be large
+            self._expect(method, path, messages[0])
+            await self._app(scope, _replay(messages, receive), send)
         finally:
             self._uploads -= 1
 
@@ -141,19 +141,18 @@ class Gate:
             raise Refused(400, "a content-length that is no number")
         if int(headers.get("content-length", "0")) > most:
             raise too_large
-        parts: list[bytes] = []
+        body = bytearray()  # a list of the pieces would leave the memory in pieces, too
         try:
             async with asyncio.timeout(self._limits.upload_seconds):
                 while True:
                     message = await receive()
                     if message["type"] == "http.disconnect":
                         raise Refused(400, "the upload was broken off")
-                    parts.append(message.get("body", b""))
-                    most -= len(parts[-1])
-                    if most < 0:
+                    body += message.get("body", b"")
+                    if len(body) > most:
                         raise too_large
                     if not message.get("more_body"):
-                        return b"".join(parts)
+                        return bytes(body)
         except TimeoutError:
             raise Refused(408, f"not there within {self._limits.upload_seconds:g} seconds") from None
 
@@ -237,12 +236,13 @@ async def _refuse(send: Send, refused: Refused) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-def _replay(body: bytes, receive: Receive) -> Receive:
+def _replay(bodies: list[bytes], receive: Receive) -> Receive:
     """What has been read, given once; then whatever comes, that is the end of the connection."""
-    messages = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def replayed() -> MutableMapping[str, Any]:
-        return messages.pop() if messages else await receive()
+        if not bodies:
+            return await receive()
+        return {"type": "http.request", "body": bodies.pop(), "more_body": False}
 
     return replayed
 
