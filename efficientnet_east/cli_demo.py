@@ -18,10 +18,10 @@ from efficientnet_east.data.images import PILLOW_MAX_PIXELS
 from efficientnet_east.errors import UserError
 from efficientnet_east.inference.detector import Detector
 from efficientnet_east.safe_files import partial_folder, remove_leftovers
-from efficientnet_east.serving import gate
+from efficientnet_east.serving import gate, page
+from efficientnet_east.serving.worker import Worker
 
 HOST, PORT = "127.0.0.1", 7860
-INSTALL = "`pip install efficientnet_east[demo]`"
 
 
 def add_options(sub: argparse.ArgumentParser) -> None:
@@ -63,10 +63,9 @@ def run(arguments: argparse.Namespace, overrides: Mapping[str, Any]) -> int:
     """
     _expect_usable(arguments)
     try:
-        from efficientnet_east.serving import app, page, server
-        from efficientnet_east.serving.worker import Worker
+        from efficientnet_east.serving import app, server
     except ImportError as error:
-        raise UserError(error.name or "the server", "is not installed", INSTALL) from None
+        raise UserError(error.name or "the server", "is not installed", page.INSTALL) from None
     limits, with_page = _limits(arguments), not arguments.no_page
     load = functools.partial(
         load_models, name_models(arguments.model or [model_file.DEFAULT]), dict(overrides)

@@ -16,7 +16,7 @@ from typing import Any
 from efficientnet_east.doctor import libraries, machine
 from efficientnet_east.doctor.libraries import ALL, BAD, MISSING, NOTE, OK, TRAIN, Finding
 
-NOT_WELL = 1  # exit code
+NOT_WELL, USER_ERROR = 1, 2  # exit codes
 _MARKS = {OK: "ok", NOTE: "note", MISSING: "-", BAD: "BAD"}
 _WIDTH = 110
 
@@ -58,7 +58,11 @@ def main(words: Sequence[str]) -> int:
         prog="efficientnet_east doctor", description=(__doc__ or "").splitlines()[0]
     )
     add_options(parser)
-    return run(parser.parse_args(words))
+    arguments, unknown = parser.parse_known_args(words)
+    if unknown:
+        print(f"error: {unknown[0]}: unknown argument; expected --json", file=sys.stderr)
+        return USER_ERROR
+    return run(arguments)
 
 
 def abilities(of_machine: Sequence[Finding], of_libraries: Mapping[str, Finding]) -> dict[str, Any]:

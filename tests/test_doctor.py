@@ -123,6 +123,12 @@ def test_what_can_be_done() -> None:
     assert cli_doctor.abilities(no_folder, of_libraries) == {"detect": [], "train": False}
 
 
+def test_an_unknown_option() -> None:
+    done = doctor("--jason")
+    assert done.returncode == 2
+    assert done.stderr == "error: --jason: unknown argument; expected --json\n"
+
+
 def test_folders(tmp_path: Path) -> None:
     assert machine._folder("temporary files", lambda: str(tmp_path / "new"), "TMPDIR").state == OK
     (tmp_path / "file").write_text("")

@@ -149,6 +149,16 @@ def test_a_threshold_is_moved(page: Any, folder: Path) -> None:
     playwright.expect(page.locator("#said")).not_to_contain_text("not run again")
 
 
+def test_a_generated_scene(page: Any, folder: Path, tmp_path: Path) -> None:
+    page.click("#scene")
+    first = shown(page)
+    assert "in 900 × 600 pixels" in first
+    assert json.loads(taken(page, "json", tmp_path).read_text())["width"] == 900
+    page.click("#scene")
+    playwright.expect(page.locator("#said")).not_to_have_text(first)
+    playwright.expect(page.locator("#said")).to_contain_text("pixels")
+
+
 def test_the_image_is_taken_away(page: Any, folder: Path) -> None:
     give(page, folder / "images" / "img_1.png")
     shown(page)

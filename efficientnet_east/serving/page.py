@@ -7,13 +7,19 @@ worker.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
+import itertools
 import os
 import re
 import secrets
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from efficientnet_east.data.images import write_image
+from efficientnet_east.data.synthetic import SyntheticScenes
 from efficientnet_east.errors import UserError
 from efficientnet_east.serving.gate import Limits
 from efficientnet_east.serving.look import Answer, Question
@@ -28,9 +34,11 @@ _GONE = "The image is no longer here. Please choose it once more."
 _FILES = {"json": "JSON", "txt": "Text", "jpg": "Picture"}
 _LONGEST_STEM = 60
 PICTURES = ("boxes", "heat")
+SCENES, _SEED, _SCENE_SHAPE = 6, 5, (600, 900)
 _ROWS = 200  # words listed on the page; the files hold all
 _CSS = """
-.gradio-container { max-width: 1280px !important; margin: 0 auto !important; }
+.gradio-container, .gradio-container main { width: 100% !important; max-width: 1280px !important; }
+.gradio-container { margin: 0 auto !important; }
 #head h1 { margin-bottom: .1em; } #head p { margin-top: 0; opacity: .75; }
 #said { min-height: 1.6em; }
 #files { flex-wrap: nowrap; } #files button { min-width: 0; padding: .5em .3em; }
@@ -97,6 +105,7 @@ def _build(gr: Any, worker: Worker, max_pixels: int, folder: Path) -> Any:
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
                 upload = _upload(gr)
+                scene = gr.Button("Try a generated scene", size="sm", elem_id="scene")
                 model = gr.Dropdown(list(worker.names), value=worker.names[0], label="Model",
                                     visible=len(worker.names) > 1, elem_id="model")  # fmt: skip
                 sliders = _sliders(gr, worker)
@@ -112,11 +121,29 @@ def _build(gr: Any, worker: Worker, max_pixels: int, folder: Path) -> Any:
             files = [_file(gr, written[kind]) for kind in _FILES]
             return [summary(answer), written["jpg"], written["heat"], rows(answer), *files]
 
+        scene.click(_scenes(folder), None, upload, api_visibility="private")
         triggers = [upload.change, model.change, *(slider.release for slider in sliders.values())]
         inputs = [upload, model, *sliders.values()]
         gr.on(triggers, look, inputs, results, trigger_mode="always_last", show_progress="minimal",
               api_visibility="private")  # fmt: skip
     return page
+
+
+def _scenes(folder: Path) -> Callable[[], str]:
+    """What the button for a scene does: each press gives the file of the next one; there are a few."""
+    numbers, made = itertools.cycle(range(SCENES)), threading.Lock()
+    source = SyntheticScenes(SCENES, _SEED, _SCENE_SHAPE)
+    draw = functools.cache(lambda number: source[number].image)  # so that presses cost next to nothing
+
+    def next_scene() -> str:
+        with made:
+            number = next(numbers)
+            image = draw(number)
+        path = folder / secrets.token_urlsafe(16) / f"scene_{number + 1}.png"
+        write_image(path, image)
+        return str(path)
+
+    return next_scene
 
 
 def _results(gr: Any) -> list[Any]:
