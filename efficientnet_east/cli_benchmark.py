@@ -17,9 +17,9 @@ from efficientnet_east import model_file, progress
 from efficientnet_east.cli_demo import name_models
 from efficientnet_east.data import inputs
 from efficientnet_east.data.icdar import find_records, held_out, read_list
-from efficientnet_east.data.images import SUFFIXES
+from efficientnet_east.data.images import SUFFIXES, check_image
 from efficientnet_east.data.synthetic import SyntheticScenes
-from efficientnet_east.errors import UserError
+from efficientnet_east.errors import UserError, one_line
 from efficientnet_east.evaluation import icdar, speed
 from efficientnet_east.inference import runtimes
 from efficientnet_east.inference.detector import Detector
@@ -133,8 +133,23 @@ def _pictures(arguments: argparse.Namespace) -> list[Picture]:
         paths = [path for path in found if path.suffix.lower() in SUFFIXES]
         if not paths:
             raise UserError("--images", "names no image", f"files that end in {', '.join(SUFFIXES)}")
-        return [Picture(str(path), _bytes(path)) for path in paths[:limit]]
+        return _readable(paths[:limit])
     return [_generated(index) for index in range(limit or SCENES)]
+
+
+def _readable(paths: Sequence[Path]) -> list[Picture]:
+    """The images that can be read; each other one is said and left out."""
+    pictures: list[Picture] = []
+    for path in paths:
+        try:
+            data = _bytes(path)
+            check_image(data)
+            pictures.append(Picture(str(path), data))
+        except UserError as error:
+            progress.say(f"skipped: {path}: {error}")
+    if not pictures:
+        raise UserError("--images", "no image can be read", "at least one that can")
+    return pictures
 
 
 def _bytes(path: Path) -> bytes:
@@ -198,10 +213,13 @@ def _warm_up(case: Case, pictures: Sequence[Picture], count: int, alone: bool) -
     try:
         for one in _repeated(pictures, max(1, count)):
             speed.time_image(case.detector, one.data)
-    except UserError as error:
+    # A runtime that a network is not made for may raise anything, or give maps of another form.
+    except Exception as error:
+        told = str(error) if isinstance(error, UserError) else f"{type(error).__name__} {error}"
+        problem = f"cannot run {case.model} ({one_line(told)[:200]})"
         if alone:
-            raise
-        progress.say(f"left out: {case.model} in {case.runtime}: {error}")
+            raise UserError(case.runtime, problem, "another runtime, or another model") from None
+        progress.say(f"left out: {case.runtime} {problem}")
         return False
     return True
 

@@ -1,5 +1,6 @@
 """The command `benchmark`: parts add up, every runtime takes its turn, accuracy stands beside speed."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,36 @@ def test_a_runtime_that_is_not_installed(
     assert error_of(capsys, [*words, "--runtime", "onnxruntime"]).startswith("onnxruntime: is not installed")
 
 
+def test_a_runtime_that_fails(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened = runtimes.open_runtime
+
+    def fail(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        raise RuntimeError("no such\noperation")
+
+    def open_runtime(path: str, threads: int, runtime: str) -> Any:
+        found = opened(path, threads, runtime)
+        return dataclasses.replace(found, run=fail) if runtime == "opencv" else found
+
+    monkeypatch.setattr(cli_benchmark.runtimes, "open_runtime", open_runtime)
+    words = ["benchmark", "--model", str(model), "--limit", "1", "--rounds", "1", "--max-candidates", "100"]
+    assert main(words) == 0
+    line = "opencv cannot run dark.onnx (RuntimeError no such\\noperation)"
+    assert capsys.readouterr().err == f"left out: {line}\n"
+    assert error_of(capsys, [*words, "--runtime", "opencv"]).startswith(line.replace(" ", ": ", 1))
+
+
+def test_images_that_cannot_be_read(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = make_data(tmp_path / "data", range(1, 2)) / "images"
+    (folder / "bad.png").write_bytes(b"\x89PNG broken")
+    words = ["benchmark", "--model", str(model), "--rounds", "1", "--images"]
+    assert main([*words, str(folder)]) == 0
+    out, errors = capsys.readouterr()
+    assert errors.startswith(f"skipped: {folder}/bad.png: ") and "1 images, 1 rounds" in out
+    assert "no image can be read" in error_of_last(capsys, [*words, str(folder / "bad.png")])
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
@@ -134,7 +165,7 @@ def test_a_runtime_that_is_not_installed(
         (["--images", "a", "--data", "b"], "--images: is given with --data"),
         (["--list", "a"], "--list: is given without --data"),
         (["--json", "."], "--json: . is a folder"),
-        (["--images", "none.jpg"], "none.jpg: "),
+        (["--images", "none.jpg"], "--images: no image can be read"),
         (["--data", "none"], "none: "),
         (["--model", "dark.onnx", "--runtime", "litert"], "dark.onnx: is not for the runtime litert"),
         (["--model", "dark.onnx", "--score-threshold", "2"], "--score-threshold: '2' cannot be used"),
