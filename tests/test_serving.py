@@ -41,7 +41,7 @@ LIMIT = 100_000
 def port() -> Iterator[int]:
     """A server with small limits and little patience."""
     with serving.running(
-        upload_bytes=LIMIT, upload_seconds=1.0, silent_seconds=1.0, seconds=2.0, waiting=4
+        upload_bytes=LIMIT, upload_seconds=2.0, silent_seconds=2.0, seconds=4.0, waiting=4
     ) as port:
         yield port
 
@@ -231,8 +231,8 @@ def test_silence_ends_a_connection(sent: bytes, port: int) -> None:
 
 def test_too_slow(port: int) -> None:
     """A byte now and then does not help."""
-    heard = conversation(port, HEAD + b"Content-Length: 1000\r\n\r\n", *[b"\0"] * 8, pause=0.3)
-    assert heard.startswith(b"HTTP/1.1 408 ") and b"not there within 1 seconds" in heard
+    heard = conversation(port, HEAD + b"Content-Length: 1000\r\n\r\n", *[b"\0"] * 10, pause=0.3)
+    assert heard.startswith(b"HTTP/1.1 408 ") and b"not there within 2 seconds" in heard
     slow_head = conversation(port, *[b"G", b"E", b"T", b" ", b"/"] * 2, pause=0.3)
     assert slow_head == b""
     expect_well(port)
@@ -294,14 +294,13 @@ def test_many_at_once(port: int) -> None:
     ("first", "line"),
     [
         (CRASH, "this image ended the process that looked at it (signal 11)"),
-        (HANG, "this image took longer than 2 seconds"),
+        (HANG, "this image took longer than 4 seconds"),
         (RAISE, "this image cannot be used (MemoryError)"),
     ],
 )
 def test_a_poisoned_image_stops_nothing(first: tuple[int, int, int], line: str, port: int) -> None:
-    for _ in range(2):
-        assert error(500, ask(port, body=image_file(first))) == line
-        expect_well(port)
+    assert error(500, ask(port, body=image_file(first))) == line
+    expect_well(port)
 
 
 @pytest.mark.parametrize(
