@@ -240,6 +240,42 @@ def test_opencv_computes_nothing_smaller_than_it_can(folder: Path) -> None:
     assert score.shape == (1, 8, 24, 1) and geometry.shape == (1, 8, 24, 5)
 
 
+ONE_STORE = """
+import sys
+import numpy as np
+import onnxruntime
+
+if sys.argv[2] == "taken":
+    memory = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
+    onnxruntime.create_and_register_allocator(memory, None)
+from efficientnet_east import Detector
+
+image = np.zeros((64, 64, 3), np.uint8)
+first, second = (Detector.load(sys.argv[1]) for _ in range(2))
+expected = second(image)
+del first
+np.testing.assert_array_equal(second(image).quads, expected.quads)
+"""
+
+
+@pytest.mark.parametrize("state", ["free", "taken"])
+def test_detectors_lend_each_other_memory(state: str, folder: Path) -> None:
+    """And one outlives the other, whoever has set up the store."""
+    in_own_process(ONE_STORE, str(folder / "b.onnx"), state)
+
+
+def test_the_soak_measures(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    soak = load_benchmark("soak")
+    for name, value in {"WARM_UP": 3, "WINDOW": 2, "LARGEST": (64, 96)}.items():
+        monkeypatch.setattr(soak, name, value)
+    found = soak.soak(str(folder / "b.onnx"), None, 8, 1)
+    assert found["growth_mb"] == pytest.approx(found["at_the_end_mb"] - found["after_warm_up_mb"], abs=0.11)
+    assert found["growth_mb"] < 5 and found["files"][0] == found["files"][1]
+    assert found["peak_of_warm_up_mb"] > 50 and len(found["every_50th_mb"]) == 4
+
+
 # --- threads
 
 

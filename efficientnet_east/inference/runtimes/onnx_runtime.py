@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 from pathlib import Path
 
@@ -38,6 +40,9 @@ def open(path: Path, threads: int) -> Runtime:
     options.intra_op_num_threads = threads or available_threads()
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    options.enable_mem_pattern = False  # one is kept for each size of image that ever was
+    _lend_memory()
+    options.add_session_config_entry("session.use_env_allocators", "1")
     try:
         session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # a class of its own for each way to fail
@@ -60,3 +65,23 @@ def without_telemetry() -> None:
     """
     for name in ("ORT_DISABLE_TELEMETRY", "ORT_TELEMETRY_DISABLED"):  # it was renamed between releases
         os.environ.setdefault(name, "1")
+
+
+@functools.cache
+def _lend_memory() -> None:
+    """Have one store of memory for all sessions of this process, which takes no more than it needs.
+
+    Each session's own would double what it takes from the system whenever an image has a new size that fits
+    nowhere, and give nothing back.
+    """
+    import onnxruntime
+
+    exactly, unlimited, usual = 1, 0, -1
+    taken = onnxruntime.OrtArenaCfg({
+        "max_mem": unlimited, "arena_extend_strategy": exactly, "initial_chunk_size_bytes": usual,
+        "max_dead_bytes_per_chunk": 1 << 20,
+    })  # fmt: skip
+    kind = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR
+    memory = onnxruntime.OrtMemoryInfo("Cpu", kind, 0, onnxruntime.OrtMemType.DEFAULT)
+    with contextlib.suppress(Exception):  # the program around has a store of its own, which then serves
+        onnxruntime.create_and_register_allocator(memory, taken)
