@@ -82,6 +82,10 @@ class _Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_abbrev=False, **options)
 
+    def options(self) -> list[str]:
+        """The long names of all options, as --help spells them."""
+        return [name for name in self._option_string_actions if name.startswith("--") and "_" not in name]
+
     def error(self, message: str) -> NoReturn:
         raise UserError(self.prog, message, f"what `{self.prog} --help` lists")
 
@@ -91,8 +95,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     if not unknown:
         return arguments
     given = unknown[0].split("=")[0]
-    known = [f"--{name.replace('_', '-')}" for _, name, _ in configuration.fields()]
-    near = [name for name in difflib.get_close_matches(given, known, n=1) if name != given]
+    near = difflib.get_close_matches(given, arguments.options(), n=1)
     expected = f"{near[0]} (did you mean that?)" if near else "what --help lists"
     raise UserError(given, "unknown argument", expected)
 
@@ -206,8 +209,8 @@ def _field_help(name: str) -> str:
 def _subcommand(
     commands: Any, name: str, command: Callable[[argparse.Namespace], int], help: str
 ) -> argparse.ArgumentParser:
-    sub = commands.add_parser(name, help=help, description=help)
-    sub.set_defaults(command=command)
+    sub: _Parser = commands.add_parser(name, help=help, description=help)
+    sub.set_defaults(command=command, options=sub.options)
     return sub
 
 

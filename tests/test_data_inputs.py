@@ -1,5 +1,6 @@
 """Which files names stand for, what their results are called, and the pictures of films."""
 
+import io
 import os
 import re
 from pathlib import Path
@@ -88,6 +89,12 @@ def test_long_names_leave_room_for_an_ending(tmp_path: Path) -> None:
 def test_lists(data: bytes, expected: list[str], tmp_path: Path) -> None:
     (tmp_path / "list").write_bytes(data)
     assert inputs.read_list(tmp_path / "list") == expected
+
+
+def test_a_list_from_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    for data in (b"a.jpg\nb c.jpg\n", b"a.jpg\0b c.jpg\0"):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+        assert inputs.read_list("-") == ["a.jpg", "b c.jpg"]
 
 
 def test_lists_that_name_nothing(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import TINY
 from networks import write_dark_network
-from programs import make_workdir
+from programs import load_example, make_workdir
 
 from efficientnet_east import checkpoints, scaling
 from efficientnet_east import config as configuration
@@ -267,7 +267,7 @@ def test_detectors_lend_each_other_memory(state: str, folder: Path) -> None:
 
 
 def test_the_soak_measures(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    soak = load_benchmark("soak")
+    (soak,) = load_example("../benchmarks", "soak")
     for name, value in {"WARM_UP": 3, "WINDOW": 2, "LARGEST": (64, 96)}.items():
         monkeypatch.setattr(soak, name, value)
     found = soak.soak(str(folder / "b.onnx"), None, 8, 1)

@@ -7,6 +7,7 @@ import dataclasses
 import glob
 import itertools
 import os
+import sys
 import unicodedata
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,7 @@ from efficientnet_east.data.icdar import natural_key
 from efficientnet_east.data.images import MAX_PIXELS, SUFFIXES, read_image
 from efficientnet_east.errors import UserError
 
+STANDARD_INPUT = "-"
 LONGEST_NAME = 200  # bytes, so that a result's ending fits within the 255 that file systems allow
 
 
@@ -83,7 +85,7 @@ def read_list(path: str | os.PathLike[str]) -> list[str]:
 
     Args:
       path: a text file, one name a line; or names divided by zero bytes, as `find -print0` writes them, which
-        may then hold line breaks.
+        may then hold line breaks. `-` is standard input.
 
     Returns:
       The names; empty ones are left out.
@@ -92,7 +94,7 @@ def read_list(path: str | os.PathLike[str]) -> list[str]:
       UserError: the file cannot be read, or names nothing.
     """
     try:
-        data = Path(path).read_bytes()
+        data = sys.stdin.buffer.read() if str(path) == STANDARD_INPUT else Path(path).read_bytes()
     except OSError as error:
         raise UserError(path, f"cannot be read ({error.strerror})", "a text file, one name a line") from None
     parts = data.split(b"\0") if b"\0" in data else data.removeprefix(b"\xef\xbb\xbf").splitlines()
