@@ -2,6 +2,7 @@
 
 import math
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -340,6 +341,8 @@ def test_threads_may_share_a_detector(name: str, runtime: str, folder: Path) -> 
     with ThreadPoolExecutor(4) as pool:
         for found, score in zip(pool.map(detector.maps, images), expected, strict=True):
             np.testing.assert_allclose(found[0], score, atol=1e-5)
+    with pytest.raises((AttributeError, TypeError, pickle.PicklingError)):
+        pickle.dumps(detector)
 
 
 AFTER_FORK = """
