@@ -23,7 +23,7 @@ from efficientnet_east import cli, scaling
 from efficientnet_east.compat import tf
 from efficientnet_east.errors import UserError
 from efficientnet_east.evaluation import icdar
-from efficientnet_east.export import export, folding, formats, network, onnx_graph, verify
+from efficientnet_east.export import export, folding, formats, half, network, onnx_graph, verify
 from efficientnet_east.inference import runtimes
 from efficientnet_east.inference.detector import Detector
 from efficientnet_east.inference.runtimes import metadata
@@ -195,6 +195,19 @@ def test_half_precision(kind: str, limit: float, workdir: Path, exported: Path) 
     ours, theirs = (runtimes.open_runtime(where).run(noise(64, 96)[None]) for where in (workdir, path))
     np.testing.assert_allclose(theirs[0], ours[0], atol=1e-2)
     assert runtimes.open_runtime(path).precision == "float16"
+
+
+def test_half_precision_keeps_what_a_kernel_sums_up_to() -> None:
+    """Values are exact in half precision, near what they were, and their sums are much nearer."""
+    values = np.random.default_rng(0).normal(size=(25, 40)).astype(np.float32)
+    values -= values.mean(axis=0)
+    values[:, 0] = 0
+    rounded = half.round_columns(values)
+    np.testing.assert_array_equal(rounded, rounded.astype(np.float16))
+    np.testing.assert_allclose(rounded, values, rtol=2**-9, atol=2**-9)
+    plain = values.astype(np.float16).astype(np.float64)
+    sums, others = (np.abs(part.astype(np.float64).sum(axis=0)) for part in (rounded, plain))
+    assert sums.max() < others.max() / 10
 
 
 @pytest.mark.parametrize("kind", ["onnx", "tflite"])

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from efficientnet_east.compat import tf
-from efficientnet_east.export import folding, int8, onnx_graph
+from efficientnet_east.export import folding, half, int8, onnx_graph
 from efficientnet_east.export.network import Network, described_graph
 from efficientnet_east.inference.runtimes import SAVED_MODEL_FILE, feed, metadata
 from efficientnet_east.inference.runtimes.metadata import Metadata
@@ -71,7 +71,7 @@ def onnx(network: Network, described: Metadata, calibration: Sequence[np.ndarray
       The file.
     """
     model = onnx_graph.write(
-        folding.with_means_in_two_steps(network.graph), network.inputs, network.outputs, network.channels,
+        _accurate(network, described), network.inputs, network.outputs, network.channels,
         described.stride, described.input.size,
     )  # fmt: skip
     if described.precision == "float16":
@@ -103,9 +103,9 @@ def tflite(network: Network, described: Metadata, calibration: Sequence[np.ndarr
 
     with tf.Graph().as_default() as graph, tf.Session(graph=graph) as session:
         images = tf.placeholder(tf.float32, shape, name=network.inputs)
-        accurate = folding.with_means_in_two_steps(network.graph)
+        graph = _accurate(network, described)
         maps = tf.import_graph_def(
-            accurate, {network.inputs: images}, [f"{name}:0" for name in network.outputs], name=""
+            graph, {network.inputs: images}, [f"{name}:0" for name in network.outputs], name=""
         )
         converter = tf.lite.TFLiteConverter.from_session(session, [images], maps)
         if described.precision != "float32":
@@ -116,6 +116,12 @@ def tflite(network: Network, described: Metadata, calibration: Sequence[np.ndarr
             converter.representative_dataset = examples
         converted = converter.convert()
     return metadata.seal(converted + b"\n" + metadata.dump(described) + b"\n")
+
+
+def _accurate(network: Network, described: Metadata) -> Any:
+    """The graph in the form that loses least where others add up and round."""
+    graph = folding.with_means_in_two_steps(network.graph)
+    return half.with_kernels_rounded(graph) if described.precision == "float16" else graph
 
 
 def stablehlo(network: Network, described: Metadata, calibration: Sequence[np.ndarray]) -> bytes:
