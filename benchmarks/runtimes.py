@@ -40,7 +40,10 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "b0": {"backbone": "b0"},
     "b0 swish": {"backbone": "b0", "activation": "swish"},
     "b4": {"backbone": "b4"},
+    "b4 swish": {"backbone": "b4", "activation": "swish"},
+    "b4-modified": {"backbone": "b4-modified"},
 }
+USUAL = ("resnet50", "b0", "b0 swish", "b4")
 BASELINE, REFERENCE = "resnet50", "TensorFlow, checkpoint"
 PACKAGES = ("tensorflow", "onnxruntime", "opencv-python-headless", "ai-edge-litert", "numpy")
 
@@ -222,7 +225,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--images", type=int, default=5, help="timed images of a case in a round")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--folder", type=Path, help="where the networks are kept for another time")
-    parser.add_argument("--networks", nargs="*", default=list(NETWORKS), choices=list(NETWORKS), metavar="N")
+    parser.add_argument("--networks", nargs="*", default=list(USUAL), choices=list(NETWORKS), metavar="N")
     parser.add_argument("--ways", nargs="*", default=list(WAYS), choices=list(WAYS), metavar="W")
     parser.add_argument("--prepare", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)

@@ -40,6 +40,7 @@ CASES: dict[str, dict[str, Any]] = {
     "b0 swish": {"backbone": "b0", "activation": "swish"},
     "b4 relu": {"backbone": "b4"},
     "b4 swish": {"backbone": "b4", "activation": "swish"},
+    "b4-modified relu": {"backbone": "b4-modified"},
     "b0 relu, QUAD": {"backbone": "b0", "geometry": "quad"},
     "b0 relu, BiFPN": {"backbone": "b0", "merge": "bifpn"},
     "b0 relu, recomputed": {"backbone": "b0", "recompute": True},

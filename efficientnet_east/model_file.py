@@ -13,6 +13,7 @@ import numpy as np
 
 from efficientnet_east.archives import read_arrays
 from efficientnet_east.errors import UserError
+from efficientnet_east.half import round_kernel
 from efficientnet_east.safe_files import write_file
 
 SUFFIX = ".npz"
@@ -50,8 +51,8 @@ def write(path: str | Path, arrays: Mapping[str, np.ndarray], config: str, half:
       path: of the file, which ends in `.npz`.
       arrays: name -> array.
       config: YAML, as `config.load` reads it.
-      half: kernels become float16. Vectors, which are the statistics of batch norm, its scales and biases,
-        keep their digits.
+      half: kernels become float16, see `half.round_kernel`. Vectors, which are the statistics of batch norm,
+        its scales and biases, keep their digits.
 
     Raises:
       WriteError: it cannot be written.
@@ -140,4 +141,5 @@ def _expected(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
 
 
 def _half(array: np.ndarray) -> np.ndarray:
-    return array.astype(np.float16) if array.ndim > 1 and array.dtype == np.float32 else array
+    kernel = array.ndim > 1 and array.dtype == np.float32
+    return round_kernel(array).astype(np.float16) if kernel else array

@@ -19,11 +19,11 @@ import pytest
 from conftest import TINY, make_data
 from programs import make_workdir, scale_variables
 
-from efficientnet_east import cli, scaling
+from efficientnet_east import cli, half, scaling
 from efficientnet_east.compat import tf
 from efficientnet_east.errors import UserError
 from efficientnet_east.evaluation import icdar
-from efficientnet_east.export import export, folding, formats, half, network, onnx_graph, verify
+from efficientnet_east.export import export, folding, formats, network, onnx_graph, verify
 from efficientnet_east.inference import runtimes
 from efficientnet_east.inference.detector import Detector
 from efficientnet_east.inference.runtimes import metadata

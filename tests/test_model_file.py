@@ -38,13 +38,23 @@ def error_of(capsys: pytest.CaptureFixture[str], words: list[str]) -> str:
     return lines[0]
 
 
+def lost(kernel: np.ndarray, rounded: np.ndarray) -> float:
+    """How far what a kernel's taps sum up to moves, on the mean of all pairs of channels."""
+    return float(np.abs((rounded.astype(np.float64) - kernel).sum(axis=(0, 1))).mean())
+
+
 def test_kernels_are_half_and_vectors_whole(written: Path, trained: Trained) -> None:
     whole = checkpoints.weights_of(checkpoints.read(checkpoints.find(trained.workdir)))
     stored, text = model_file.read(written)
     assert stored.keys() == whole.keys() and text is not None
     for name, array in stored.items():
         assert array.dtype == (np.float16 if array.ndim > 1 else np.float32), name
-        np.testing.assert_allclose(array, whole[name], rtol=1e-3, atol=1e-7, err_msg=name)
+        np.testing.assert_allclose(array, whole[name], rtol=2e-3, atol=1e-4, err_msg=name)
+    wide = [name for name, kernel in whole.items() if kernel.ndim == 4 and len(kernel) > 1]
+    kernels = [(stored[name], whole[name]) for name in wide]
+    errors = [lost(kernel, array) for array, kernel in kernels]
+    plain = [lost(kernel, kernel.astype(np.float16)) for _, kernel in kernels]
+    assert len(kernels) > 10 and np.mean(errors) < np.mean(plain) / 4
     assert all(array.dtype == np.float32 for array in model_file.read_weights(written).values())
     assert "workdir" not in text and str(trained.data) not in text
 

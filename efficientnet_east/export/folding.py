@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from efficientnet_east import half
 from efficientnet_east.compat import tf
 
 GraphDef = Any
@@ -78,6 +79,23 @@ def with_means_in_two_steps(graph: GraphDef) -> GraphDef:
             step.CopyFrom(node)
             step.name, step.input[0], step.input[1] = name, source, axes.name
     return found
+
+
+def with_kernels_rounded(graph: GraphDef) -> GraphDef:
+    """Round every convolution's kernel to half precision, see `half`; the type stays float32.
+
+    Args:
+      graph: from `fold`.
+
+    Returns:
+      Another graph, whose kernels are the same in half precision.
+    """
+    rounded = tf.GraphDef()
+    rounded.CopyFrom(graph)
+    nodes = {node.name: node for node in rounded.node}
+    for name in {node.input[1] for node in rounded.node if node.op in CONVOLUTIONS}:
+        set_constant(nodes[name], half.round_kernel(constant(nodes[name])))
+    return rounded
 
 
 def _name(source: str) -> str:

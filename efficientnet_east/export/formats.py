@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from efficientnet_east.compat import tf
-from efficientnet_east.export import folding, half, int8, onnx_graph
+from efficientnet_east.export import folding, int8, onnx_graph
 from efficientnet_east.export.network import Network, described_graph
 from efficientnet_east.inference.runtimes import SAVED_MODEL_FILE, feed, metadata
 from efficientnet_east.inference.runtimes.metadata import Metadata
@@ -121,7 +121,7 @@ def tflite(network: Network, described: Metadata, calibration: Sequence[np.ndarr
 def _accurate(network: Network, described: Metadata) -> Any:
     """The graph in the form that loses least where others add up and round."""
     graph = folding.with_means_in_two_steps(network.graph)
-    return half.with_kernels_rounded(graph) if described.precision == "float16" else graph
+    return folding.with_kernels_rounded(graph) if described.precision == "float16" else graph
 
 
 def stablehlo(network: Network, described: Metadata, calibration: Sequence[np.ndarray]) -> bytes:

@@ -8,31 +8,19 @@ smallest, which has the finest steps, takes what is left.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from efficientnet_east.compat import tf
-from efficientnet_east.export.folding import CONVOLUTIONS, constant, set_constant
 
-
-def with_kernels_rounded(graph: Any) -> Any:
-    """Round every convolution's kernel to half precision; the type stays float32.
+def round_kernel(kernel: np.ndarray) -> np.ndarray:
+    """Round a kernel to half precision; each pair of input and output keeps the sum of its taps.
 
     Args:
-      graph: a GraphDef, from `folding.fold`.
+      kernel: (height, width, ...), of a convolution, full or depthwise.
 
     Returns:
-      Another graph, whose kernels are the same in half precision.
+      float32 of the same shape, exact in half precision.
     """
-    rounded = tf.GraphDef()
-    rounded.CopyFrom(graph)
-    nodes = {node.name: node for node in rounded.node}
-    for name in {node.input[1] for node in rounded.node if node.op in CONVOLUTIONS}:
-        kernel = constant(nodes[name])
-        taps = kernel.reshape(kernel.shape[0] * kernel.shape[1], -1)  # of each pair of input and output
-        set_constant(nodes[name], round_columns(taps).reshape(kernel.shape))
-    return rounded
+    return round_columns(kernel.reshape(kernel.shape[0] * kernel.shape[1], -1)).reshape(kernel.shape)
 
 
 def round_columns(values: np.ndarray) -> np.ndarray:
