@@ -14,7 +14,7 @@ import pytest
 from conftest import TINY
 from programs import make_workdir, scale_variables
 
-from efficientnet_east import backbones, checkpoints, cli, scaling
+from efficientnet_east import backbones, checkpoints, cli, model_file, scaling
 from efficientnet_east.compat import slim, tf
 from efficientnet_east.data.images import read_image
 from efficientnet_east.inference.detector import Detector
@@ -42,8 +42,13 @@ def run(document: str, **names: Any) -> dict[str, Any]:
     return names
 
 
-def test_readme(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_readme(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_workdir(here / "runs" / "b0", backbone="b0")
+    monkeypatch.setattr(model_file, "SHIPPED", here / "b0.npz")  # a small one
+    assert cli.main(["export-weights", "--checkpoint=runs/b0", "--output=b0.npz"]) == 0
+    capsys.readouterr()
     with tf.Graph().as_default():
         left = run("README.md", images=tf.zeros([1, 64, 64, 3]))
     assert left["net"] is left["end_points"]["f5"] is left["end_points"]["pool5"]
