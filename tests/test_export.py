@@ -23,7 +23,7 @@ from efficientnet_east import cli, half, scaling
 from efficientnet_east.compat import tf
 from efficientnet_east.errors import UserError
 from efficientnet_east.evaluation import icdar
-from efficientnet_east.export import export, folding, formats, network, onnx_graph, verify
+from efficientnet_east.export import export, folding, formats, int8, network, onnx_graph, verify
 from efficientnet_east.inference import runtimes
 from efficientnet_east.inference.detector import Detector
 from efficientnet_east.inference.runtimes import metadata
@@ -227,16 +227,45 @@ def test_int8(kind: str, workdir: Path, exported: Path, capsys: pytest.CaptureFi
 
     before = path.read_bytes()
     with pytest.MonkeyPatch.context() as patch:
-        scores = iter([0.5, 0.47] * 2)
+        scores = iter([0.5, 0.47] * 4)
         patch.setattr(icdar.Result, "as_dict", lambda result: {"hmean": next(scores)})
         capsys.readouterr()
         assert write(workdir, path, kind, *words, "--size", "96x128", "--calibration-images", "1") == 2
-        error = capsys.readouterr().err
+        out, error = capsys.readouterr()
+        assert out.count("once more, with more layers in float32") == 2
         assert "hmean 0.4700 in int8, 0.5000 before, 3.00 points less; expected at most 2" in error
         assert path.read_bytes() == before
         words += ["--allow-loss", "--calibration-images", "1"]
         assert write(workdir, path, kind, *words, "--size", "96x128") == 0
     assert path.read_bytes() != before
+
+
+def test_what_int8_leaves_in_float32() -> None:
+    """The first layers and the outputs; on demand the backbone's maps up to a stride, never the head's."""
+    layers = [
+        ("sub", 1), ("net/stem/conv", 2), ("net/blocks_0/depthwise/conv", 1), ("net/blocks_1/expand/conv", 1),
+        ("net/blocks_1/depthwise/conv", 2), ("net/blocks_2/depthwise/conv", 2),
+        ("feature_fusion/merge_f2_3x3/conv", 1), ("feature_fusion/Conv_7/conv", 1),
+        ("feature_fusion/mul_6", 1),
+    ]  # fmt: skip
+    names = [name for name, _ in layers]
+    assert int8.kept(layers, 0) == [*names[:3], *names[-2:]]
+    assert int8.kept(layers, 8) == [*names[:5], *names[-2:]]
+
+
+def test_swish_is_found() -> None:
+    """x sigmoid(x), but no other product with a sigmoid."""
+    from onnx import helper
+
+    nodes = [
+        helper.make_node("Conv", ["i", "w"], ["x"], name="conv"),
+        helper.make_node("Sigmoid", ["x"], ["s"]), helper.make_node("Mul", ["x", "s"], ["y"]),
+        helper.make_node("Conv", ["y", "w"], ["e"], name="excite"),
+        helper.make_node("Sigmoid", ["e"], ["g"]), helper.make_node("Mul", ["y", "g"], ["z"]),
+    ]  # fmt: skip
+    model = helper.make_model(helper.make_graph(nodes, "g", [], []))
+    assert int8.swish_inputs(model, []) == ["x"]
+    assert int8.swish_inputs(model, ["conv"]) == []
 
 
 @pytest.mark.parametrize("stop", ["verify", "kill", "write"])

@@ -32,6 +32,7 @@ _SCENES = {"float32": 3, "float16": 3, "int8": 16}
 # What else reads a format, and is checked, too.
 _ALSO = {("onnx", "float32"): "opencv", ("onnx", "float16"): "opencv", ("frozen", "float32"): "opencv"}
 _OPENCV_TOLERANCE = 1e-3
+_FLOAT_BELOW = (0, 8, 16)  # what is tried, see `int8.kept`: from the quickest to the most careful
 _LEAST_INT8 = 0.8  # of a network's weights, for it to be called int8
 
 
@@ -48,7 +49,7 @@ class Options:
       calibration: folder of images for int8.
       calibration_images: how many of them.
       verify: whether the file is compared with the checkpoint.
-      allow_loss: whether int8 may cost more than `MOST_LOSS`.
+      allow_loss: whether int8 may cost more than `MOST_LOSS`; the quickest network is written, then.
     """
 
     kind: str
@@ -80,7 +81,29 @@ def export(
     """
     _check(options, config)
     network = load(prefix, config, OPENCV_MEAN if options.opencv_mean else (0.0, 0.0, 0.0))
-    shown, calibration = _calibration(options, config)
+    shown, calibrations = _calibrations(options, config)
+    for calibration in calibrations:
+        try:
+            return _write(network, options, shown, calibration, samples, say)
+        except _TooMuchLost as error:
+            if calibration is calibrations[-1]:
+                raise
+            say(f"{error.problem}: once more, with more layers in float32")
+
+
+class _TooMuchLost(UserError):
+    """By int8."""
+
+
+def _write(
+    network: Network,
+    options: Options,
+    shown: Sequence[np.ndarray],
+    calibration: Calibration | None,
+    samples: Source | None,
+    say: Callable[[str], None],
+) -> None:
+    """Write, compare, and put into place."""
     layout = formats.LAYOUTS.get(options.kind, "NHWC")
     described = describe(network, options.kind, layout, options.precision, options.size, calibration)
     data = formats.WRITERS[options.kind](network, described, shown)
@@ -123,14 +146,19 @@ def _check(options: Options, config: Config) -> None:
         raise UserError("--calibration", problem, "a folder of images to calibrate int8 on")
 
 
-def _calibration(options: Options, config: Config) -> tuple[list[np.ndarray], Calibration | None]:
+def _calibrations(options: Options, config: Config) -> tuple[list[np.ndarray], Sequence[Calibration | None]]:
+    """The images, and what is tried one after the other: first the quicker network."""
     if options.calibration is None:
-        return [], None
+        return [], [None]
     divisor = config.model.size_divisor
     shown, digests = images.calibration(
         options.calibration, options.calibration_images, divisor, options.size
     )
-    return shown, Calibration(method=int8.METHOD, images=digests)
+    method = int8.METHODS[options.kind]
+    tried = [Calibration(method=method, images=digests, float_below=stride) for stride in _FLOAT_BELOW]
+    if options.allow_loss:
+        return shown, tried[:1]
+    return shown, tried if options.verify else tried[-1:]
 
 
 def _report(options: Options, described: Metadata, data: bytes) -> dict[str, Any]:
@@ -224,7 +252,7 @@ def _loss(
     say(f"{line}: {loss:.2f} points lost on {len(samples)} images")
     if loss > MOST_LOSS and not options.allow_loss:
         problem = f"is not written: {line}, {loss:.2f} points less"
-        raise UserError(options.output, problem, f"at most {MOST_LOSS:g} points, or --allow-loss")
+        raise _TooMuchLost(options.output, problem, f"at most {MOST_LOSS:g} points, or --allow-loss")
     return figures
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,8 @@ def onnx(network: Network, described: Metadata, calibration: Sequence[np.ndarray
     if described.precision == "float16":
         onnx_graph.halve_weights(model)
     if described.precision == "int8":
-        model = int8.quantise(model, [feed.to_input(image[None], described.input) for image in calibration])
+        shown = [feed.to_input(image[None], described.input) for image in calibration]
+        model = int8.quantise(model, shown, _float_below(described))
     entry = model.metadata_props.add()
     entry.key, entry.value = "efficientnet_east", metadata.dump(described).decode()
     return metadata.seal(model.SerializeToString(deterministic=True))
@@ -114,8 +115,30 @@ def tflite(network: Network, described: Metadata, calibration: Sequence[np.ndarr
             converter.target_spec.supported_types = [tf.float16]
         if described.precision == "int8":
             converter.representative_dataset = examples
-        converted = converter.convert()
+            converted = _quantised(converter, examples, graph, _float_below(described))
+        else:
+            converted = converter.convert()
     return metadata.seal(converted + b"\n" + metadata.dump(described) + b"\n")
+
+
+def _float_below(described: Metadata) -> int:
+    return described.calibration.float_below if described.calibration else 0
+
+
+def _quantised(
+    converter: Any, examples: Callable[[], Iterator[list[np.ndarray]]], graph: Any, float_below: int
+) -> bytes:
+    """Quantise but for `int8.kept`; only the converter's debugger can be told what to leave."""
+    strides = [(n.name, n.attr["strides"].list.i[1] if "strides" in n.attr else 1) for n in graph.node]
+    names = set(int8.kept(strides, float_below))
+    lite = tf.lite.experimental
+    debugger = lite.QuantizationDebugger(converter=converter, debug_dataset=examples)
+    interpreter = tf.lite.Interpreter(model_content=debugger.calibrated_model)
+    # An operation that was fused of several has the names of all.
+    fused = [detail["name"] for detail in interpreter.get_tensor_details()]
+    left = [name for name in fused if not names.isdisjoint(name.split(";"))]
+    debugger.options = lite.QuantizationDebugOptions(denylisted_nodes=left)
+    return bytes(debugger.get_nondebug_quantized_model())
 
 
 def _accurate(network: Network, described: Metadata) -> Any:

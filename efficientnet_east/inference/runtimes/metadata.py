@@ -56,6 +56,7 @@ class Calibration(_Strict):
 
     method: str
     images: dict[str, Digest]
+    float_below: int = 0  # the backbone's maps of a smaller stride stay in float32
 
 
 class Metadata(_Strict):
