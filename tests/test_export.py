@@ -227,7 +227,7 @@ def test_int8(kind: str, workdir: Path, exported: Path, capsys: pytest.CaptureFi
 
     before = path.read_bytes()
     with pytest.MonkeyPatch.context() as patch:
-        scores = iter([0.5, 0.47] * 4)
+        scores = iter([0.5, 0.47] * 6)
         patch.setattr(icdar.Result, "as_dict", lambda result: {"hmean": next(scores)})
         capsys.readouterr()
         assert write(workdir, path, kind, *words, "--size", "96x128", "--calibration-images", "1") == 2

@@ -49,7 +49,7 @@ class Options:
       calibration: folder of images for int8.
       calibration_images: how many of them.
       verify: whether the file is compared with the checkpoint.
-      allow_loss: whether int8 may cost more than `MOST_LOSS`; the quickest network is written, then.
+      allow_loss: whether int8 may cost more than `MOST_LOSS`, after all has been tried.
     """
 
     kind: str
@@ -82,13 +82,14 @@ def export(
     _check(options, config)
     network = load(prefix, config, OPENCV_MEAN if options.opencv_mean else (0.0, 0.0, 0.0))
     shown, calibrations = _calibrations(options, config)
-    for calibration in calibrations:
+    *others, last = calibrations
+    strict = dataclasses.replace(options, allow_loss=False)
+    for calibration in others:
         try:
-            return _write(network, options, shown, calibration, samples, say)
+            return _write(network, strict, shown, calibration, samples, say)
         except _TooMuchLost as error:
-            if calibration is calibrations[-1]:
-                raise
             say(f"{error.problem}: once more, with more layers in float32")
+    _write(network, options, shown, last, samples, say)
 
 
 class _TooMuchLost(UserError):
@@ -156,8 +157,6 @@ def _calibrations(options: Options, config: Config) -> tuple[list[np.ndarray], S
     )
     method = int8.METHODS[options.kind]
     tried = [Calibration(method=method, images=digests, float_below=stride) for stride in _FLOAT_BELOW]
-    if options.allow_loss:
-        return shown, tried[:1]
     return shown, tried if options.verify else tried[-1:]
 
 
