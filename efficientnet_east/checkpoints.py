@@ -20,11 +20,6 @@ AVERAGE_SUFFIX = "/ExponentialMovingAverage"
 _EXPECTED = "a workdir of train.py, or the prefix of a checkpoint such as runs/b0/model.ckpt-1000"
 
 
-def is_model_file(path: str | Path) -> bool:
-    """Whether this is a file of `export-weights`, and no checkpoint of TensorFlow's."""
-    return Path(path).suffix == model_file.SUFFIX
-
-
 def find(path: str | Path) -> str:
     """Find a checkpoint.
 
@@ -39,7 +34,7 @@ def find(path: str | Path) -> str:
       UserError: there is none.
     """
     path = model_file.resolve(path)
-    if is_model_file(path) and path.is_file():
+    if model_file.is_model_file(path) and path.is_file():
         return str(path)
     if path.is_dir():
         newest = newest_in(path)
@@ -96,7 +91,7 @@ def read(prefix: str) -> dict[str, np.ndarray]:
     Raises:
       UserError: the checkpoint is damaged, or holds values that are not finite.
     """
-    tensors = model_file.read_weights(Path(prefix)) if is_model_file(prefix) else _read(prefix)
+    tensors = model_file.read_weights(Path(prefix)) if model_file.is_model_file(prefix) else _read(prefix)
     expect_finite(prefix, tensors)
     return tensors
 

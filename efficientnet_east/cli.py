@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # a file name may hold what the terminal cannot show
             stream.reconfigure(errors="backslashreplace")
     try:
-        arguments = _parse(argv)
+        arguments = parser().parse_args(argv)
         code = arguments.command(arguments)
         sys.stdout.flush()
         return code
@@ -82,22 +82,19 @@ class _Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_abbrev=False, **options)
 
-    def options(self) -> list[str]:
-        """The long names of all options, as --help spells them."""
-        return [name for name in self._option_string_actions if name.startswith("--") and "_" not in name]
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Refuse what is unknown, and name the nearest option of this command."""
+        arguments, unknown = super().parse_known_args(args, namespace)
+        if not unknown:
+            return arguments, unknown
+        given = unknown[0].split("=")[0]
+        known = [name for name in self._option_string_actions if name.startswith("--") and "_" not in name]
+        near = difflib.get_close_matches(given, known, n=1)
+        expected = f"{near[0]} (did you mean that?)" if near else "what --help lists"
+        raise UserError(given, "unknown argument", expected)
 
     def error(self, message: str) -> NoReturn:
         raise UserError(self.prog, message, f"what `{self.prog} --help` lists")
-
-
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    arguments, unknown = parser().parse_known_args(argv)
-    if not unknown:
-        return arguments
-    given = unknown[0].split("=")[0]
-    near = difflib.get_close_matches(given, arguments.options(), n=1)
-    expected = f"{near[0]} (did you mean that?)" if near else "what --help lists"
-    raise UserError(given, "unknown argument", expected)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -209,8 +206,8 @@ def _field_help(name: str) -> str:
 def _subcommand(
     commands: Any, name: str, command: Callable[[argparse.Namespace], int], help: str
 ) -> argparse.ArgumentParser:
-    sub: _Parser = commands.add_parser(name, help=help, description=help)
-    sub.set_defaults(command=command, options=sub.options)
+    sub: argparse.ArgumentParser = commands.add_parser(name, help=help, description=help)
+    sub.set_defaults(command=command)
     return sub
 
 

@@ -14,7 +14,6 @@ from typing import Any
 from PIL import Image
 
 from efficientnet_east import model_file, progress
-from efficientnet_east.cli_demo import name_models
 from efficientnet_east.data import inputs
 from efficientnet_east.data.icdar import find_records, held_out, read_list
 from efficientnet_east.data.images import SUFFIXES, check_image
@@ -168,7 +167,7 @@ def _generated(index: int) -> Picture:
 
 def _cases(arguments: argparse.Namespace, overrides: Mapping[str, Any]) -> list[Case]:
     """Every model in every runtime; one that is not installed is said, or an error if it was asked for."""
-    named = name_models(arguments.model or [model_file.DEFAULT])
+    named = model_file.short_names(arguments.model or [model_file.DEFAULT])
     cases, errors = [], []
     for name, path in named.items():
         able = runtimes.able(path)

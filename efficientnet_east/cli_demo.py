@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace, overrides: Mapping[str, Any]) -> int:
         raise UserError(error.name or "the server", "is not installed", page.INSTALL) from None
     limits, with_page = _limits(arguments), not arguments.no_page
     load = functools.partial(
-        load_models, name_models(arguments.model or [model_file.DEFAULT]), dict(overrides)
+        load_models, model_file.short_names(arguments.model or [model_file.DEFAULT]), dict(overrides)
     )
     worker = Worker(load, arguments.image_seconds, arguments.max_waiting)
     with partial_folder(_own_folder()) as folder, server.listen(*_place(arguments)) as listening:
@@ -99,23 +99,6 @@ def load_models(named: Mapping[str, str], overrides: dict[str, Any]) -> dict[str
       UserError: see `Detector.load`.
     """
     return {name: Detector.load(path, overrides) for name, path in named.items()}
-
-
-def name_models(paths: Sequence[str]) -> dict[str, str]:
-    """Short names, for a client learns nothing of the server's folders.
-
-    Args:
-      paths: of the models.
-
-    Returns:
-      Name -> path: the path's last part, as much of it as is needed to tell them apart.
-    """
-    parts = [Path(os.path.abspath(path)).parts for path in dict.fromkeys(paths)]
-    for length in range(1, 1 + max(map(len, parts))):
-        names = ["/".join(part[-length:]).lstrip("/") for part in parts]
-        if len(set(names)) == len(names):
-            break
-    return dict(zip(names, dict.fromkeys(paths), strict=True))
 
 
 def _expect_usable(arguments: argparse.Namespace) -> None:

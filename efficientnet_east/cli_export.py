@@ -182,7 +182,7 @@ def weights(arguments: argparse.Namespace, detect: Mapping[str, Any]) -> int:
     from efficientnet_east.inference.detector import CONFIG_FILE, config_beside
 
     output = Path(arguments.output)
-    if arguments.half and not checkpoints.is_model_file(output):
+    if arguments.half and not model_file.is_model_file(output):
         raise UserError("--half", "is given for a checkpoint", f"--output with a name in {model_file.SUFFIX}")
     prefix = checkpoints.find(arguments.checkpoint)
     config = configuration.load(str(config_beside(prefix)), detect)
@@ -191,7 +191,7 @@ def weights(arguments: argparse.Namespace, detect: Mapping[str, Any]) -> int:
     averages = any(name.endswith(checkpoints.AVERAGE_SUFFIX) for name in tensors)
     print(f"{'averaged weights' if averages else 'weights, of which it has no averages,'} of {prefix}")
     arrays = checkpoints.weights_of(tensors)
-    if checkpoints.is_model_file(output):
+    if model_file.is_model_file(output):
         model_file.write(output, arrays, described, arguments.half)
     else:
         checkpoints.write(output, arrays)

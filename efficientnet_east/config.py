@@ -348,7 +348,8 @@ def load_for_training(path: str | None = None, overrides: Mapping[str, Any] | No
     if config.train.init is None:
         return config
     init = model_file.resolve(config.train.init)
-    if init.suffix != model_file.SUFFIX or model_file.config_in(init) is None:
+    is_file = model_file.is_model_file(init) and init.is_file()  # its reader says what is missing
+    if not is_file or model_file.config_in(init) is None:
         return config
     given = config.model.model_fields_set
     carried = load(str(init)).model.model_dump()
@@ -369,7 +370,7 @@ def dump(config: Config, sections: Collection[str] = tuple(SECTIONS)) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        held = path.suffix == model_file.SUFFIX
+        held = model_file.is_model_file(path)
         tree = yaml.safe_load(model_file.read_config(path) if held else path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(path, "no such file", "a YAML configuration such as those in configs/") from None

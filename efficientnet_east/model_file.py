@@ -6,7 +6,8 @@ One such file comes with the package, under the name `default`.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,11 @@ DEFAULT = "default"
 SHIPPED = Path(__file__).parent / "models" / "b0.npz"
 _EXPECTED = "a file of export-weights"
 _MOST_CONFIG = 1 << 20  # bytes
+
+
+def is_model_file(path: str | Path) -> bool:
+    """Whether a name is that of such a file, and not of a checkpoint of TensorFlow's."""
+    return Path(path).suffix == SUFFIX
 
 
 def resolve(path: str | Path) -> Path:
@@ -42,6 +48,23 @@ def resolve(path: str | Path) -> Path:
     if not SHIPPED.is_file():
         raise UserError(DEFAULT, f"no model came with this package ({SHIPPED} is absent)", "another model")
     return SHIPPED
+
+
+def short_names(paths: Sequence[str]) -> dict[str, str]:
+    """Short names, for a client learns nothing of the server's folders.
+
+    Args:
+      paths: of the models.
+
+    Returns:
+      Name -> path: the path's last part, as much of it as is needed to tell them apart.
+    """
+    parts = [Path(os.path.abspath(path)).parts for path in dict.fromkeys(paths)]
+    for length in range(1, 1 + max(map(len, parts))):
+        names = ["/".join(part[-length:]).lstrip("/") for part in parts]
+        if len(set(names)) == len(names):
+            break
+    return dict(zip(names, dict.fromkeys(paths), strict=True))
 
 
 def write(path: str | Path, arrays: Mapping[str, np.ndarray], config: str, half: bool = False) -> None:

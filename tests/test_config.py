@@ -119,7 +119,7 @@ def test_every_field_from_file_override_and_command_line(name: str, tmp_path: Pa
         if isinstance(value, bool):
             words = [flag if value else flag.replace("--", "--no-", 1)]
         given = vars(PARSER.parse_args(["train", *words]))
-        assert given.keys() == {"command", "options", "config", name}
+        assert given.keys() == {"command", "config", name}
         assert value_of(load(None, {name: given[name]} | beside), name) == value
 
 

@@ -25,7 +25,7 @@ from PIL import Image
 from serving import CRASH, HANG, RAISE, SLOW, image_file
 from test_cli import error_of
 
-from efficientnet_east import cli_demo
+from efficientnet_east import cli_demo, model_file
 from efficientnet_east.data.images import read_image
 from efficientnet_east.safe_files import PARTIAL
 from efficientnet_east.serving import page_rules
@@ -444,8 +444,8 @@ def test_old_files_go(tmp_path: Path) -> None:
 
 
 def test_names_of_models() -> None:
-    assert cli_demo.name_models(["runs/a/best", "b.onnx"]) == {"best": "runs/a/best", "b.onnx": "b.onnx"}
-    names = cli_demo.name_models(["runs/a/best", "runs/b/best", "runs/a/best"])
+    assert model_file.short_names(["runs/a/best", "b.onnx"]) == {"best": "runs/a/best", "b.onnx": "b.onnx"}
+    names = model_file.short_names(["runs/a/best", "runs/b/best", "runs/a/best"])
     assert names == {"a/best": "runs/a/best", "b/best": "runs/b/best"}
 
 

@@ -198,7 +198,7 @@ def _prefix(path: Path) -> str:
 
 def _checkpoint_of(path: Path) -> str:
     """The prefix of the checkpoint that a user named in one of many ways."""
-    if checkpoints.is_model_file(path):
+    if model_file.is_model_file(path):
         raise UserError(path, "no such checkpoint", FORMATS["tpu"])
     if path.is_dir() and checkpoints.newest_in(path) is None:
         found = sorted(path.glob("*.index"))  # the state file is often lost on the way

@@ -104,9 +104,9 @@ def tflite(network: Network, described: Metadata, calibration: Sequence[np.ndarr
 
     with tf.Graph().as_default() as graph, tf.Session(graph=graph) as session:
         images = tf.placeholder(tf.float32, shape, name=network.inputs)
-        graph = _accurate(network, described)
+        accurate = _accurate(network, described)
         maps = tf.import_graph_def(
-            graph, {network.inputs: images}, [f"{name}:0" for name in network.outputs], name=""
+            accurate, {network.inputs: images}, [f"{name}:0" for name in network.outputs], name=""
         )
         converter = tf.lite.TFLiteConverter.from_session(session, [images], maps)
         if described.precision != "float32":
@@ -115,7 +115,7 @@ def tflite(network: Network, described: Metadata, calibration: Sequence[np.ndarr
             converter.target_spec.supported_types = [tf.float16]
         if described.precision == "int8":
             converter.representative_dataset = examples
-            converted = _quantised(converter, examples, graph, _float_below(described))
+            converted = _quantised(converter, examples, accurate, _float_below(described))
         else:
             converted = converter.convert()
     return metadata.seal(converted + b"\n" + metadata.dump(described) + b"\n")

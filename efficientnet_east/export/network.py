@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 import efficientnet_east
-from efficientnet_east import catalogue, checkpoints
+from efficientnet_east import catalogue, checkpoints, model_file
 from efficientnet_east.compat import tf
 from efficientnet_east.config import Config
 from efficientnet_east.export import folding
@@ -135,7 +135,7 @@ def described_graph(network: Network, described: Metadata) -> Any:
 def checkpoint_digest(prefix: str) -> str:
     """The SHA-256 of a checkpoint's files, one after the other."""
     state = hashlib.sha256()
-    for part in [""] if checkpoints.is_model_file(prefix) else checkpoints.PARTS:
+    for part in [""] if model_file.is_model_file(prefix) else checkpoints.PARTS:
         state.update(Path(prefix + part).read_bytes())
     return state.hexdigest()
 

@@ -203,7 +203,7 @@ def config_beside(prefix: str) -> Path:
     Raises:
       UserError: there is none.
     """
-    if Path(prefix).suffix == model_file.SUFFIX:
+    if model_file.is_model_file(prefix):
         return Path(prefix)
     path = Path(prefix).parent / CONFIG_FILE
     if not path.exists():
