@@ -1,42 +1,42 @@
 """The results sheet: several backbones trained for the same number of images, and what each of them costs.
 
-    python benchmarks/sheet.py results --data DIR --runs RUNS --weights b0=B0.npz --weights b4=B4.npz
+    python benchmarks/sheet.py results/sheet --data DIR --runs RUNS --weights b0=B0.npz --weights b4=B4.npz
 
-trains each row of `ROWS` with the same options, seed and images (a run that was interrupted goes on in its
-folder in RUNS), scores it on the validation images, times training steps and detection of all rows
-(`step.py`, `runtimes.py`), and writes sheet.csv, sheet.md and sheet.png, hmean against latency.
+times training steps and detection of all rows (`step.py`, `runtimes.py`), trains each row of `ROWS` with the
+same options, seed and images, scores it on the validation images, and writes sheet.csv, sheet.md and
+sheet.png, hmean against latency. What is in the folder already is not done again.
 
-Two budgets are compared: the same images, and the time by the clock that the quickest row needed for them, at
-which the others have seen less. The threshold of each row is the best of the validation images, and so is a
-little too good for all of them alike.
+Two budgets are compared: the same images, and the time that the quickest row needs for them, in which the
+others have seen less; that follows from the measured steps, so that other work beside the training does not
+matter.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
+import functools
 import json
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import merges
 import runtimes
+import trials
 
 from efficientnet_east import config as configuration
 from efficientnet_east.chart import Panel, Series, draw
 
-ROOT = Path(__file__).resolve().parents[1]
 SIDE = 512  # of the image that multiply-adds are counted for
 ROWS: dict[str, dict[str, str]] = {
     "ResNet-50": {"backbone": "resnet50", "activation": "relu"},
     "B0, ReLU": {"backbone": "b0", "activation": "relu"},
+    "B0, ReLU, random weights": {"backbone": "b0", "activation": "relu", "init": "none"},
     "B0, swish": {"backbone": "b0", "activation": "swish"},
     "modified B4, ReLU": {"backbone": "b4-modified", "activation": "relu"},
     "B4, swish": {"backbone": "b4", "activation": "swish"},
 }
+STEP = {"images_per_second": "images_per_second", "training_gb": "peak_gb"}
 WAYS = {"tensorflow_ms": runtimes.REFERENCE, "onnx_ms": "ONNX Runtime"}
 COLUMNS = {
     "name": "backbone",
@@ -46,7 +46,7 @@ COLUMNS = {
     "precision": "precision",
     "recall": "recall",
     "hmean": "hmean",
-    "threshold": "at threshold",
+    "score_threshold": "at threshold",
     "hmean_same_time": "hmean in the same time",
     "parameters": "parameters",
     "multiply_adds": f"multiply-adds, {SIDE}x{SIDE}",
@@ -57,115 +57,86 @@ COLUMNS = {
 }
 
 
-def train(name: str, folder: Path, options: argparse.Namespace, weights: Mapping[str, str]) -> None:
-    """Train a row, or go on with it."""
-    fields = ROWS[name]
-    words = [f"--{field}={value}" for field, value in fields.items()]
-    if fields["backbone"] in weights:
-        words += ["--init", weights[fields["backbone"]]]
-        if fields["activation"] == "relu":  # the statistics of batch norm are those of swish
-            words += ["--recalibrate", "20"]
-    words += [f"--data={options.data}", f"--list={options.list}", f"--workdir={folder}"]
-    words += [f"--val-data={options.data}", f"--val-list={options.val_list}", "--drop-connect=0"]
-    words += [f"--crop-size={options.crop_size}"]
-    words += [f"--batch-size={options.batch_size}", f"--steps={options.steps}", "--warmup-steps=100"]
-    words += [f"--validate-every={max(1, options.steps // 4)}", "--save-every=100", "--ema-decay=0.99"]
-    run("train.py", *words, *options.train)
+def words(name: str, weights: Mapping[str, str]) -> list[str]:
+    """A row's options of train.py."""
+    fields = {"init": weights.get(ROWS[name]["backbone"], "none")} | ROWS[name]
+    if (
+        fields["init"] != "none" and fields["activation"] == "relu"
+    ):  # batch norm's statistics are those of swish
+        fields["recalibrate"] = "20"
+    return [f"--{field}={value}" for field, value in fields.items()]
 
 
-def score(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """The best threshold of a trained row, and its figures there."""
-    report = folder / "report"
-    if not (report / "report.json").exists():
-        words = [f"--checkpoint={folder}", f"--data={options.data}", f"--list={options.val_list}"]
-        run("eval.py", *words, f"--report={report}", "--gallery=4")
-    found = json.loads((report / "report.json").read_text(encoding="utf-8"))["best"]
-    shares = {name: round(found[name], 4) for name in ("precision", "recall", "hmean")}
-    return shares | {"threshold": found["score_threshold"]}
+def steps_in(share: float, steps: int) -> int:
+    """The last checkpoint within a share of a run; 0 if that is before the first."""
+    every = trials.saved_every(steps)
+    return min(steps, int(steps * share / every) * every)
 
 
-def run(*words: str) -> None:
-    """A program of this repository."""
-    done = subprocess.run([sys.executable, "-W", "ignore", *words], cwd=ROOT)
-    if done.returncode:
-        raise SystemExit(f"{words[0]} ended with {done.returncode}")
+def row(name: str, share: float, options: argparse.Namespace, weights: Mapping[str, str]) -> dict[str, Any]:
+    """Train and score one backbone.
 
+    Args:
+      name: of the row.
+      share: of its steps that it makes in the time in which the quickest makes all.
+      options: of the command line.
+      weights: backbone -> file of ImageNet weights.
 
-def progress(folder: Path) -> list[dict[str, float]]:
-    """A run's validations: seconds, images, hmean."""
-    with open(folder / "results.csv", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    columns = ("seconds", "images", "hmean")
-    return [{name: float(row[name]) for name in columns} for row in rows if row["hmean"]]
-
-
-def within(rows: Sequence[Mapping[str, float]], seconds: float) -> float:
-    """The hmean of the last validation of a run that was not later than `seconds`; 0 before the first."""
-    return max((row["seconds"], row["hmean"]) for row in [{"seconds": 0, "hmean": 0}, *rows]
-               if row["seconds"] <= seconds)[1]  # fmt: skip
+    Returns:
+      Its part of the sheet, without times of inference.
+    """
+    seen = trials.train(name, words(name, weights), options)
+    early = steps_in(share, options.steps)
+    init = "random weights" if "--init=none" in words(name, weights) else "ImageNet"
+    found = {"name": name, "init": init, "images": int(seen[-1]["images"])}
+    found |= {"minutes": round(seen[-1]["seconds"] / 60, 1)} | trials.score(name, options.steps, options)
+    same_time = trials.score(name, early, options)["hmean"] if early else 0.0
+    return found | costs(name) | {"hmean_same_time": same_time}
 
 
 def costs(name: str) -> dict[str, int]:
     """Weights that are trained, and one image's multiply-adds, of the whole network."""
-    found = merges.counts(configuration.load(None, ROWS[name]), SIDE)
+    fields = {field: value for field, value in ROWS[name].items() if field != "init"}
+    found = merges.counts(configuration.load(None, fields), SIDE)
     return {part: found[part] for part in ("parameters", "multiply_adds")}
 
 
+def case(name: str) -> str:
+    """What `step.py` calls a row's network."""
+    return f"{ROWS[name]['backbone']} {ROWS[name]['activation']}"
+
+
 def speed(folder: Path, names: Sequence[str], rounds: int) -> dict[str, dict[str, Any]]:
-    """Training and detection of every row, round after round in turns."""
-    cases = {f"{ROWS[name]['backbone']} {ROWS[name]['activation']}": name for name in names}
+    """Training and detection of every row's network, round after round in turns."""
+    cases = dict.fromkeys(map(case, names))
+    networks = {case: case.removesuffix(" relu") for case in cases}
     paths = {part: folder / f"{part}.json" for part in ("step", "runtimes")}
     if not paths["step"].exists():
-        run("benchmarks/step.py", str(paths["step"]), f"--rounds={rounds}", "--cases", *cases)
+        trials.run("benchmarks/step.py", str(paths["step"]), f"--rounds={rounds}", "--cases", *cases)
     if not paths["runtimes"].exists():
-        words = ["--networks", *(case.removesuffix(" relu") for case in cases), "--ways", *WAYS.values()]
-        run("benchmarks/runtimes.py", str(paths["runtimes"]), f"--rounds={rounds}", *words)
-    found: dict[str, dict[str, Any]] = {name: {} for name in names}
-    for row in json.loads(paths["step"].read_text())["rows"]:
-        if row["case"] in cases:
-            parts = {"images_per_second": row["images_per_second"], "training_gb": row["peak_gb"]}
-            found[cases[row["case"]]] |= parts
-    shortened = {case.removesuffix(" relu"): name for case, name in cases.items()}
-    for row in json.loads(paths["runtimes"].read_text())["rows"]:
-        columns = [column for column, way in WAYS.items() if way == row["runtime"]]
-        if row["network"] in shortened and columns:
-            found[shortened[row["network"]]][columns[0]] = row["whole_ms"]
-    return found
+        options = ["--networks", *networks.values(), "--ways", *WAYS.values()]
+        trials.run("benchmarks/runtimes.py", str(paths["runtimes"]), f"--rounds={rounds}", *options)
+    steps, times = (json.loads(path.read_text())["rows"] for path in paths.values())
+    found = {row["case"]: {column: row[part] for column, part in STEP.items()} for row in steps}
+    for row in times:
+        for column in [column for column, way in WAYS.items() if way == row["runtime"]]:
+            found[next(case for case in cases if networks[case] == row["network"])][column] = row["whole_ms"]
+    return {name: found[case(name)] for name in names}
 
 
 # --- the sheet
 
 
-def sheet(folder: Path, options: argparse.Namespace, weights: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Train and score what is not trained yet, measure, and collect a row for each backbone."""
-    rows: list[dict[str, Any]] = []
+def sheet(options: argparse.Namespace, weights: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Measure the speed of all, train and score what is not done yet, and collect a row for each backbone."""
+    measured = speed(options.folder, options.rows, options.rounds)
+    quickest = max(found["images_per_second"] for found in measured.values())
+    rows = []
     for name in options.rows:
-        workdir = options.runs / name.lower().replace(", ", "_").replace(" ", "_")
-        train(name, workdir, options, weights)
-        seen = progress(workdir)
-        init = "ImageNet" if ROWS[name]["backbone"] in weights else "random weights"
-        minutes = round(seen[-1]["seconds"] / 60, 1)
-        row = {"name": name, "init": init, "images": int(seen[-1]["images"]), "minutes": minutes}
-        rows.append(row | score(workdir, options) | costs(name) | {"seen": seen})
-    measured = speed(folder, options.rows, options.rounds)
-    quickest = min(row["seen"][-1]["seconds"] for row in rows)
-    same_time = [{"hmean_same_time": within(row.pop("seen"), quickest)} for row in rows]
-    return [row | more | measured[row["name"]] for row, more in zip(rows, same_time, strict=True)]
-
-
-def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The sheet as a table."""
-    lines = [f"| {' | '.join(COLUMNS.values())} |", "|---" * len(COLUMNS) + "|"]
-    lines += [f"| {' | '.join(_cell(column, row.get(column, '')) for column in COLUMNS)} |" for row in rows]
-    return "\n".join(lines) + "\n"
-
-
-def _cell(column: str, value: Any) -> str:
-    if column in ("precision", "recall", "hmean", "hmean_same_time"):
-        return f"{value:.3f}".removeprefix("0")
-    if column == "multiply_adds":
-        return f"{value / 1e9:.2f} G"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+        share = measured[name]["images_per_second"] / quickest
+        found = trials.kept(name, options, functools.partial(row, name, share, options, weights))
+        rows.append(found | measured[name])
+    return rows
 
 
 def chart(rows: Sequence[Mapping[str, Any]]) -> bytes:
@@ -178,11 +149,9 @@ def chart(rows: Sequence[Mapping[str, Any]]) -> bytes:
 
 def write(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """The three forms of the sheet."""
-    with open(folder / "sheet.csv", "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(COLUMNS), extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    (folder / "sheet.md").write_text(markdown(rows), encoding="utf-8")
+    trials.write_csv(folder / "sheet.csv", list(COLUMNS), rows)
+    shown = [row | {"multiply_adds": f"{row['multiply_adds'] / 1e9:.2f} G"} for row in rows]
+    (folder / "sheet.md").write_text(trials.markdown(COLUMNS, shown), encoding="utf-8")
     (folder / "sheet.png").write_bytes(chart(rows))
 
 
@@ -190,18 +159,10 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    parser.add_argument("folder", type=Path, help="for the sheet")
-    parser.add_argument("--data", required=True, help="images and ground truth")
-    parser.add_argument("--list", default="configs/icdar15_train.txt")
-    parser.add_argument("--val-list", default="configs/icdar15_val.txt")
-    parser.add_argument("--runs", type=Path, required=True, help="folder of the workdirs")
+    trials.add_options(parser)
     parser.add_argument("--weights", action="append", default=[], metavar="BACKBONE=FILE", help="of ImageNet")
     parser.add_argument("--rows", nargs="*", default=list(ROWS), choices=list(ROWS), metavar="ROW")
-    parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--crop-size", type=int, default=320)
     parser.add_argument("--rounds", type=int, default=3, help="of the measurements of speed")
-    parser.add_argument("--train", nargs="*", default=[], metavar="OPTION", help="more options of train.py")
     return parser
 
 
@@ -210,9 +171,9 @@ def main() -> None:
     options = parser().parse_args()
     weights = dict(text.split("=", 1) for text in options.weights)
     options.folder.mkdir(parents=True, exist_ok=True)
-    rows = sheet(options.folder, options, weights)
+    rows = sheet(options, weights)
     write(options.folder, rows)
-    print(markdown(rows))
+    print((options.folder / "sheet.md").read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The sheet's own arithmetic and forms; the programs that it calls have tests of their own."""
 
+import argparse
 import csv
 import json
 import sys
@@ -7,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from efficientnet_east import config as configuration
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -19,12 +22,18 @@ def sheet(monkeypatch: pytest.MonkeyPatch) -> Any:
     return sheet
 
 
-def test_same_time_is_the_last_validation_before_it(sheet: Any, tmp_path: Path) -> None:
-    rows = "step,seconds,images,hmean\n10,60,80,0.1\n15,80,120,\n20,120,160,0.3\n30,180,240,0.25\n"
-    (tmp_path / "results.csv").write_text(rows)
-    seen = sheet.progress(tmp_path)
-    assert [row["images"] for row in seen] == [80, 160, 240]
-    assert [sheet.within(seen, seconds) for seconds in (59, 60, 130, 1000)] == [0, 0.1, 0.3, 0.25]
+def test_same_time_is_the_last_checkpoint_before_it(sheet: Any) -> None:
+    assert [sheet.steps_in(share, 400) for share in (0.1, 0.3, 0.5, 1)] == [0, 100, 200, 400]
+    assert sheet.steps_in(1, 405) == 400
+
+
+def test_begins_from(sheet: Any) -> None:
+    weights = {"b0": "b0.npz"}
+    assert "--init=none" in sheet.words("ResNet-50", weights)
+    assert "--init=b0.npz" in sheet.words("B0, ReLU", weights)
+    assert "--recalibrate=20" in sheet.words("B0, ReLU", weights)
+    assert not {"--init=b0.npz", "--recalibrate=20"} & set(sheet.words("B0, ReLU, random weights", weights))
+    assert "--recalibrate=20" not in sheet.words("B0, swish", weights)
 
 
 def test_speed_is_of_the_row(sheet: Any, tmp_path: Path) -> None:
@@ -36,11 +45,13 @@ def test_speed_is_of_the_row(sheet: Any, tmp_path: Path) -> None:
     rows = [{"network": case.removesuffix(" relu"), "runtime": way, "whole_ms": 100.0 * n + len(way)}
             for n, case in enumerate(cases) for way in (*sheet.WAYS.values(), "OpenCV")]  # fmt: skip
     (tmp_path / "runtimes.json").write_text(json.dumps({"rows": rows}))
-    found = sheet.speed(tmp_path, ["ResNet-50", "B0, swish"], rounds=1)
+    found = sheet.speed(
+        tmp_path, ["ResNet-50", "B0, ReLU", "B0, ReLU, random weights", "B0, swish"], rounds=1
+    )
     onnx = len(sheet.WAYS["onnx_ms"])
     assert found["ResNet-50"]["images_per_second"] == 0 and found["ResNet-50"]["onnx_ms"] == onnx
     assert found["B0, swish"]["training_gb"] == 12 and found["B0, swish"]["onnx_ms"] == 200 + onnx
-    assert set(found) == {"ResNet-50", "B0, swish"}
+    assert found["B0, ReLU"] == found["B0, ReLU, random weights"] and found["B0, ReLU"]["training_gb"] == 11
 
 
 def test_forms(sheet: Any, tmp_path: Path) -> None:
@@ -64,3 +75,37 @@ def test_rows_are_networks_that_the_other_programs_know(sheet: Any) -> None:
         case = f"{fields['backbone']} {fields['activation']}"
         assert step.CASES[case].get("activation", "relu") == fields["activation"]
         assert runtimes.NETWORKS[case.removesuffix(" relu")].get("activation", "relu") == fields["activation"]
+
+
+def test_recipe_rows_are_configurations(sheet: Any) -> None:
+    """Each row's options are known and of a value that may be, and every other row changes something."""
+    import recipe
+
+    from efficientnet_east.cli import parser
+
+    options = argparse.Namespace(data="D", list="L", other="O", weights="W")
+    rows = recipe.changes(options)
+    given = {name: vars(parser().parse_args(["train", *words])) for name, words in rows.items()}
+    for fields in given.values():
+        del fields["command"], fields["config"]
+    configs = {name: configuration.load(None, fields).model_dump_json() for name, fields in given.items()}
+    assert len(set(configs.values())) == len(rows) >= 12
+
+
+def test_trials_are_kept(sheet: Any, tmp_path: Path) -> None:
+    import trials
+
+    options = argparse.Namespace(folder=tmp_path, steps=400, batch_size=8, crop_size=320)
+    assert trials.kept("a", options, lambda: {"hmean": 0.5}) == {"hmean": 0.5}
+    assert trials.kept("b", options, lambda: {"hmean": 0.25}) == {"hmean": 0.25}
+    assert trials.kept("a", options, lambda: pytest.fail("done again")) == {"hmean": 0.5}
+    options.steps = 100
+    with pytest.raises(SystemExit, match="another budget"):
+        trials.kept("a", options, dict)
+
+
+def test_cells(sheet: Any) -> None:
+    import trials
+
+    table = trials.markdown({"a": "A", "b": "B", "c": "C"}, [{"a": 0.5, "b": 1234, "c": 12.5}, {"a": 0.0}])
+    assert table.splitlines()[2:] == ["| .500 | 1,234 | 12.5 |", "| .000 |  |  |"]

@@ -1,0 +1,86 @@
+"""What each choice of the recipe is worth: B0 trained on a small budget, with one choice changed each time.
+
+    python benchmarks/recipe.py results/recipe --data DIR --other MLT --runs RUNS --weights B0.npz
+
+Every row of `CHANGES` is trained on the same number of crops and scored on the validation images at two
+sizes. The row of another seed says how much of a difference is chance. Writes recipe.csv and recipe.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import trials
+
+BASE = "the base"
+CHANGES: dict[str, Sequence[str]] = {
+    BASE: [],
+    "another seed": ["--seed=2"],
+    "ReLU": ["--activation=relu", "--recalibrate=20"],
+    "no ImageNet weights": ["--init=none"],
+    "batch norm frozen": ["--batch-norm=frozen"],
+    "text at .3 to .9 of its size": ["--scale-min=0.3", "--scale-max=0.9"],
+    "text at .7 to 1.7": ["--scale-min=0.7", "--scale-max=1.7"],
+    "crops anywhere": ["--text-crops=0"],
+    "BiFPN": ["--merge=bifpn"],
+    "QUAD": ["--geometry=quad"],
+    "output stride 2": ["--output-stride=2"],
+    "balanced cross-entropy": ["--score-loss=balanced_cross_entropy"],
+    "score loss doubled": ["--score-weight=2"],
+    "angle loss doubled": ["--angle-weight=20"],
+}
+MIXED, SYNTHETIC = "other photographs mixed in", "generated scenes mixed in"
+SCALES = 1.0, 1.3
+COLUMNS = {
+    "name": "changed",
+    "precision": "precision",
+    "recall": "recall",
+    "hmean": "hmean",
+    "difference": "difference",
+    "hmean_enlarged": f"hmean, images {SCALES[1]} times as large",
+    "minutes": "minutes of training",
+}
+
+
+def changes(options: argparse.Namespace) -> dict[str, list[str]]:
+    """The options of each row."""
+    base = ["--activation=swish", f"--init={options.weights}"]
+    own = f"--mix={options.data}@{options.list}="
+    mixed = {SYNTHETIC: [f"{own}2", "--mix=synthetic=1"]}
+    if options.other:
+        mixed[MIXED] = [f"{own}2", f"--mix={options.other}=1"]
+    return {name: [*base, *more] for name, more in (CHANGES | mixed).items()}
+
+
+def row(name: str, words: Sequence[str], options: argparse.Namespace) -> dict[str, Any]:
+    """Train and score one."""
+    seen = trials.train(name, words, options)
+    found, enlarged = (trials.score(name, options.steps, options, scale) for scale in SCALES)
+    minutes = round(seen[-1]["seconds"] / 60, 1)
+    return {"name": name, **found, "hmean_enlarged": enlarged["hmean"], "minutes": minutes}
+
+
+def main() -> None:
+    """Trains and scores what is not done yet, writes the table and prints it."""
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    trials.add_options(parser)
+    parser.add_argument("--weights", required=True, help="of ImageNet, for B0 with swish")
+    parser.add_argument("--other", help="another folder of photographs, for the row that mixes them in")
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = []
+    for name, words in changes(options).items():
+        found = trials.kept(name, options, functools.partial(row, name, words, options))
+        base = rows[0]["hmean"] if rows else found["hmean"]
+        rows.append(found | {"difference": f"{found['hmean'] - base:+.3f}"})
+        trials.write_csv(options.folder / "recipe.csv", list(COLUMNS), rows)
+        (options.folder / "recipe.md").write_text(trials.markdown(COLUMNS, rows), encoding="utf-8")
+    print(trials.markdown(COLUMNS, rows))
+
+
+if __name__ == "__main__":
+    main()
