@@ -110,6 +110,17 @@ def test_training_starts_from_the_default(
         np.testing.assert_allclose(got[name], given[name], atol=1e-7, err_msg=name)
 
 
+def test_a_configuration_file_wins_over_the_model_that_training_starts_from(
+    shipped: Path, tmp_path: Path
+) -> None:
+    given = tmp_path / "given.yaml"
+    given.write_text("model: {activation: swish}\ntrain: {init: default}\n")
+    read = config.load_for_training(str(given))
+    assert (read.model.backbone, read.model.activation) == ("tiny", "swish")
+    read = config.load_for_training(str(given), {"activation": "relu6"})
+    assert (read.model.backbone, read.model.activation) == ("tiny", "relu6")
+
+
 def test_no_model_came_along(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
