@@ -15,6 +15,7 @@ import json
 import os
 import platform
 import random
+import re
 import resource
 import struct
 import subprocess
@@ -236,7 +237,8 @@ def judge(fates: dict[Path, str], printed: str) -> dict[str, int]:
     from efficientnet_east.errors import one_line
 
     lines = printed.splitlines()
-    starts = {line.partition(" words -> ")[0].rpartition(": ")[0] for line in lines if " words -> " in line}
+    ends = [re.split(r" words? -> ", line) for line in lines]
+    starts = {end[0].rpartition(": ")[0] for end in ends if len(end) > 1}
     skipped = [line.removeprefix("skipped: ") for line in lines if line.startswith("skipped: ")]
     counts = dict.fromkeys(("read", "refused", "wrong: refused", "wrong: read", "wrong: without a word"), 0)
     for path, fate in fates.items():

@@ -191,7 +191,8 @@ def _work(picture: inputs.Picture, detector: Detector, results: _Results) -> Exc
         problem = " ".join(f"{type(error).__name__} {error}".split())
         return UserError(picture.where, f"nothing can be detected in it ({problem[:200]})", "another image")
     written = results.write(seen)
-    progress.say(one_line(f"{picture.where}: {len(seen.found)} words -> {written}"), to_stderr=False)
+    words = "1 word" if len(seen.found) == 1 else f"{len(seen.found)} words"
+    progress.say(one_line(f"{picture.where}: {words} -> {written}"), to_stderr=False)
     return None
 
 

@@ -370,7 +370,7 @@ def test_detect_writes_boxes_and_a_picture(
     output = tmp_path / "new" / "folder"
     words = ["detect", "--checkpoint", str(trained.workdir), "--output", str(output)]
     assert main([*words, *map(str, paths)]) == 0
-    assert capsys.readouterr().out.count(": 1 words -> ") == len(names)
+    assert capsys.readouterr().out.count(": 1 word -> ") == len(names)
     assert {path.name for path in output.iterdir()} == {
         f"{path.stem}_words.{kind}" for path in paths for kind in ("txt", "png")
     }

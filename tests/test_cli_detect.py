@@ -53,7 +53,7 @@ def test_every_format(
 ) -> None:
     assert main([*words, str(photo), "--formats", "json,icdar,picture,score,angle"]) == 0
     out, endings = tmp_path / "out", ("_words.json", "_words.txt", "_words.png", "_score.png", "_angle.png")
-    assert capsys.readouterr().out == f"{photo}: 1 words -> {out}/img_1{', '.join(endings)}\n"
+    assert capsys.readouterr().out == f"{photo}: 1 word -> {out}/img_1{', '.join(endings)}\n"
     assert {path.name for path in out.iterdir()} == {f"img_1{ending}" for ending in endings}
     found = json.loads((out / "img_1_words.json").read_text())
     assert found == {
