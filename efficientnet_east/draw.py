@@ -53,7 +53,7 @@ def draw_quads(
     cv2.polylines(picture, polygons, True, colour, line, cv2.LINE_AA, SUBPIXEL)
     if scores is not None:
         for quad, score in zip(np.asarray(quads), scores, strict=True):
-            _label(picture, f"{score:.2f}", quad[0], line, colour)
+            _label(picture, f"{score:.3f}", quad[0], line, colour)
     return picture
 
 
