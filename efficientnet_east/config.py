@@ -137,6 +137,7 @@ class Data(_Section):
     scale_min: float = _field(0.6, "text is scaled by at least this before the crop", gt=0)
     scale_max: float = _field(1.4, "text is scaled by at most this before the crop", gt=0)
     rotation: float = _field(10.0, "crops are turned by up to so many degrees", ge=0, le=45)
+    quarter_turns: float = _field(0.0, "share of crops that are turned by 90 degrees, too", ge=0, le=1)
     text_crops: float = _field(0.8, "share of crops placed on a text; the rest fall anywhere", ge=0, le=1)
     aspect: float = _field(
         1.15, "text is stretched by up to this factor either way before the crop", ge=1, le=2

@@ -267,6 +267,17 @@ def test_rotation_keeps_within_its_range_and_uses_it() -> None:
     assert np.abs(angles).max() <= 20.01 and angles.min() < -15 and angles.max() > 15
 
 
+def test_quarter_turns_are_as_frequent_as_wanted_and_go_to_both_sides() -> None:
+    sample = Sample("a", np.zeros((64, 64, 3), np.uint8), truth_of(rectangle(20, 20, 40, 30)))
+    options = Augmentation(size=256, rotation=0, aspect=1, quarter_turns=0.25, colour=None)
+    quads = np.concatenate([crop.truth.quads for crop in crops(sample, options, 400)])
+    side = quads[:, 1] - quads[:, 0]
+    turns = np.degrees(np.arctan2(side[:, 1], side[:, 0]))
+    shares = [np.mean(np.abs(turns - turn) < 0.1) for turn in (-90, 0, 90)]
+    assert sum(shares) == 1
+    np.testing.assert_allclose(shares, [0.125, 0.75, 0.125], atol=0.06)
+
+
 def picture() -> np.ndarray:
     return np.random.default_rng(3).integers(0, 256, (96, 128, 3), dtype=np.uint8)
 
@@ -322,6 +333,7 @@ def test_noise_has_the_deviation_asked_for_at_most() -> None:
 @pytest.mark.parametrize("wrong", [
     {"size": 100}, {"size": 0}, {"scale": (0, 1)}, {"scale": (1, 0.5)}, {"aspect": 0.9}, {"rotation": -1},
     {"text_crops": 1.5}, {"tries": 0}, {"kept": 0}, {"rotation": float("nan")},
+    {"quarter_turns": 1.1},
 ], ids=str)
 def test_options_out_of_range_are_named(wrong: dict[str, object]) -> None:
     with pytest.raises(UserError, match=f"augmentation.{next(iter(wrong))}"):

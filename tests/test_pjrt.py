@@ -397,7 +397,7 @@ def test_the_program_hangs_on_no_field_that_a_run_may_change(exported: Exported)
 # Where half of it, one more, or another word would be out of range or the same.
 CHANGED = {
     "schedule": "cosine", "milestones": (0.5,), "final_rate": 0.5, "val_limit": 2,
-    "rotation": 5.0, "aspect": 1.5, "box_threshold": 0.1, "decay_factor": 0.5,
+    "rotation": 5.0, "quarter_turns": 0.5, "aspect": 1.5, "box_threshold": 0.1, "decay_factor": 0.5,
     "cache_megabytes": 0, "mix": {"synthetic": 1.0}, "data": None, "list": None, "limit": None,
     "nms": "standard", "skip_share": 0.25, "scales": (0.5, 1.0),
 }  # fmt: skip

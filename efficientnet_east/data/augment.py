@@ -69,6 +69,8 @@ class Augmentation:
       scale: smallest and largest scale, drawn log-uniformly. 1 keeps the pixels of the image.
       aspect: largest stretch of width against height, drawn log-uniformly in both directions; 1 is none.
       rotation: largest rotation to either side, in degrees.
+      quarter_turns: probability of a further turn by 90 degrees, to either side: photographs hold few words
+        that run upwards or downwards.
       text_crops: probability of a crop around a text that is not ignored; the others lie anywhere.
       tries: windows looked at to find one that cuts no text.
       kept: share of a text's area that must lie inside the crop; with less it is ignored.
@@ -79,6 +81,7 @@ class Augmentation:
     scale: tuple[float, float] = (0.6, 1.4)
     aspect: float = 1.15
     rotation: float = 10.0
+    quarter_turns: float = 0.0
     text_crops: float = 0.8
     tries: int = 20
     kept: float = 0.9
@@ -90,6 +93,7 @@ class Augmentation:
         _expect(0 < low <= high < math.inf, "augmentation.scale", self.scale, "0 < smallest <= largest")
         _expect(1 <= self.aspect < math.inf, "augmentation.aspect", self.aspect, "a number from 1")
         _expect(0 <= self.rotation <= 180, "augmentation.rotation", self.rotation, "0 to 180 degrees")
+        _expect(0 <= self.quarter_turns <= 1, "augmentation.quarter_turns", self.quarter_turns, "0 to 1")
         _expect(0 <= self.text_crops <= 1, "augmentation.text_crops", self.text_crops, "0 to 1")
         _expect(self.tries >= 1, "augmentation.tries", self.tries, "at least 1")
         _expect(0 < self.kept <= 1, "augmentation.kept", self.kept, "more than 0, at most 1")
@@ -213,6 +217,8 @@ def _random_linear(rng: np.random.Generator, options: Augmentation) -> np.ndarra
     scale = math.exp(rng.uniform(low, high))
     stretch = math.exp(rng.uniform(-0.5, 0.5) * math.log(options.aspect))
     angle = math.radians(rng.uniform(-options.rotation, options.rotation))
+    if options.quarter_turns and rng.random() < options.quarter_turns:
+        angle += rng.choice([-1, 1]) * math.pi / 2
     cos, sin = math.cos(angle), math.sin(angle)
     return np.array([[cos, -sin], [sin, cos]]) @ np.diag([scale * stretch, scale / stretch])
 

@@ -202,6 +202,7 @@ def augmentation(data: Data) -> Augmentation:
         scale=(data.scale_min, data.scale_max),
         aspect=data.aspect,
         rotation=data.rotation,
+        quarter_turns=data.quarter_turns,
         text_crops=data.text_crops,
         colour=Colour() if data.colour else None,
     )
