@@ -101,14 +101,14 @@ def costs(name: str) -> dict[str, int]:
     return {part: found[part] for part in ("parameters", "multiply_adds")}
 
 
-def case(name: str) -> str:
+def network_of(name: str) -> str:
     """What `step.py` calls a row's network."""
     return f"{ROWS[name]['backbone']} {ROWS[name]['activation']}"
 
 
 def speed(folder: Path, names: Sequence[str], rounds: int) -> dict[str, dict[str, Any]]:
     """Training and detection of every row's network, round after round in turns."""
-    cases = dict.fromkeys(map(case, names))
+    cases = dict.fromkeys(map(network_of, names))
     networks = {case: case.removesuffix(" relu") for case in cases}
     paths = {part: folder / f"{part}.json" for part in ("step", "runtimes")}
     if not paths["step"].exists():
@@ -118,10 +118,10 @@ def speed(folder: Path, names: Sequence[str], rounds: int) -> dict[str, dict[str
         trials.run("benchmarks/runtimes.py", str(paths["runtimes"]), f"--rounds={rounds}", *options)
     steps, times = (json.loads(path.read_text())["rows"] for path in paths.values())
     found = {row["case"]: {column: row[part] for column, part in STEP.items()} for row in steps}
-    for row in times:
-        for column in [column for column, way in WAYS.items() if way == row["runtime"]]:
-            found[next(case for case in cases if networks[case] == row["network"])][column] = row["whole_ms"]
-    return {name: found[case(name)] for name in names}
+    whole = {(row["network"], row["runtime"]): row["whole_ms"] for row in times}
+    for case, network in networks.items():
+        found[case] |= {column: whole[network, way] for column, way in WAYS.items()}
+    return {name: found[network_of(name)] for name in names}
 
 
 # --- the sheet

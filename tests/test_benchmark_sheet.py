@@ -51,6 +51,7 @@ def test_speed_is_of_the_row(sheet: Any, tmp_path: Path) -> None:
     onnx = len(sheet.WAYS["onnx_ms"])
     assert found["ResNet-50"]["images_per_second"] == 0 and found["ResNet-50"]["onnx_ms"] == onnx
     assert found["B0, swish"]["training_gb"] == 12 and found["B0, swish"]["onnx_ms"] == 200 + onnx
+    assert sheet.speed(tmp_path, ["B0, swish"], rounds=1) == {"B0, swish": found["B0, swish"]}
     assert found["B0, ReLU"] == found["B0, ReLU, random weights"] and found["B0, ReLU"]["training_gb"] == 11
 
 
