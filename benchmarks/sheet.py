@@ -60,10 +60,8 @@ COLUMNS = {
 def words(name: str, weights: Mapping[str, str]) -> list[str]:
     """A row's options of train.py."""
     fields = {"init": weights.get(ROWS[name]["backbone"], "none")} | ROWS[name]
-    if (
-        fields["init"] != "none" and fields["activation"] == "relu"
-    ):  # batch norm's statistics are those of swish
-        fields["recalibrate"] = "20"
+    if fields["init"] != "none" and fields["activation"] == "relu":
+        fields["recalibrate"] = "20"  # batch norm's statistics are those of swish
     return [f"--{field}={value}" for field, value in fields.items()]
 
 
@@ -130,7 +128,8 @@ def speed(folder: Path, names: Sequence[str], rounds: int) -> dict[str, dict[str
 def sheet(options: argparse.Namespace, weights: Mapping[str, str]) -> list[dict[str, Any]]:
     """Measure the speed of all, train and score what is not done yet, and collect a row for each backbone."""
     measured = speed(options.folder, options.rows, options.rounds)
-    quickest = max(found["images_per_second"] for found in measured.values())
+    timed = json.loads((options.folder / "step.json").read_text(encoding="utf-8"))["rows"]
+    quickest = max(row["images_per_second"] for row in timed)  # of all that were timed, whatever --rows are
     rows = []
     for name in options.rows:
         share = measured[name]["images_per_second"] / quickest

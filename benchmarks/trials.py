@@ -2,7 +2,7 @@
 
 `sheet.py` compares backbones with it, `recipe.py` the choices of the recipe. What is done is kept: a training
 that was interrupted goes on in its workdir, and a trial whose figures are in the results folder is not done
-again.
+again: with other data, weights or options, name other folders.
 
 The thresholds of a trial are the best of the validation images, and so are a little too good for all alike.
 """

@@ -60,11 +60,24 @@ def test_options_exist(path: Path) -> None:
     for script in sorted((ROOT / "examples").rglob("*.py")):
         if "def parser()" in script.read_text(encoding="utf-8"):
             known |= set(re.findall(r"--[\w-]+", " ".join(help_of(example(script.relative_to(ROOT))))))
-    for script in (ROOT / "benchmarks").glob("*.py"):  # whose modules import each other as scripts do
-        known |= set(re.findall(r'add_argument\("(--[\w-]+)"', script.read_text(encoding="utf-8")))
     text = re.sub(r"^ {4}pip install .*$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    text = BENCHMARK.sub("", text)
     named = re.findall(r"(?<![\w-])--[a-z][\w-]*", text)
     assert not set(named) - known
+
+
+BENCHMARK = re.compile(r"python benchmarks/(\w+)\.py([^`\n]*)")
+
+
+@pytest.mark.parametrize("path", [*DOCUMENTS, ROOT / "benchmarks" / "README.md"], ids=lambda path: path.name)
+def test_options_of_benchmarks_exist(path: Path) -> None:
+    """Each is an option of that very program, or of the common ones if it takes them."""
+    for name, rest in BENCHMARK.findall(path.read_text(encoding="utf-8")):
+        source = (ROOT / "benchmarks" / f"{name}.py").read_text(encoding="utf-8")
+        if "trials.add_options" in source:
+            source += (ROOT / "benchmarks" / "trials.py").read_text(encoding="utf-8")
+        known = set(re.findall(r'add_argument\(\s*"(--[\w-]+)"', source))
+        assert set(re.findall(r"(?<![\w-])--[a-z][\w-]*", rest)) <= known, (name, rest)
 
 
 def help_of(parser: argparse.ArgumentParser) -> list[str]:
