@@ -121,6 +121,12 @@ def test_a_configuration_file_wins_over_the_model_that_training_starts_from(
     assert (read.model.backbone, read.model.activation) == ("tiny", "relu6")
 
 
+def test_training_from_a_file_that_is_missing_is_left_to_the_reader_of_weights(tmp_path: Path) -> None:
+    """It says what kinds of weights there are; here the file need not even exist."""
+    missing = str(tmp_path / "missing.npz")
+    assert config.load_for_training(None, {"init": missing}).train.init == missing
+
+
 def test_no_model_came_along(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
