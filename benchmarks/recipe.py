@@ -24,13 +24,9 @@ CHANGES: dict[str, Sequence[str]] = {
     "batch norm frozen": ["--batch-norm=frozen"],
     "text at .3 to .9 of its size": ["--scale-min=0.3", "--scale-max=0.9"],
     "text at .7 to 1.7": ["--scale-min=0.7", "--scale-max=1.7"],
-    "crops turned by up to 16 degrees": ["--rotation=16"],
-    "one crop of eight turned by 90 degrees": ["--quarter-turns=0.125"],
-    "crops anywhere": ["--text-crops=0"],
     "BiFPN": ["--merge=bifpn"],
     "QUAD": ["--geometry=quad"],
     "output stride 2": ["--output-stride=2"],
-    "balanced cross-entropy": ["--score-loss=balanced_cross_entropy"],
     "score loss doubled": ["--score-weight=2"],
     "angle loss doubled": ["--angle-weight=20"],
 }
