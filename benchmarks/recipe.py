@@ -74,7 +74,8 @@ def main() -> None:
     for name, words in changes(options).items():
         found = trials.kept(name, options, functools.partial(row, name, words, options))
         base = rows[0]["hmean"] if rows else found["hmean"]
-        rows.append(found | {"difference": f"{found['hmean'] - base:+.3f}"})
+        difference = f"{found['hmean'] - base:+.3f}".replace("0.", ".", 1)
+        rows.append(found | {"difference": difference})
         trials.write_csv(options.folder / "recipe.csv", list(COLUMNS), rows)
         (options.folder / "recipe.md").write_text(trials.markdown(COLUMNS, rows), encoding="utf-8")
     print(trials.markdown(COLUMNS, rows))
