@@ -31,6 +31,8 @@ from typing import Any
 import numpy as np
 from step import machine
 
+from efficientnet_east.environment import ALLOCATOR
+
 SHAPE = 720, 1280
 SCENE = 3  # of the generated ones: 20 words
 WARM_UP = 3  # images that are not timed: memory is laid out, and graphs are optimised
@@ -161,7 +163,7 @@ def measure(path: str, runtime: str, threads: int, images: int) -> dict[str, Any
 def in_process(*words: str) -> dict[str, Any]:
     """This program once more; what it printed last."""
     root = str(Path(__file__).resolve().parents[1])
-    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": root}
+    environment = {ALLOCATOR: "true"} | os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": root}
     command = [sys.executable, "-W", "ignore", __file__, *words]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:

@@ -69,9 +69,9 @@ def pictures(folder: Path | None, count: int) -> Iterator[np.ndarray]:
 def soak(path: str, folder: Path | None, count: int, threads: int) -> dict[str, Any]:
     """Detect in all images, and look at this process after each."""
     from efficientnet_east import Detector
-    from efficientnet_east.cli_detect import steady_memory
+    from efficientnet_east.environment import keep_memory
 
-    steady_memory()
+    keep_memory()
     detector = Detector.load(path, {"threads": threads})
     begun, states, boxes = time.perf_counter(), [], 0
     for image in pictures(folder, count):

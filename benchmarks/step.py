@@ -3,7 +3,8 @@
     python benchmarks/step.py benchmarks/results/step.json [--rounds 3] [--steps 4] [--cases "b0 relu" ...]
 
 A step is the whole of it: forward, losses, backward, clipping, Adam, batch-norm statistics, averages of the
-weights, over random crops of 512x512. Each case is a process of its own, started anew in every round, and a
+weights, over random crops of 512x512. Each case is a process of its own, started anew in every round,
+with `TF_CPU_ALLOCATOR_USE_BFC` as all commands set it, and a
 round has all cases, so that other work on the machine disturbs all alike. Figures are medians over all steps;
 the ratios to ResNet-50 are medians over the rounds, each within one round.
 
@@ -30,6 +31,8 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from efficientnet_east.environment import ALLOCATOR
 
 SIZE = 512
 WARM_UP = 2  # steps that are not timed: the first one optimises the graph
@@ -110,7 +113,7 @@ def in_process(fields: dict[str, Any], steps: int) -> dict[str, Any]:
     """`measure` in a process of its own."""
     words = ["--measure", json.dumps(fields), "--steps", str(steps)]
     command = [sys.executable, "-W", "ignore", __file__, *words]
-    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment = {ALLOCATOR: "true"} | os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(done.stderr)

@@ -25,6 +25,7 @@ from efficientnet_east import (
     cli_eval,
     cli_export,
     cli_scaling,
+    environment,
     interruption,
 )
 from efficientnet_east import config as configuration
@@ -54,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file name may hold what the terminal cannot show
             stream.reconfigure(errors="backslashreplace")
+    environment.keep_memory()  # no command has imported TensorFlow yet
     try:
         arguments = parser().parse_args(argv)
         code = arguments.command(arguments)

@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import dataclasses
 import itertools
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -105,7 +104,6 @@ def run(arguments: argparse.Namespace, overrides: Mapping[str, Any]) -> int:
     Raises:
       UserError: options that cannot be used, no image, no detector, or results that cannot be written.
     """
-    steady_memory()
     formats = _formats(arguments)
     pictures, total = _pictures(arguments, formats)
     detector = Detector.load(arguments.checkpoint, {**overrides, "runtime": arguments.runtime})
@@ -127,15 +125,6 @@ def run(arguments: argparse.Namespace, overrides: Mapping[str, Any]) -> int:
     if left_out and (not read or not arguments.skip_bad):
         return SOME_LEFT_OUT if read else NONE_READ
     return 0
-
-
-def steady_memory() -> None:
-    """Before TensorFlow is imported: have it keep its memory in order by itself.
-
-    The system's malloc is left with more holes by every new size of image. This is for a process that does
-    nothing but detect.
-    """
-    os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "true")
 
 
 def _formats(arguments: argparse.Namespace) -> list[str]:

@@ -143,8 +143,19 @@ class Data(_Section):
         1.15, "text is stretched by up to this factor either way before the crop", ge=1, le=2
     )
     colour: bool = _field(True, "vary brightness, contrast, saturation, hue, sharpness and noise")
+    motion_blur: float = _field(0.0, "share of crops that are blurred along a line", ge=0, le=1)
+    jpeg: float = _field(0.0, "share of crops that are compressed as JPEG once more", ge=0, le=1)
+    mosaic: float = _field(
+        0.0, "share of crops that are four smaller ones, of different images", ge=0, le=1
+    )
     shrink: float = _field(
         0.3, "how far the score region keeps from the text's edges (section 3.3.1)", ge=0, lt=0.5
+    )
+    core: float = _field(
+        0.0, "pixels that a text's score region keeps across, if the text has them; 0: shrink all alike", ge=0
+    )
+    balance: float = _field(
+        0.0, "0: every cell of text weighs the same; 1: every text does; 0.5: between", ge=0, le=1
     )
     min_text_side: float = _field(6.0, "texts with a shorter side (pixels of the crop) are ignored", ge=0)
     ring: bool = _field(False, "learn nothing between the shrunk and the full text region")
@@ -211,7 +222,9 @@ class Train(_Section):
     recalibrate: int = _field(
         0, "before the first step, estimate batch-norm statistics anew from so many batches", ge=0
     )
-    score_loss: Literal["dice", "balanced_cross_entropy"] = _field("dice", "loss of the score map")
+    score_loss: Literal["dice", "balanced_cross_entropy", "dice_and_cross_entropy"] = _field(
+        "dice", "loss of the score map; dice_and_cross_entropy adds cross-entropy on the hardest background"
+    )
     score_weight: float = _field(1.0, "of the score loss", ge=0)
     iou_weight: float = _field(1.0, "of the -log IoU loss", ge=0)
     angle_weight: float = _field(10.0, "of the angle loss", ge=0)
@@ -283,6 +296,8 @@ class Config(_Section):
             raise ValueError("train.unfreeze_at needs train.frozen")
         if self.data.crop_size % divisor:
             raise ValueError(f"data.crop_size must be a multiple of {divisor} with levels {network.levels}")
+        if self.data.mosaic and self.data.crop_size % 64:
+            raise ValueError("data.crop_size must be a multiple of 64 with data.mosaic")
         return self
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from efficientnet_east.compat import tf
-from efficientnet_east.geometry.maps import CHANNELS
+from efficientnet_east.geometry.maps import BALANCED_CELLS, CHANNELS
 from efficientnet_east.geometry.quads import EQUAL_AREAS
 
 Tensor = Any
@@ -34,6 +34,8 @@ def encode(
     min_side: float = 0.0,
     ring: bool = False,
     geometry: str = "rbox",
+    core: float = 0.0,
+    balance: float = 0.0,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Build the labels of a batch (EAST, section 3.3).
 
@@ -52,6 +54,8 @@ def encode(
       min_side: texts whose rectangle has a shorter side than this (pixels) are masked like illegible ones.
       ring: also mask what lies between the shrunk and the full quad of every text.
       geometry: a key of `geometry.maps.CHANNELS`.
+      core: see `geometry.quads.shrink`.
+      balance: see `geometry.maps.encode`.
 
     Returns:
       score: float32 (b, h, w, 1), h and w being height and width over stride, rounded up.
@@ -69,7 +73,7 @@ def encode(
     quads, ignore = _large_first(quads, ignore, count)
     rectangles = _min_area_rectangle(quads)
     masked = ignore | (_shorter_side(rectangles) < min_side)
-    inner = _shrink(quads, shrink)
+    inner = _shrink(quads, shrink, core)
     owner, has_cells, hidden, *outer = _paint(inner, quads, masked, count, cells, stride, ring)
     wanted = ~masked & ~has_cells & (tf.range(int(quads.shape[1])) < count[:, None])
     owner = _give_a_cell(owner, inner, wanted, shape, stride)
@@ -81,6 +85,10 @@ def encode(
     values = (_to_rbox if geometry == "rbox" else _to_quad)(found, *_pixels(cells, stride))
     zero = tf.zeros_like(values)
     score, mask = tf.cast(positive, tf.float32), tf.cast(~hidden, tf.float32)[..., None]
+    if balance:
+        cells = tf.maximum(tf.abs(_area(inner)) / stride**2, 1.0)
+        weights = tf.gather((BALANCED_CELLS / cells) ** balance, tf.maximum(owner, 0), batch_dims=1)
+        mask *= tf.where(positive, weights[..., None], tf.ones_like(mask))
     return score, tf.where(tf.broadcast_to(positive, values.shape), values, zero), mask
 
 
@@ -138,7 +146,7 @@ def _shorter_side(rectangles: Tensor) -> Tensor:
     return tf.minimum(right - left, bottom - top)
 
 
-def _shrink(quads: Tensor, ratio: float) -> Tensor:
+def _shrink(quads: Tensor, ratio: float, core: float) -> Tensor:
     """See `geometry.quads.shrink`."""
     lengths = tf.norm(tf.roll(quads, -1, 2) - quads, axis=3)  # (b, N, 4)
     upright = (lengths[..., 0] + lengths[..., 2] < lengths[..., 1] + lengths[..., 3])[..., None]
@@ -147,6 +155,9 @@ def _shrink(quads: Tensor, ratio: float) -> Tensor:
     quads = tf.where(turned, tf.roll(quads, -1, 2), quads)
     steps = tf.where(tf.broadcast_to(upright, steps.shape), tf.roll(steps, -1, 2), steps)
     quads = _shorten(quads, steps, (1, 0, 3, 2))
+    if core:
+        across = tf.norm(tf.gather(quads, (3, 2, 1, 0), axis=2) - quads, axis=3)
+        steps = tf.minimum(steps, tf.maximum(across - core, 0.0) / 2.0)
     quads = _shorten(quads, steps, (3, 2, 1, 0))
     return tf.where(turned, tf.roll(quads, 1, 2), quads)
 

@@ -8,6 +8,7 @@ Sums over the batch are sums over all replicas of a `tf.distribute` strategy: ea
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,11 @@ Tensor = Any
 
 # In cells. Keeps the dice loss defined without text, and its slope against false alarms there worth having.
 DICE_SMOOTHING = 100.0
+# Background cells that cross-entropy looks at, for each text cell: those with the highest scores (Shrivastava
+# et al. 2016). In a batch with next to no text there are at least so many for each image.
+MINED_RATIO, LEAST_MINED = 3.0, 128.0
+# Halvings of the interval in which the score of the last mined cell is looked for, and its lower end.
+_HALVINGS, _LEAST_SCORE = 16, 1e-6
 
 
 def dice_loss(score: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
@@ -56,9 +62,63 @@ def balanced_cross_entropy(score: Tensor, truth: Tensor, mask: Tensor) -> Tensor
     return 0.5 * (on_text + on_background)
 
 
+def mined_cross_entropy(score: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
+    """Cross-entropy over the text and the background cells that look most like text.
+
+    The hardest background cells are those above a score that is found by bisection: counting is cheap on
+    every device, and the counts of replicas can be added, where sorting would need all scores in one place.
+
+    Args:
+      score: float32 (batch, h, w, 1) in [0, 1], predicted.
+      truth: the same shape, 1 on text.
+      mask: the same shape, 0 where nothing is to be learned; on text what a cell weighs.
+
+    Returns:
+      A scalar: the mean over the text's weight and the mined cells together.
+    """
+    score = tf.clip_by_value(score, _LEAST_SCORE, 1.0 - _LEAST_SCORE)
+    positive, negative = truth * mask, (1.0 - truth) * mask
+    images = tf.cast(tf.shape(score)[0], tf.float32)
+    weight, images = replicas.sums_over(tf.reduce_sum(positive), images)
+    wanted = tf.stop_gradient(tf.maximum(MINED_RATIO * weight, LEAST_MINED * images))
+    hard = negative * tf.cast(score >= _score_of_hardest(score, negative, wanted), tf.float32)
+    terms = -positive * tf.log(score) - hard * tf.log(1.0 - score)
+    total, mined = replicas.sums_over(tf.reduce_sum(terms), tf.reduce_sum(hard))
+    return total / tf.maximum(weight + mined, 1.0)
+
+
+def _score_of_hardest(score: Tensor, negative: Tensor, wanted: Tensor) -> Tensor:
+    """The score above which about so many background cells lie; below all of them if there are fewer."""
+    score, high = tf.stop_gradient(score), tf.constant(0.0)
+    low = tf.constant(math.log(_LEAST_SCORE))  # of the logarithm, in which scores near 0 differ, too
+    for _ in range(_HALVINGS):
+        middle = 0.5 * (low + high)
+        above = tf.reduce_sum(negative * tf.cast(score >= tf.exp(middle), tf.float32))
+        too_many = replicas.sums_over(above)[0] > wanted
+        low, high = tf.where(too_many, middle, low), tf.where(too_many, high, middle)
+    return tf.exp(low) * (1.0 - 1e-6)
+
+
+def dice_and_cross_entropy(score: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
+    """Dice, which sees a batch as a whole, plus cross-entropy, which does not rest where dice saturates.
+
+    The slope of dice at a cell is proportional to s(1 - s): a false alarm of score .98 hardly teaches it.
+
+    Args:
+      score: float32 (batch, h, w, 1) in [0, 1], predicted.
+      truth: the same shape, 1 on text.
+      mask: the same shape, see `mined_cross_entropy`.
+
+    Returns:
+      A scalar.
+    """
+    return dice_loss(score, truth, mask) + mined_cross_entropy(score, truth, mask)
+
+
 SCORE_LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "dice": dice_loss,
     "balanced_cross_entropy": balanced_cross_entropy,
+    "dice_and_cross_entropy": dice_and_cross_entropy,
 }
 
 

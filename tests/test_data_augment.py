@@ -1,5 +1,7 @@
 """Random crops: pixels and quads must go through the same matrix, and no image may be refused."""
 
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from efficientnet_east.data.augment import (
     Colour,
     augment,
     crop_truth,
+    mosaic,
     recolour,
     shares_inside,
     warp,
@@ -19,7 +22,7 @@ from efficientnet_east.errors import UserError
 from efficientnet_east.geometry import quads as geometry
 from efficientnet_east.structures import Sample, Truth
 
-QUIET = Colour(*[0.0] * 10)
+QUIET = Colour(*[0.0] * 10)  # the rest is off by default
 
 
 def rectangle(left: float, top: float, right: float, bottom: float) -> np.ndarray:
@@ -293,7 +296,7 @@ def test_colour_switched_off_is_the_identity() -> None:
     {"blur": 1, "blur_sigma": 1.5}, {"noise": 1, "noise_sigma": 12},
 ], ids=lambda options: next(iter(options)))
 def test_every_colour_option_has_an_effect(options: dict[str, float]) -> None:
-    colour = Colour(**{**{name: 0.0 for name in vars(QUIET)}, **options})
+    colour = dataclasses.replace(QUIET, **options)
     changed = [recolour(picture(), np.random.default_rng(seed), colour) for seed in range(8)]
     assert any(np.abs(image.astype(int) - picture()).mean() > 2 for image in changed)
     assert all(image.shape == picture().shape and image.dtype == np.uint8 for image in changed)
@@ -344,3 +347,76 @@ def test_options_out_of_range_are_named(wrong: dict[str, object]) -> None:
 def test_colour_options_out_of_range_are_named(wrong: dict[str, float]) -> None:
     with pytest.raises(UserError, match=f"augmentation.colour.{next(iter(wrong))}"):
         Colour(**wrong)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=seeds(), rotation=st.floats(0, 45), scale=st.floats(0.4, 2.5))
+def test_mosaics_mask_what_a_window_cuts_and_nothing_beside_it(seed: int, rotation: float,
+                                                               scale: float) -> None:
+    """Each window's texts have a color of their own, so that it can be seen where they are."""
+    colors = np.array([[200, 0, 0], [0, 200, 0], [0, 0, 200], [200, 200, 0]], np.uint8)
+    rng = np.random.default_rng(seed)
+    samples = []
+    for color in colors:
+        places = rng.uniform(10, 290, (5, 1, 2))
+        quads = (places + np.array([[0, 0], [90, 10], [85, 40], [-5, 30]])).astype(np.float32)
+        image = np.where(painted((340, 400), quads) > 127, color, 0).astype(np.uint8)
+        samples.append(Sample(f"{color}", image, truth_of(*quads)))
+    options = Augmentation(size=256, scale=(scale, scale), rotation=rotation, mosaic=1.0, colour=None)
+    crop = mosaic(samples, np.random.default_rng(seed), options)
+    assert crop.image.shape == (256, 256, 3) and crop.name == samples[0].name
+    covered, learned = np.zeros((256, 256), bool), np.zeros((256, 256), bool)
+    masked, square = np.zeros((256, 256), bool), np.ones((5, 5), np.uint8)
+    for quad, ignored in zip(crop.truth.quads, crop.truth.ignore, strict=True):
+        # In pixels, whose centers are at integers, a window reaches half a pixel beyond its first and last.
+        ends = quad.min(axis=0), quad.max(axis=0)
+        window = np.floor((ends[0] + ends[1]) / 2 / 128) * 128
+        assert (ends[0] >= window - 0.51).all() and (ends[1] <= window + 127.51).all()
+        alone = cv2.fillPoly(np.zeros((256, 256), np.uint8), [np.rint(quad * 16).astype(np.int32)], 1, shift=4)
+        covered |= cv2.dilate(alone, square) > 0
+        masked |= bool(ignored) & (alone > 0)
+        learned |= bool(~ignored) & (cv2.erode(alone, square, borderValue=0) > 0)
+    seen = crop.image.max(axis=2)
+    assert not ((seen > 150) & ~covered).any()
+    # What is learned as text is text, whole.
+    assert (seen[learned & ~masked] > 50).all()
+
+
+def test_a_mosaic_shows_each_image_in_its_quarter() -> None:
+    samples = [Sample(str(i), np.full((300, 300, 3), 40 + 50 * i, np.uint8), truth_of()) for i in range(4)]
+    crop = mosaic(samples, np.random.default_rng(0), Augmentation(size=128, mosaic=1.0, colour=None))
+    quarters = [crop.image[y : y + 64, x : x + 64] for y in (0, 64) for x in (0, 64)]
+    assert [int(np.median(quarter)) for quarter in quarters] == [40, 90, 140, 190]
+    assert all(quarter.std() == 0 for quarter in quarters)
+
+
+def test_motion_blurs_along_a_line_and_keeps_the_mean() -> None:
+    image = np.zeros((65, 65, 3), np.uint8)
+    image[32, 32] = 255
+    options = dataclasses.replace(QUIET, motion=1.0, motion_pixels=9)
+    for seed in range(20):
+        seen = recolour(image, np.random.default_rng(seed), options)[..., 0].astype(float)
+        y, x = np.nonzero(seen > 2)
+        assert 3 <= max(np.ptp(x), np.ptp(y)) + 1 <= 11
+        assert seen.sum() == pytest.approx(255, abs=12)
+        if len(x) > 3:  # thin: across the line there are two pixels or three
+            spread = np.linalg.svd(np.stack([x - x.mean(), y - y.mean()]), compute_uv=False)
+            assert spread[1] / np.sqrt(len(x)) < 0.9
+
+
+def test_jpeg_changes_pixels_a_little_and_keeps_colors_in_order() -> None:
+    rng = np.random.default_rng(3)
+    image = cv2.resize(rng.integers(0, 255, (12, 12, 3), np.uint8), (96, 96))
+    image[..., 0] = np.maximum(image[..., 0], 128)
+    seen = recolour(image, np.random.default_rng(1), dataclasses.replace(QUIET, jpeg=1.0))
+    difference = np.abs(seen.astype(int) - image)
+    assert 0 < difference.mean() < 12
+    assert seen[..., 0].min() > 80
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"), [({"mosaic": 1.5}, "mosaic"), ({"size": 96, "mosaic": 0.5}, "size")]
+)
+def test_mosaics_out_of_range(wrong: dict, named: str) -> None:
+    with pytest.raises(UserError, match=named):
+        Augmentation(**wrong)

@@ -10,7 +10,7 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from efficientnet_east.geometry.maps import Maps, angles, decode, encode
+from efficientnet_east.geometry.maps import BALANCED_CELLS, Maps, angles, decode, encode
 from efficientnet_east.geometry.quads import convex, from_top_side, min_area_rectangle, shrink
 
 
@@ -437,3 +437,26 @@ def test_angles_of_both_forms() -> None:
             np.testing.assert_allclose(found[maps.score == 1], math.radians(degrees), atol=1e-5)
     # Whatever corner a prediction begins with.
     np.testing.assert_allclose(angles(np.roll(quad.geometry, 2, axis=2)), angles(quad.geometry), atol=1e-5)
+
+
+def test_balanced_texts_weigh_the_same() -> None:
+    """By their cells: 40 x 20 of 4 x 4 pixels, and a tenth as high and wide."""
+    quads = np.array([box(40, 40, 360, 200), box(400, 40, 432, 56)], np.float64)
+    ignore = np.zeros(2, bool)
+    plain = encode(quads, ignore, (256, 512), shrink=0.0)
+    sums = {}
+    for balance in (0.0, 0.5, 1.0):
+        made = encode(quads, ignore, (256, 512), shrink=0.0, balance=balance)
+        np.testing.assert_array_equal(made.score, plain.score)
+        assert (made.mask[made.score == 0] == 1).all()
+        weights = made.mask * made.score
+        sums[balance] = [float(weights[:, :95].sum()), float(weights[:, 95:].sum())]
+    assert sums[0.0] == [80 * 40, 8 * 4]
+    assert sums[1.0] == pytest.approx([BALANCED_CELLS] * 2, rel=1e-5)
+    assert sums[0.5][0] / sums[0.5][1] == pytest.approx(np.sqrt(sums[0.0][0] / sums[0.0][1]), rel=1e-5)
+
+
+def test_ignored_texts_stay_ignored_when_balanced() -> None:
+    quads = np.array([box(40, 40, 120, 80), box(60, 50, 90, 70)], np.float64)
+    made = encode(quads, np.array([True, False]), (128, 128), balance=0.5)
+    assert (made.mask[10:20, 10:30] == 0).all()

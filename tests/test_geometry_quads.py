@@ -304,3 +304,17 @@ def test_intersections_do_not_depend_on_the_blocks(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("efficientnet_east.geometry.quads._PAIRS_AT_ONCE", 5)
     np.testing.assert_allclose(iou_matrix(a, b), whole, rtol=0, atol=1e-12)
     assert whole.any() and iou_matrix(a[:0], b).shape == (0, 7) and iou_matrix(a, b[:0]).shape == (9, 0)
+
+
+def test_a_core_is_kept_across_thin_quads_only() -> None:
+    def box(width: float, height: float) -> np.ndarray:
+        return np.array([[[0, 0], [width, 0], [width, height], [0, height]]], np.float64)
+
+    for height, left in ((40, 16), (20, 8), (12, 8), (8, 8), (5, 5)):
+        for quad in (box(100, height), box(height, 100)):
+            moved = shrink(quad, 0.3, core=8)[0]
+            size = np.sort(moved.max(axis=0) - moved.min(axis=0))
+            np.testing.assert_allclose(size, sorted([left, 100 - 0.6 * height]), atol=1e-9)
+            np.testing.assert_allclose(moved.mean(axis=0), quad[0].mean(axis=0), atol=1e-9)
+    thick = box(100, 40)
+    np.testing.assert_array_equal(shrink(thick, 0.3, core=8), shrink(thick, 0.3))

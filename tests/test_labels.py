@@ -112,7 +112,8 @@ def random_images(count: int, seed: int) -> list[Texts]:
 
 
 @pytest.mark.parametrize("options", [{}, {"ring": True, "stride": 8, "shrink": 0.49},
-                                     {"geometry": "quad", "min_side": 4.0, "ring": True}])  # fmt: skip
+                                     {"geometry": "quad", "min_side": 4.0, "ring": True},
+                                     {"core": 8.0, "balance": 0.5}])  # fmt: skip
 def test_random_quads(options: dict[str, Any]) -> None:
     images = random_images(160, seed=4)
     shares = [assert_as_reference(images[start : start + 40], MOST, SHAPE, **options)
@@ -151,7 +152,8 @@ def test_cases(geometry: str, ignored: bool) -> None:
     """Single precision has all digits of these: no cell may differ."""
     images = [(np.array(quads, np.float32).reshape(-1, 4, 2), np.full(len(quads), ignored))
               for quads in CASES.values()]  # fmt: skip
-    for options in ({"ring": True}, {"min_side": 2.0}, {"shrink": 0.0, "stride": 2}):
+    for options in ({"ring": True}, {"min_side": 2.0}, {"shrink": 0.0, "stride": 2},
+                    {"core": 9.0, "balance": 1.0}):  # fmt: skip
         made = encoder(len(images), 3, SHAPE, geometry=geometry, **options)(*padded(images, 3))
         expected = reference(images, SHAPE, geometry=geometry, **options)
         for name, *maps_of in zip(CASES, *made, *expected, strict=True):

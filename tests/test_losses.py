@@ -93,9 +93,11 @@ def expected_terms(maps: dict[str, np.ndarray], score_loss: str) -> dict[str, fl
     def mean(values: list[float]) -> float:
         return float(np.mean(values)) if values else 0.0
 
+    dice = 1 - (2 * overlap + 100) / (total + 100)
     score = {
-        "dice": 1 - (2 * overlap + 100) / (total + 100),
+        "dice": dice,
         "balanced_cross_entropy": (mean(text) + mean(background)) / 2,
+        "dice_and_cross_entropy": dice + mean(text + background),  # so few cells are all mined
     }[score_loss]
     terms = {"score": score, "iou": mean(ious), "angle": mean(angles)}
     return terms | {"model": 0.5 * score + 2 * terms["iou"] + 7 * terms["angle"]}
@@ -352,3 +354,51 @@ def test_quad_is_finite_for_any_maps(evaluate_quad: Losses, a: np.ndarray, b: np
         )
         assert np.isfinite(list(terms.values())).all() and terms["quad"] >= 0
         assert all(np.isfinite(gradient).all() for gradient in gradients)
+
+
+def mined(score: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> tuple[float, np.ndarray]:
+    """The cross-entropy on mined cells, and its gradient."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        scores, others = tf.constant(score, tf.float32), [tf.constant(m, tf.float32) for m in (truth, mask)]
+        loss = losses.mined_cross_entropy(scores, *others)
+        return session.run([loss, tf.gradients(loss, scores)[0]])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_only_the_hardest_background_teaches(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    shape = (2, 40, 40, 1)
+    truth, mask = (rng.random(shape) < 0.05).astype(float), (rng.random(shape) < 0.9).astype(float)
+    score = rng.permutation(np.geomspace(1e-5, 0.99, truth.size)).reshape(shape)
+    loss, gradient = mined(score, truth, mask)
+    text, background = (truth * mask) > 0, ((1 - truth) * mask) > 0
+    wanted = int(max(losses.MINED_RATIO * text.sum(), 2 * losses.LEAST_MINED))
+    learned = (gradient != 0) & ~text
+    assert wanted <= learned.sum() <= wanted + 2 < background.sum() / 2
+    hardest = np.sort(score[background])[-int(learned.sum()) :]
+    assert (learned == (background & (score >= hardest[0]))).all()
+    terms = np.concatenate([-np.log(score[text]), -np.log(1 - hardest)])
+    assert loss == pytest.approx(terms.mean(), rel=1e-4)
+
+
+def test_mining_ends_where_there_is_no_background_or_no_text() -> None:
+    shape = (1, 30, 30, 1)
+    ones, zeros = np.ones(shape), np.zeros(shape)
+    assert mined(0.5 * ones, ones, ones)[0] == pytest.approx(np.log(2), rel=1e-5)
+    assert mined(0.5 * ones, ones, zeros)[0] == 0
+    # All scores alike: whichever of them were the hardest, all are.
+    loss, gradient = mined(0.5 * ones, zeros, ones)
+    assert loss == pytest.approx(np.log(2), rel=1e-5) and (gradient > 0).all()
+
+
+def test_a_text_that_weighs_more_pulls_more() -> None:
+    truth = np.zeros((1, 30, 30, 1))
+    truth[0, 2:4, 2:4], truth[0, 10:20, 10:20] = 1, 1
+    mask = np.ones_like(truth)
+    mask[0, 2:4, 2:4] = 3
+    for loss in (losses.mined_cross_entropy, losses.dice_loss):
+        with tf.Graph().as_default(), tf.Session() as session:
+            score = tf.constant(0.5 * np.ones_like(truth), tf.float32)
+            value = loss(score, tf.constant(truth, tf.float32), tf.constant(mask, tf.float32))
+            slope = session.run(tf.gradients(value, score)[0])[0, :, :, 0]
+        assert slope[2, 2] == pytest.approx(3 * slope[10, 10], rel=1e-4) and slope[10, 10] < 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -40,6 +41,10 @@ class Colour:
       blur_sigma: largest standard deviation of the blur, in pixels.
       noise: probability of Gaussian noise of up to `noise_sigma` grey levels.
       noise_sigma: largest standard deviation of the noise, in grey levels.
+      motion: probability of a blur along a line of 3 to `motion_pixels` pixels, as of a camera that moved.
+      motion_pixels: length of the longest such line.
+      jpeg: probability of JPEG's artifacts.
+      jpeg_quality: the lowest quality; the highest is 90.
     """
 
     brightness: float = 0.12
@@ -52,12 +57,18 @@ class Colour:
     blur_sigma: float = 1.2
     noise: float = 0.1
     noise_sigma: float = 10.0
+    motion: float = 0.0
+    motion_pixels: int = 7
+    jpeg: float = 0.0
+    jpeg_quality: int = 30
 
     def __post_init__(self) -> None:
         for name, value in dataclasses.asdict(self).items():
             _expect(0 <= value < math.inf, f"augmentation.colour.{name}", value, "a number from 0")
-        for name in ("grey", "blur", "noise"):
+        for name in ("grey", "blur", "noise", "motion", "jpeg"):
             _expect(getattr(self, name) <= 1, f"augmentation.colour.{name}", getattr(self, name), "0 to 1")
+        _expect(self.motion_pixels >= 3, "augmentation.colour.motion_pixels", self.motion_pixels, "3 or more")
+        _expect(self.jpeg_quality <= 90, "augmentation.colour.jpeg_quality", self.jpeg_quality, "0 to 90")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +85,7 @@ class Augmentation:
       text_crops: probability of a crop around a text that is not ignored; the others lie anywhere.
       tries: windows looked at to find one that cuts no text.
       kept: share of a text's area that must lie inside the crop; with less it is ignored.
+      mosaic: share of crops that are put together from four windows of half the side, of different images.
       colour: the change of colours; None leaves them alone.
     """
 
@@ -85,6 +97,7 @@ class Augmentation:
     text_crops: float = 0.8
     tries: int = 20
     kept: float = 0.9
+    mosaic: float = 0.0
     colour: Colour | None = dataclasses.field(default_factory=Colour)
 
     def __post_init__(self) -> None:
@@ -97,6 +110,9 @@ class Augmentation:
         _expect(0 <= self.text_crops <= 1, "augmentation.text_crops", self.text_crops, "0 to 1")
         _expect(self.tries >= 1, "augmentation.tries", self.tries, "at least 1")
         _expect(0 < self.kept <= 1, "augmentation.kept", self.kept, "more than 0, at most 1")
+        _expect(0 <= self.mosaic <= 1, "augmentation.mosaic", self.mosaic, "0 to 1")
+        if self.mosaic:
+            _expect(self.size % 64 == 0, "augmentation.size", self.size, "a multiple of 64 for mosaics")
 
 
 def augment(sample: Sample, rng: np.random.Generator, options: Augmentation) -> Sample:
@@ -119,6 +135,54 @@ def augment(sample: Sample, rng: np.random.Generator, options: Augmentation) -> 
     if options.colour is not None:
         image = recolour(image, rng, options.colour)
     return Sample(sample.name, image, crop_truth(sample.truth, matrix, options.size, options.kept))
+
+
+def mosaic(samples: Sequence[Sample], rng: np.random.Generator, options: Augmentation) -> Sample:
+    """Puts one random window of each of four images into the quarters of a crop.
+
+    Args:
+      samples: four, as for `augment`: top left, top right, bottom left, bottom right.
+      rng: the only source of chance.
+      options: what the crop may look like; its windows have half of `size`.
+
+    Returns:
+      A Sample of `options.size` squared, with the first one's name. A text that reaches over the edge of its
+      window has `ignore` set, and covers the upright rectangle around what is seen of it: no window masks
+      anything in its neighbors.
+    """
+    half = options.size // 2
+    windows = dataclasses.replace(options, size=half, mosaic=0.0, kept=1.0)
+    crops = [_kept_inside(augment(sample, rng, windows)) for sample in samples]
+    rows = [np.concatenate([crops[i].image, crops[i + 1].image], axis=1) for i in (0, 2)]
+    corners = np.array([(0, 0), (half, 0), (0, half), (half, half)], np.float32)
+    moved = [crop.truth.quads + corner for crop, corner in zip(crops, corners, strict=True)]
+    truth = Truth(
+        np.concatenate(moved).astype(np.float32),
+        np.concatenate([crop.truth.ignore for crop in crops]),
+        tuple(text for crop in crops for text in crop.truth.texts),
+    )
+    return Sample(samples[0].name, np.concatenate(rows), truth)
+
+
+def _kept_inside(crop: Sample) -> Sample:
+    """The crop, whose texts that reach out of it are ignored and no larger than what is seen of them."""
+    truth, size = crop.truth, crop.image.shape[0]
+    quads, ignore = truth.quads.copy(), truth.ignore.copy()
+    square = np.array([[0, 0], [size, 0], [size, size], [0, size]], np.float32) - 0.5
+    over = ((quads < -0.5) | (quads > size - 0.5)).any(axis=(1, 2))
+    for index in np.flatnonzero(over):
+        ends = _seen_part(quads[index], square)
+        (left, top), (right, bottom) = ends.min(axis=0), ends.max(axis=0)
+        quads[index] = [(left, top), (right, top), (right, bottom), (left, bottom)]
+        ignore[index] = True
+    return Sample(crop.name, crop.image, Truth(quads, ignore, truth.texts), crop.focus)
+
+
+def _seen_part(quad: np.ndarray, square: np.ndarray) -> np.ndarray:
+    """Corners (k, 2) of what a square shows of a quad's convex hull."""
+    _, common = cv2.intersectConvexConvex(cv2.convexHull(quad), square)
+    # Next to nothing is seen: OpenCV finds no polygon, and a point on the edge will do.
+    return square[:1] if common is None else np.clip(common.reshape(-1, 2), square[0], square[2])
 
 
 def warp(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
@@ -208,7 +272,26 @@ def recolour(image: np.ndarray, rng: np.random.Generator, options: Colour) -> np
         image = cv2.GaussianBlur(image, (0, 0), strength[0] * options.blur_sigma)
     if noise and options.noise_sigma:
         image = _add_noise(image, rng, strength[1] * options.noise_sigma)
+    if options.motion and rng.random() < options.motion:
+        image = _move_camera(image, rng, options.motion_pixels)
+    if options.jpeg and rng.random() < options.jpeg:
+        quality = int(rng.integers(options.jpeg_quality, 91))
+        packed = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+        image = cv2.cvtColor(cv2.imdecode(packed, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)  # type: ignore[arg-type]
     return image
+
+
+def _move_camera(image: np.ndarray, rng: np.random.Generator, longest: int) -> np.ndarray:
+    """The mean along a short line in a random direction."""
+    length = rng.uniform(3, longest)
+    angle = rng.uniform(0, math.pi)
+    side = 2 * math.ceil(length / 2) + 1
+    step = np.array([math.cos(angle), math.sin(angle)]) * (length - 1) / 2
+    kernel = np.zeros((side, side), np.float32)
+    center, fine = side // 2, 16  # sixteenths of a pixel
+    ends = [[round((center + sign * float(part)) * fine) for part in step] for sign in (-1, 1)]
+    cv2.line(kernel, ends[0], ends[1], 1.0, 1, cv2.LINE_AA, shift=4)
+    return cv2.filter2D(image, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REPLICATE)
 
 
 def _random_linear(rng: np.random.Generator, options: Augmentation) -> np.ndarray:

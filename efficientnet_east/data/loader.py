@@ -27,8 +27,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 import cv2
 import numpy as np
+from absl import flags
 
-from efficientnet_east.data.augment import Augmentation, augment
+from efficientnet_east.data.augment import Augmentation, augment, mosaic
 from efficientnet_east.errors import UserError
 from efficientnet_east.geometry.maps import encode
 from efficientnet_east.structures import Sample, Source
@@ -72,6 +73,8 @@ class LabelOptions:
     min_side: float = 0.0
     ring: bool = False
     geometry: str = "rbox"
+    core: float = 0.0
+    balance: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +99,7 @@ class Batch:
       images: uint8 (b, s, s, 3), RGB.
       score: float32 (b, s / stride, s / stride, 1), 1 inside the shrunk texts.
       geometry: float32 (b, s / stride, s / stride, 5 or 8), see `geometry.maps`.
-      mask: float32 (b, s / stride, s / stride, 1), 0 where the loss must not look.
+      mask: float32 (b, s / stride, s / stride, 1), what a cell counts in the loss; 0 where it must not look.
       names: the b image names.
     """
 
@@ -295,6 +298,8 @@ def _start_workers(iterable: grain.IterDataset, workers: int) -> grain.DatasetIt
     """An iterator whose worker processes are on their way: worker w makes batches w, w + workers, ..."""
     import grain
 
+    if not flags.FLAGS.is_parsed():  # where JAX is installed, Grain reads a flag of its own
+        flags.FLAGS.mark_as_parsed()
     options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1)
     iterator = iter(iterable.mp_prefetch(options, worker_init_fn=_prepare_worker).map(_own))
     iterator.get_state()  # makes the workers' iterators, which Grain otherwise starts one by one
@@ -317,12 +322,28 @@ def _load(position: tuple[int, int], rng: np.random.Generator, *, sources: Seque
     """One crop with its maps or texts, or the error that stands in for it."""
     number, index = position
     try:
-        sample, skipped = _read(sources[number], index, skip)
-        crop = augment(sample, rng, augmentation)
+        crop, skipped = _crop(sources[number], index, rng, augmentation, labels, skip)
         arrays = _maps(crop, labels) if isinstance(labels, LabelOptions) else _texts(crop, labels.most)
     except BaseException as error:
         return {"error": _portable(error)}
     return {"arrays": {"images": crop.image, **arrays}, "name": crop.name, "skipped": skipped, "error": None}
+
+
+def _crop(source: Source, index: int, rng: np.random.Generator, augmentation: Augmentation,
+          labels: LabelOptions | TextOptions, skip: bool) -> tuple[Sample, list[UserError]]:
+    """A crop of the sample, or a mosaic of it and three others of its source."""
+    sample, skipped = _read(source, index, skip)
+    if augmentation.mosaic and rng.random() < augmentation.mosaic:
+        samples = [sample]
+        for other in rng.integers(len(source), size=3):
+            beside, errors = _read(source, int(other), skip)
+            samples.append(beside)
+            skipped += errors
+        crop = mosaic(samples, rng, augmentation)
+        # Four windows may show more texts than the program behind TextOptions has room for.
+        if isinstance(labels, LabelOptions) or len(crop.truth.texts) <= labels.most:
+            return crop, skipped
+    return augment(sample, rng, augmentation), skipped
 
 
 def _maps(crop: Sample, labels: LabelOptions) -> dict[str, np.ndarray]:

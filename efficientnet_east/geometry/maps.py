@@ -31,6 +31,8 @@ from efficientnet_east.geometry.quads import shrink as shrink_quads
 from efficientnet_east.geometry.ranges import expand
 
 CHANNELS = {"rbox": 5, "quad": 8}
+# Cells of the text whose cells weigh 1 where texts are balanced: a word of about 100 x 30 pixels.
+BALANCED_CELLS = 64.0
 # Pixels. Corners farther from their cell, quads thinner and rectangles with a shorter side than this are no
 # text; it leaves single precision its digits.
 _FARTHEST, _THINNEST, _SHORTEST = 1e5, 0.1, 1e-3
@@ -44,7 +46,8 @@ class Maps:
       score: float32 (h, w), 1 inside the texts' shrunk quads, else 0.
       geometry: float32 (h, w, 5 or 8), see above: pixels of the image, the angle in radians; 0 where score
         is 0.
-      mask: float32 (h, w), 0 where the loss must not look.
+      mask: float32 (h, w), what each cell counts in the loss: 0 where it must not look, else 1, or the weight
+        of the cell's text.
     """
 
     score: np.ndarray
@@ -62,6 +65,8 @@ def encode(
     min_side: float = 0.0,
     ring: bool = False,
     geometry: str = "rbox",
+    core: float = 0.0,
+    balance: float = 0.0,
 ) -> Maps:
     """Labels (EAST, section 3.3), made at the output size, so that their cost is that of a few arrays.
 
@@ -78,6 +83,11 @@ def encode(
       min_side: texts whose rectangle has a shorter side than this (pixels) are masked like illegible ones.
       ring: also mask what lies between the shrunk and the full quad of every text.
       geometry: a key of `CHANNELS`; score and mask are the same for all.
+      core: see `quads.shrink`.
+      balance: how far texts weigh the same whatever their size, 0 to 1: a cell of a text whose shrunk quad
+        has the area of n cells weighs (BALANCED_CELLS / n) ** balance. At 0 every cell weighs 1, at 1 every
+        text weighs the same; between them as in PixelLink (Deng et al. 2018, section 4.1) it depends on size
+        less.
 
     Returns:
       Maps of size ceil(height / stride) x ceil(width / stride).
@@ -93,7 +103,7 @@ def encode(
     corners, angles = min_area_rectangle(quads)
     sides = np.linalg.norm(corners[:, [1, 3]] - corners[:, :1], axis=2)
     masked = np.asarray(ignore, bool)[by_size] | (sides.min(axis=1) < min_side)
-    inner = shrink_quads(quads, shrink)
+    inner = shrink_quads(quads, shrink, core)
     owner = _owners(inner, cells, stride)
     _give_a_cell(owner, inner, ~masked, shape, stride)
     mask = np.ones(cells, np.float32)
@@ -102,6 +112,8 @@ def encode(
         mask[_owners(quads, cells, stride) > owner] = 0
     rows, columns = _where(owner >= 0)
     text, pixels = owner[rows, columns], _pixels(rows, columns, stride)
+    if balance:
+        mask[rows, columns] *= text_weights(inner, stride, balance)[text]
     values = np.zeros((*cells, CHANNELS[geometry]), np.float32)
     if geometry == "rbox":
         values[rows, columns] = _to_rbox(pixels, corners[text], angles[text])
@@ -166,6 +178,21 @@ def angles(geometry: np.ndarray) -> np.ndarray:
         return geometry[..., 4]
     turns = quarter_turns(geometry.reshape(*geometry.shape[:-1], 4, 2))
     return (turns - np.ceil(turns - 0.5)) * (np.pi / 2)
+
+
+def text_weights(inner: np.ndarray, stride: int, balance: float) -> np.ndarray:
+    """Compute what a cell of each text weighs, see `encode`.
+
+    Args:
+      inner: (n, 4, 2), the shrunk quads, pixels.
+      stride: pixels per cell.
+      balance: 0 to 1.
+
+    Returns:
+      float64 (n,).
+    """
+    cells = np.maximum(np.abs(area(inner)) / stride**2, 1)
+    return (BALANCED_CELLS / cells) ** balance
 
 
 def _to_rbox(pixels: np.ndarray, corners: np.ndarray, angles: np.ndarray) -> np.ndarray:

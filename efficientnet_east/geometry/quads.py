@@ -265,12 +265,14 @@ def min_area_rectangle(quads: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return rectangle(np.zeros_like(quads[..., 0, :]), extents * (-1, 1, 1, -1), angles), angles
 
 
-def shrink(quads: np.ndarray, ratio: float = 0.3) -> np.ndarray:
+def shrink(quads: np.ndarray, ratio: float = 0.3, core: float = 0.0) -> np.ndarray:
     """Quads with every corner moved inwards, the two longer sides of each first (EAST, section 3.3.1).
 
     Args:
       quads: (n, 4, 2), pixels, in either direction.
       ratio: a corner moves along each of its sides by this share of the shorter one, 0 to 0.5.
+      core: pixels of the two shorter sides that are kept if they are there: thin quads move their longer
+        sides less far, or not at all.
 
     Returns:
       float64 (n, 4, 2).
@@ -283,6 +285,9 @@ def shrink(quads: np.ndarray, ratio: float = 0.3) -> np.ndarray:
     quads = np.where(upright[..., None], np.roll(quads, -1, axis=1), quads)
     steps = np.where(upright, np.roll(steps, -1, axis=1), steps)
     quads = _shorten(quads, steps, [0, 2], [1, 3])
+    if core:
+        across = np.linalg.norm(quads[:, [3, 2, 1, 0]] - quads, axis=2)
+        steps = np.minimum(steps, np.maximum(across - core, 0) / 2)
     quads = _shorten(quads, steps, [1, 3], [2, 0])
     return np.where(upright[..., None], np.roll(quads, 1, axis=1), quads)
 

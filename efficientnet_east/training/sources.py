@@ -204,7 +204,8 @@ def augmentation(data: Data) -> Augmentation:
         rotation=data.rotation,
         quarter_turns=data.quarter_turns,
         text_crops=data.text_crops,
-        colour=Colour() if data.colour else None,
+        mosaic=data.mosaic,
+        colour=Colour(motion=data.motion_blur, jpeg=data.jpeg) if data.colour else None,
     )
 
 
@@ -216,4 +217,6 @@ def labels(data: Data, model: Model) -> LabelOptions:
         min_side=data.min_text_side,
         ring=data.ring,
         geometry=model.geometry,
+        core=data.core,
+        balance=data.balance,
     )
