@@ -366,13 +366,15 @@ def test_mosaics_mask_what_a_window_cuts_and_nothing_beside_it(seed: int, rotati
     crop = mosaic(samples, np.random.default_rng(seed), options)
     assert crop.image.shape == (256, 256, 3) and crop.name == samples[0].name
     covered, learned = np.zeros((256, 256), bool), np.zeros((256, 256), bool)
-    masked, square = np.zeros((256, 256), bool), np.ones((5, 5), np.uint8)
+    masked, width = np.zeros((256, 256), bool), 3 + 2 * int(np.ceil(scale))
+    square = np.ones((width, width), np.uint8)
     for quad, ignored in zip(crop.truth.quads, crop.truth.ignore, strict=True):
         # In pixels, whose centers are at integers, a window reaches half a pixel beyond its first and last.
         ends = quad.min(axis=0), quad.max(axis=0)
         window = np.floor((ends[0] + ends[1]) / 2 / 128) * 128
         assert (ends[0] >= window - 0.51).all() and (ends[1] <= window + 127.51).all()
-        alone = cv2.fillPoly(np.zeros((256, 256), np.uint8), [np.rint(quad * 16).astype(np.int32)], 1, shift=4)
+        alone = np.zeros((256, 256), np.uint8)
+        cv2.fillPoly(alone, [np.rint(quad * 16).astype(np.int32)], 1, shift=4)
         covered |= cv2.dilate(alone, square) > 0
         masked |= bool(ignored) & (alone > 0)
         learned |= bool(~ignored) & (cv2.erode(alone, square, borderValue=0) > 0)
