@@ -371,7 +371,7 @@ def test_mosaics_mask_what_a_window_cuts_and_nothing_beside_it(seed: int, rotati
     for quad, ignored in zip(crop.truth.quads, crop.truth.ignore, strict=True):
         # In pixels, whose centers are at integers, a window reaches half a pixel beyond its first and last.
         ends = quad.min(axis=0), quad.max(axis=0)
-        window = np.floor((ends[0] + ends[1]) / 2 / 128) * 128
+        window = 128 * ((ends[0] + ends[1]) / 2 >= 127.5)
         assert (ends[0] >= window - 0.51).all() and (ends[1] <= window + 127.51).all()
         alone = np.zeros((256, 256), np.uint8)
         cv2.fillPoly(alone, [np.rint(quad * 16).astype(np.int32)], 1, shift=4)
