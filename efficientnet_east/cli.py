@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from efficientnet_east import (
     cli_benchmark,
+    cli_calibrate,
     cli_check,
     cli_data,
     cli_demo,
@@ -109,6 +110,7 @@ def parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_doctor(commands)
     _add_benchmark(commands)
+    _add_calibrate(commands)
     _add_weights(commands)
     _add_scaling(commands)
     _add_export(commands)
@@ -151,6 +153,13 @@ def _add_benchmark(commands: Any) -> None:
     help = "say how long models take here, part by part, in every runtime that is installed"
     sub = _subcommand(commands, "benchmark", benchmark, help)
     cli_benchmark.add_options(sub)
+    _add_fields(sub, {"detect": configuration.Detect}, threads=True)
+
+
+def _add_calibrate(commands: Any) -> None:
+    help = "choose thresholds and calibrate scores on images that were not trained on, and write the model"
+    sub = _subcommand(commands, "calibrate", calibrate, help)
+    cli_calibrate.add_options(sub)
     _add_fields(sub, {"detect": configuration.Detect}, threads=True)
 
 
@@ -339,6 +348,12 @@ def import_weights(arguments: argparse.Namespace) -> int:
     print(restored.report())
     _write_weights(arguments.output, restored.values | restored.more)
     return 0
+
+
+def calibrate(arguments: argparse.Namespace) -> int:
+    """The subcommand `calibrate`."""
+    _hush_tensorflow()
+    return cli_calibrate.run(arguments, _overrides(arguments, "detect"))
 
 
 def export_weights(arguments: argparse.Namespace) -> int:

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from efficientnet_east import calibration, model_file
 from efficientnet_east import config as configuration
-from efficientnet_east import model_file
 from efficientnet_east.data import icdar as folders
 from efficientnet_east.data import submissions
 from efficientnet_east.data.icdar import find_images, find_records, held_out, read_list
@@ -21,7 +21,7 @@ from efficientnet_east.data.images import make_folder, read_image, write_image
 from efficientnet_east.draw import draw_quads
 from efficientnet_east.errors import UserError, WriteError, one_line
 from efficientnet_east.evaluation import curve as curves
-from efficientnet_east.evaluation import deteval, gallery, icdar, report
+from efficientnet_east.evaluation import deteval, gallery, icdar, mistakes, report, tune
 from efficientnet_east.evaluation.pictures import extremes, validation_picture
 from efficientnet_east.evaluation.report import Found, Scored
 from efficientnet_east.safe_files import write_file
@@ -228,7 +228,17 @@ def _score(
     scored = Scored(str(subject), NAMES[arguments.protocol], found, truths, result, None)
     curve = None if any(part.scores is None for part in found.values()) else _curve(arguments, found, truths)
     sweep = {threshold: _curve(arguments, parts, truths) for threshold, parts in by_threshold.items()}
-    return dataclasses.replace(scored, curve=curve, sweep=sweep)
+    scored = dataclasses.replace(scored, curve=curve, sweep=sweep)
+    return scored if arguments.protocol != "iou" else _judged(scored, found)
+
+
+def _judged(scored: Scored, found: Mapping[str, Any]) -> Scored:
+    """With what a protocol that matches one to one can say: kinds of mistakes, and what scores are worth."""
+    kinds = mistakes.kinds_of(scored.result, scored.quads, scored.truths)
+    if scored.curve is None or not scored.curve.points:
+        return dataclasses.replace(scored, mistakes=kinds)
+    bins = calibration.reliability(*tune.judged(found, scored.truths))
+    return dataclasses.replace(scored, mistakes=kinds, reliability=bins)
 
 
 def _curve(

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from efficientnet_east import calibration, model_file, safe_files
 from efficientnet_east import config as configuration
-from efficientnet_east import model_file, safe_files
 from efficientnet_east.data.images import make_folder
 from efficientnet_east.errors import UserError
 
@@ -186,11 +186,13 @@ def weights(arguments: argparse.Namespace, detect: Mapping[str, Any]) -> int:
         raise UserError("--half", "is given for a checkpoint", f"--output with a name in {model_file.SUFFIX}")
     prefix = checkpoints.find(arguments.checkpoint)
     config = configuration.load(str(config_beside(prefix)), detect)
-    described = configuration.dump(config, ("model", "detect"))
+    detect_as_written = config.model_copy(update={"detect": configuration.folded(config.detect)})
+    described = configuration.dump(detect_as_written, ("model", "detect"))
     tensors = checkpoints.read(prefix)
     averages = any(name.endswith(checkpoints.AVERAGE_SUFFIX) for name in tensors)
     print(f"{'averaged weights' if averages else 'weights, of which it has no averages,'} of {prefix}")
     arrays = checkpoints.weights_of(tensors)
+    arrays = calibration.fold(arrays, config.detect.score_scale, config.detect.score_offset)
     if model_file.is_model_file(output):
         model_file.write(output, arrays, described, arguments.half)
     else:

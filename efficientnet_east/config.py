@@ -252,6 +252,10 @@ class Detect(_Section):
     """How maps become boxes."""
 
     score_threshold: float = _field(0.9, "cells below this score are background", gt=0, lt=1)
+    score_scale: float = _field(
+        1.0, "factor of the score's logit, see `calibrate`; folded into what is written or loaded", gt=0
+    )
+    score_offset: float = _field(0.0, "added to the scaled logit of the score")
     nms: Literal["locality", "standard"] = _field(
         "locality",
         "overlapping boxes: take weighted means of neighbours first (EAST), or keep the best as is",
@@ -299,6 +303,11 @@ class Config(_Section):
         if self.data.mosaic and self.data.crop_size % 64:
             raise ValueError("data.crop_size must be a multiple of 64 with data.mosaic")
         return self
+
+
+def folded(detect: Detect) -> Detect:
+    """The section of a network whose weights have its calibration already."""
+    return detect.model_copy(update={"score_scale": 1.0, "score_offset": 0.0})
 
 
 SECTIONS: dict[str, type[_Section]] = {"model": Model, "data": Data, "train": Train, "detect": Detect}

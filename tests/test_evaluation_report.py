@@ -336,7 +336,7 @@ def test_names_choose_no_file(
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["report"]
     assert {path.name for path in report.iterdir()} == {
         "report.html", "report.json", "images.csv", "images.json", "pictures", "curve.png", "thresholds.png",
-        "kinds.png",
+        "kinds.png", "reliability.png",
     }  # fmt: skip
 
 

@@ -21,6 +21,7 @@ LAYERS = (
     {"scaling"},
     {"catalogue"},
     {
+        "calibration",
         "data",
         "geometry",
         "draw",
@@ -35,6 +36,8 @@ LAYERS = (
         "evaluation.pictures",
         "evaluation.report",
         "evaluation.gallery",
+        "evaluation.mistakes",
+        "evaluation.tune",
     },
     {"config"},  # the recipes' own: see `test_configuration_is_for_recipes`
     {"compat"},
@@ -44,6 +47,7 @@ LAYERS = (
     {
         "cli",
         "cli_benchmark",
+        "cli_calibrate",
         "cli_check",
         "cli_data",
         "cli_demo",
@@ -58,7 +62,8 @@ LAYERS = (
 WITHOUT_TENSORFLOW = LAYERS[:6]
 RECIPES_AND_ABOVE = LAYERS[8:]
 # Those that a user without TensorFlow may want: only functions that run the network import it.
-LAZY = {"cli", "cli_check", "cli_data", "cli_demo", "cli_detect", "cli_eval", "cli_export", "cli_scaling",
+LAZY = {"cli", "cli_calibrate", "cli_check",
+        "cli_data", "cli_demo", "cli_detect", "cli_eval", "cli_export", "cli_scaling",
         "serving.__init__", "serving.app", "serving.gate", "serving.look", "serving.page",
         "serving.page_rules", "serving.server", "serving.worker",
         "cli_benchmark", "evaluation.speed",

@@ -12,6 +12,7 @@ from typing import Any
 
 from efficientnet_east.errors import one_line
 from efficientnet_east.evaluation.breakdown import Bin
+from efficientnet_east.evaluation.mistakes import KINDS
 from efficientnet_east.evaluation.report import (
     AVERAGE_PRECISION,
     FIGURES,
@@ -70,6 +71,7 @@ def page(
         f"<h1>{_text(scored.subject)}</h1>",
         _summary(scored, values),
         *(_chart(name) for name in charts),
+        _mistakes(values.get("mistakes")),
         _kinds(scored.kinds),
         *_gallery(rows, pictures),
         _images(rows),
@@ -141,6 +143,13 @@ def _kinds(kinds: Mapping[str, Sequence[Bin]]) -> str:
         tables.append(_table([kind, "texts", "recall", "detections", "precision"], rows))
     note = "Recall is of the texts of that kind, precision of the detections of that kind."
     return f"<h2>By kind of text</h2><p class='note'>{note}</p><div class='kinds'>{''.join(tables)}</div>"
+
+
+def _mistakes(counts: Mapping[str, int] | None) -> str:
+    if counts is None:
+        return ""
+    rows = [[_text(kind), str(count), _text(KINDS[kind])] for kind, count in counts.items()]
+    return "<h2>Wrong detections</h2>" + _table(["kind", "number", "meaning"], rows)
 
 
 def _gallery(rows: Sequence[Mapping[str, Any]], pictures: Mapping[str, str]) -> list[str]:

@@ -5,7 +5,7 @@
 | `report.html` | all of it as a page, with the pictures of this folder only |
 | `report.json` | the figures: protocol, curve, best thresholds, by size, angle and script |
 | `images.csv`, `images.json` | every image: its score; every text and detection, and what became of it |
-| `curve.png`, `thresholds.png`, `kinds.png` | charts |
+| `curve.png`, `thresholds.png`, `reliability.png`, `kinds.png` | charts |
 | `pictures/` | the worst and the best images, the ground truth on the left |
 """
 
@@ -21,9 +21,11 @@ from typing import Any
 
 import numpy as np
 
+from efficientnet_east import calibration
 from efficientnet_east.chart import Bars, Panel, Series, draw, draw_bars
 from efficientnet_east.errors import one_line
 from efficientnet_east.evaluation import curve as curves
+from efficientnet_east.evaluation import mistakes
 from efficientnet_east.evaluation.breakdown import Bin, by_angle, by_script, by_size
 from efficientnet_east.evaluation.curve import Curve, Point
 from efficientnet_east.evaluation.icdar import Result
@@ -32,6 +34,7 @@ from efficientnet_east.structures import Truth
 
 PAGE, FIGURES, IMAGES_TABLE, IMAGES = "report.html", "report.json", "images.csv", "images.json"
 CURVE, THRESHOLDS, KINDS, PICTURES = "curve.png", "thresholds.png", "kinds.png", "pictures"
+RELIABILITY = "reliability.png"
 COLUMNS = (
     "image",
     "hmean",
@@ -80,6 +83,8 @@ class Scored:
       curve: over the detections' scores; None where they have none.
       sweep: for each threshold on the score map the curve of what it leaves, by rising threshold; empty where
         there is no score map.
+      mistakes: see `mistakes.kinds_of`; None for a protocol that does not match one to one.
+      reliability: the detections that count, by their score; empty where they have none.
     """
 
     subject: str
@@ -89,6 +94,8 @@ class Scored:
     result: Result
     curve: Curve | None
     sweep: Mapping[float, Curve] = dataclasses.field(default_factory=dict)
+    mistakes: Mapping[str, Mapping[int, str]] | None = None
+    reliability: Sequence[calibration.Bin] = ()
 
     @property
     def quads(self) -> dict[str, np.ndarray]:
@@ -135,6 +142,11 @@ def figures(scored: Scored, **about: Any) -> dict[str, Any]:
     if best:
         threshold, point = best
         values["best"] = {"score_threshold": threshold, "box_threshold": point.threshold} | _shares(point)
+    if scored.mistakes is not None:
+        values["mistakes"] = mistakes.counts(scored.mistakes)
+    if scored.reliability:
+        values["expected_calibration_error"] = calibration.expected_error(scored.reliability)
+        values["reliability"] = [dataclasses.asdict(part) for part in scored.reliability]
     values["by_score_threshold"] = [
         {"score_threshold": threshold, "average_precision": curve.average_precision, "curve": _points(curve)}
         for threshold, curve in scored.sweep.items()
@@ -195,6 +207,7 @@ def _image_detail(scored: Scored, name: str) -> dict[str, Any]:
     image, truth = scored.result.images[name], scored.truths[name]
     found = scored.found.get(name, Found(np.zeros((0, 4, 2)), None))
     by_text, by_detection = ({pair[side] for pair in image.pairs} for side in (0, 1))
+    wrong = (scored.mistakes or {}).get(name, {})
     texts = [
         {
             "corners": _rounded(quad),
@@ -209,6 +222,7 @@ def _image_detail(scored: Scored, name: str) -> dict[str, Any]:
             "score": None if found.scores is None else round(float(found.scores[index]), 6),
             "state": _state(index, image.ignored, by_detection),
         }
+        | ({"mistake": wrong[index]} if index in wrong else {})
         for index, quad in enumerate(found.quads)
     ]
     shares = {"precision": image.precision, "recall": image.recall, "hmean": image.hmean}
@@ -289,6 +303,8 @@ def write_charts(folder: Path, scored: Scored) -> list[str]:
     if scored.curve and scored.curve.points:
         charts[CURVE] = curve_chart(title, scored)
         charts[THRESHOLDS] = thresholds_chart(title, scored.curve)
+    if scored.reliability:
+        charts[RELIABILITY] = reliability_chart(title, scored.reliability)
     charts[KINDS] = kinds_chart(title, scored.kinds)
     for name, png in charts.items():
         write_file(folder / name, png)
@@ -336,6 +352,31 @@ def thresholds_chart(title: str, curve: Curve) -> bytes:
         for name in ("precision", "recall", "hmean")
     ]
     return draw(title, "box threshold", [Panel("of the detections from there on", lines, limits=(0, 1.02))])
+
+
+def reliability_chart(title: str, bins: Sequence[calibration.Bin]) -> bytes:
+    """Draws the share of right detections against their score, and how many there are of each score.
+
+    Args:
+      title: above all.
+      bins: of `calibration.reliability`.
+
+    Returns:
+      A PNG of 1000 x 520 pixels.
+    """
+    filled = [part for part in bins if part.count]
+    scores, right = [part.score for part in filled], [part.right for part in filled]
+    counts = [float(part.count) for part in filled]
+    error = calibration.expected_error(bins)
+    lines = [
+        Series("as good as they say", [0.0, 1.0], [0.0, 1.0], {"linestyle": "--", "color": "0.6"}),
+        Series(f"detections (error {error:.3f})", scores, right, {"marker": "o"}),
+    ]
+    panels = [
+        Panel("share that is right", lines, limits=(0, 1.02)),
+        Panel("detections", [Series("number", scores, counts, {"marker": "o"})], limits=(0, None)),
+    ]
+    return draw(title, "score", panels)
 
 
 def kinds_chart(title: str, kinds: Mapping[str, Sequence[Bin]]) -> bytes:

@@ -14,7 +14,7 @@ import numpy as np
 import efficientnet_east
 from efficientnet_east import catalogue, checkpoints, model_file
 from efficientnet_east.compat import tf
-from efficientnet_east.config import Config
+from efficientnet_east.config import Config, folded
 from efficientnet_east.export import folding
 from efficientnet_east.geometry.maps import CHANNELS
 from efficientnet_east.inference.graph import INPUT_NAME, freeze, load_session
@@ -117,7 +117,7 @@ def describe(
         "input": wanted, "score": network.outputs[0], "geometry": network.outputs[1],
         "boxes": section.geometry, "stride": section.output_stride, "divisor": section.size_divisor,
         "normalisation": backbone.normalisation if known == "auto" else known,
-        "detect": network.config.detect.model_dump(mode="json"),
+        "detect": folded(network.config.detect).model_dump(mode="json"),
         "source": {"checkpoint": Path(network.prefix).name, "sha256": checkpoint_digest(network.prefix)},
         "versions": _versions(), "calibration": calibration,
     })  # fmt: skip

@@ -33,7 +33,7 @@ def locality_aware(
 
     Returns:
       quads: float32 (m, 4, 2), convex, clockwise, each from the corner that begins its top side.
-      scores: float32 (m,) in [0, 1], best first: the mean score of the candidates nearest to each box.
+      scores: float32 (m,) in [0, 1], best first: the best of the candidates nearest to each box.
 
     Raises:
       ImportError: `compiled` is True, and `lanms` is not installed.
@@ -46,9 +46,9 @@ def locality_aware(
         return np.zeros((0, 4, 2), np.float32), np.zeros(0, np.float32)
     merge = _merge_compiled if compiled else _merge
     merged = merge(_aligned(quads), np.maximum(scores, _LEAST_WEIGHT), iou)
-    means = _mean_scores(merged, quads, scores).astype(np.float32)
-    best_first = _best_first(merged, means)
-    return merged[best_first].astype(np.float32), means[best_first]
+    best = _best_scores(merged, quads, scores).astype(np.float32)
+    best_first = _best_first(merged, best)
+    return merged[best_first].astype(np.float32), best[best_first]
 
 
 def standard(quads: np.ndarray, scores: np.ndarray, iou: float = 0.2) -> tuple[np.ndarray, np.ndarray]:
@@ -175,18 +175,19 @@ def _unbeaten(quads: np.ndarray, limits: np.ndarray, iou: float) -> list[bool]:
     return alive
 
 
-def _mean_scores(merged: np.ndarray, quads: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Mean score of the candidates whose upright bounds are nearest to those of each merged box.
+def _best_scores(merged: np.ndarray, quads: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Best score of the candidates whose upright bounds are nearest to those of each merged box.
 
     Taken outside of the merge, so that it does not depend on which merge was used. A box that is nearest to
     no candidate has the score of the candidate nearest to it.
     """
     texts, candidates = bounds(merged).T, bounds(quads).T
     nearest = _nearest(candidates, texts)
-    count = np.bincount(nearest, minlength=len(texts))
-    means = np.bincount(nearest, scores, minlength=len(texts)) / np.maximum(count, 1)
-    means[count == 0] = scores[_nearest(texts[count == 0], candidates)]
-    return means
+    best = np.full(len(texts), -np.inf)
+    np.maximum.at(best, nearest, scores)
+    lonely = np.isneginf(best)
+    best[lonely] = scores[_nearest(texts[lonely], candidates)]
+    return best
 
 
 def _nearest(points: np.ndarray, targets: np.ndarray) -> np.ndarray:

@@ -10,8 +10,8 @@ from typing import Any, TypeAlias, TypeVar, overload
 
 import numpy as np
 
+from efficientnet_east import calibration, model_file
 from efficientnet_east import config as configuration
-from efficientnet_east import model_file
 from efficientnet_east.config import Detect
 from efficientnet_east.data.images import read_image
 from efficientnet_east.errors import UserError
@@ -158,6 +158,8 @@ class Detector:
         for (height, width), alike in itertools.groupby(inputs, lambda pair: (pair[1].height, pair[1].width)):
             for batch in _batches(alike, max(1, self.detect.batch_pixels // (height * width))):
                 score, geometry = self.run(np.stack([tile.cut(fitted.pixels) for fitted, tile in batch]))
+                line = self.detect.score_scale, self.detect.score_offset
+                score = score if line == (1.0, 0.0) else calibration.apply(score, *line)
                 yield from zip(score[..., 0], geometry, strict=True)
 
 

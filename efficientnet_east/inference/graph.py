@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from efficientnet_east import checkpoints, model
+from efficientnet_east import calibration, checkpoints, model
 from efficientnet_east.compat import tf
 from efficientnet_east.config import Config
 from efficientnet_east.inference.runtimes.runtime import Run
@@ -22,7 +22,8 @@ def load_session(prefix: str, config: Config) -> tuple[Any, Any, model.Outputs]:
 
     Args:
       prefix: of the checkpoint.
-      config: its sections `model` and `train.threads` are read.
+      config: its sections `model` and `train.threads` are read, and the calibration of `detect`, which is
+        folded into the weights.
 
     Returns:
       The session, to be closed by the caller; the placeholder, float32 (batch, height, width, 3), RGB in
@@ -37,6 +38,7 @@ def load_session(prefix: str, config: Config) -> tuple[Any, Any, model.Outputs]:
         variables = tf.global_variables()
         session = tf.Session(graph=graph, config=session_config(config.train.threads))
         weights = checkpoints.averaged(checkpoints.read(prefix))
+        weights = calibration.fold(weights, config.detect.score_scale, config.detect.score_offset)
         checkpoints.check_fit(prefix, weights, variables)
         checkpoints.assign(session, weights, variables)
     return session, images, outputs

@@ -28,6 +28,7 @@ def open(path: Path, threads: int) -> Runtime:
     config = configuration.load(str(config_beside(prefix)), {"threads": threads} if threads else None)
     network = config.model
     return Runtime(
-        graph.load_graph(prefix, config), network.output_stride, network.size_divisor, config.detect,
+        graph.load_graph(prefix, config), network.output_stride, network.size_divisor,
+        configuration.folded(config.detect),
         "tensorflow", threads=config.train.threads,
     )  # fmt: skip
