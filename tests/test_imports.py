@@ -20,8 +20,11 @@ LAYERS = (
     {
         "archives",
         "costs",
+    {
         "environment",
         "half",
+        "installed",
+    },
         "interruption",
         "model_file",
         "plain_paths",
