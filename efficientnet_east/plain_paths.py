@@ -1,7 +1,7 @@
 """Paths for libraries that take a name for a pattern, or that know no name but UTF-8.
 
 TensorFlow matches the path of a checkpoint that it reads as a pattern, so it finds nothing in `lr=[1e-3]`.
-OpenCV ends the process on a name that is not UTF-8. They are shown a link with a name that they take as it is.
+OpenCV ends the process on a name that is not UTF-8. They are shown a link with a name that suits both.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def is_plain(path: str | os.PathLike[str]) -> bool:
 
 
 def is_unicode(path: str | os.PathLike[str]) -> bool:
-    """Whether a path can be written in UTF-8. File systems take any bytes, which Python reads as surrogates."""
+    """Whether a path is UTF-8. File systems take any bytes, which Python reads as surrogates."""
     try:
         os.fspath(path).encode()
     except UnicodeEncodeError:

@@ -166,11 +166,15 @@ def make_folder(path: str | os.PathLike[str], where: str) -> Path:
 
 def _opened(source: Encoded, use: Callable[[Image.Image, object], _Result]) -> _Result:
     """What `use` makes of the opened file and its name."""
-    is_path = isinstance(source, str | os.PathLike)
-    where, file = (source, source) if is_path else ("image", io.BytesIO(source))
+    where = source if isinstance(source, str | os.PathLike) else "image"
     try:
-        if is_path and _never_ends(source):
+        file: str | os.PathLike[str] | io.BytesIO
+        if not isinstance(source, str | os.PathLike):
+            file = io.BytesIO(source)
+        elif _never_ends(source):
             raise UserError(source, "is a pipe, a socket or a device", _EXPECTED)
+        else:
+            file = source
         with warnings.catch_warnings():
             # Of damaged EXIF data, and from 89 million pixels on; what is too large is decided below.
             warnings.filterwarnings("ignore", module="PIL")

@@ -157,7 +157,7 @@ def _expanded(name: str, recursive: bool, avoid: Path | None) -> list[tuple[Path
 
 
 def _matching(pattern: Path) -> list[tuple[Path, Path]]:
-    """The files that match a pattern. A folder on the way that is there is itself, whatever letters it has."""
+    """The files that match a pattern; a folder on the way that is there is itself, whatever its letters."""
     *_, base = itertools.takewhile(Path.is_dir, reversed(pattern.parents))
     rest = os.path.join(*pattern.parts[len(base.parts) :])
     found = [base / match for match in glob.glob(rest, root_dir=base, recursive=True)]

@@ -7,7 +7,7 @@ import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, TypeAlias, TypeGuard, TypeVar, overload
+from typing import IO, Any, TypeAlias, TypeGuard, TypeVar, cast, overload
 
 import numpy as np
 import PIL.Image
@@ -98,9 +98,9 @@ class Detector:
           UserError: a file cannot be read.
           ValueError: an array is no image, or something else was given.
         """
-        if not _are_several(image):
-            return self._find([as_rgb(image, bgr)])[0]
-        return [found for images in self._gathered(image, bgr) for found in self._find(images)]
+        if _are_several(image):
+            return [found for images in self._gathered(image, bgr) for found in self._find(images)]
+        return self._find([as_rgb(cast(Image, image), bgr)])[0]
 
     def maps(
         self, image: Image, factor: float = 1.0, *, bgr: bool = False
