@@ -200,7 +200,7 @@ class Tensor:
 
 
 def test_what_is_unknown_is_named_by_its_type(tmp_path: Path) -> None:
-    """Not taken for a list, as whatever can be iterated might be. `None` is what cv2.imread gives for no file."""
+    """Not taken for a list, as all that can be iterated might be; cv2.imread gives `None` for no file."""
     detector = Detector(BrightSpots(), Detect())
     (tmp_path / "text.txt").write_text("a line\n")
     with open(tmp_path / "text.txt", encoding="utf-8") as text:

@@ -97,7 +97,7 @@ def test_text_that_runs_down() -> None:
     (line,) = find_lines(spine)
     assert line.words == (0, 1, 2)
     np.testing.assert_allclose(line.quad, [[20, 0], [20, 270], [0, 270], [0, 0]], atol=1e-4)
-    beside = np.concatenate([spine, spine + (30, 0)])
+    beside = np.concatenate([spine, spine + np.array([30, 0])])
     assert words_of(find_lines(beside)) == [(0, 1, 2), (3, 4, 5)], "two spines, not three lines of two words"
     narrow = np.stack([box(0, 0, 8), box(15, 0, 80), box(102, 0, 8)])
     assert words_of(find_lines(narrow)) == [(0, 1, 2)], "a digit is high, too"

@@ -36,8 +36,8 @@ class Line:
 
     Attributes:
       words: indices of its words, in the order in which they are read.
-      quad: float32 (4, 2), the rectangle around them that lies along the text, clockwise from the corner where
-        the line begins, pixels; of a single word, the word's own box.
+      quad: float32 (4, 2), pixels: the rectangle around them that lies along the text, clockwise from the
+        corner where the line begins; of a single word, the word's own box.
     """
 
     words: tuple[int, ...]
@@ -156,7 +156,7 @@ def _directions(
 def _gaps(
     quads: np.ndarray, sides: np.ndarray, first: np.ndarray, second: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The space between the end of one word and the beginning of the other, and whether they may be neighbors."""
+    """The space between the end of one word and the beginning of the other; whether they may be neighbors."""
     along, bend = _directions(quads, sides, first, second)
     end, begin = quads[first][:, [1, 2]], quads[second][:, [0, 3]]
     step = begin.mean(axis=1) - end.mean(axis=1)
@@ -173,7 +173,7 @@ def _gaps(
 
 
 def _followed(after: dict[int, int], count: int) -> list[tuple[int, ...]]:
-    """Chains from links, of which each word has at most one on either side. A ring is cut at its least index."""
+    """Chains from links, of which each word has at most one on either side; a ring is cut at the lowest index."""
     begins = sorted(set(range(count)) - set(after.values()))
     chains: list[tuple[int, ...]] = []
     seen: set[int] = set()
@@ -190,7 +190,7 @@ def _followed(after: dict[int, int], count: int) -> list[tuple[int, ...]]:
 
 
 def _around(words: np.ndarray, runs_down: bool) -> np.ndarray:
-    """The rectangle (4, 2) around words, along the text: from its first word's beginning to its last one's end."""
+    """The rectangle (4, 2) around words, along the text, from the corner where the first word begins."""
     words = np.roll(words, -1, axis=1) if runs_down else words
     if len(words) == 1:
         return words[0]
@@ -271,8 +271,8 @@ def _parts(boxes: np.ndarray, axis: int, gap: float) -> np.ndarray:
 def _with_columns(boxes: np.ndarray, rows: np.ndarray, height: float) -> np.ndarray:
     """Rows joined as long as one gap runs through all of them: they are the rows of columns.
 
-    A row begins columns if it has such a gap itself. What stands above them, over one of them or over both, is
-    read before.
+    A row begins columns if it has such a gap itself. What stands above them, over one of them or over both,
+    is read before.
     """
     joined = np.zeros(rows.max() + 1, np.intp)
     run: np.ndarray | None = None
