@@ -68,6 +68,20 @@ def test_every_format(
     assert (angle[cell].max(axis=-1) > 100).all()
 
 
+def test_lines(
+    words: list[str], photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words, str(photo), "--formats", "json,picture"]) == 0
+    (name,) = (tmp_path / "out").glob("*_words.json")
+    plain, picture = json.loads(name.read_text()), read_image(name.with_suffix(".png"))
+    assert main([*words, str(photo), "--formats", "json,picture", "--lines"]) == 0
+    said = json.loads(name.read_text())
+    assert plain == {key: value for key, value in said.items() if key != "lines"}
+    assert said["lines"] == [{"corners": said["words"][0]["corners"], "words": [0]}]
+    assert (read_image(name.with_suffix(".png")) != picture).any()
+    assert "--lines" in error_of(capsys, [*words, str(photo), "--formats", "icdar,crops", "--lines"])
+
+
 def test_angles_of_four_corners(
     words: list[str], photo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
