@@ -1,8 +1,8 @@
 """Words into lines: pairs of words in one line, against what the generator of scenes knows; and the time.
 
-`python benchmarks/lines.py OUT.json [--scenes N] [--draw DIR]` takes the words of generated scenes as they are, and moved
-as a detector moves them. With `--draw` the lines and their order are drawn on the first scenes, and on the
-images of `--data`.
+`python benchmarks/lines.py OUT.json [--scenes N] [--draw DIR]` takes the words of generated scenes as they
+are, and moved as a detector moves them. With `--draw` the lines and their order are drawn on the first
+scenes, and on the images of `--data`.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ WORD = [[18, 28], [112, 28], [112, 56], [18, 56]]
 
 
 def see_nothing(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    shape = 1, batch.shape[1] // 4, batch.shape[2] // 4
+    shape = len(batch), batch.shape[1] // 4, batch.shape[2] // 4
     return np.zeros((*shape, 1), np.float32), np.zeros((*shape, 5), np.float32)
 
 

@@ -173,7 +173,7 @@ def _gaps(
 
 
 def _followed(after: dict[int, int], count: int) -> list[tuple[int, ...]]:
-    """Chains from links, of which each word has at most one on either side; a ring is cut at the lowest index."""
+    """Chains from links, of which each word has at most one on either side; a ring is cut at one word."""
     begins = sorted(set(range(count)) - set(after.values()))
     chains: list[tuple[int, ...]] = []
     seen: set[int] = set()
