@@ -68,9 +68,7 @@ def test_every_format(
     assert (angle[cell].max(axis=-1) > 100).all()
 
 
-def test_lines(
-    words: list[str], photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_lines(words: list[str], photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*words, str(photo), "--formats", "json,picture"]) == 0
     (name,) = (tmp_path / "out").glob("*_words.json")
     plain, picture = json.loads(name.read_text()), read_image(name.with_suffix(".png"))
