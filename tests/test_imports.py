@@ -20,11 +20,9 @@ LAYERS = (
     {
         "archives",
         "costs",
-    {
         "environment",
         "half",
         "installed",
-    },
         "interruption",
         "model_file",
         "plain_paths",
