@@ -22,6 +22,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from efficientnet_east import installed
 from efficientnet_east.data.icdar import natural_key, parse_truth
 from efficientnet_east.geometry import maps, nms
 from efficientnet_east.geometry.quads import rectangle
@@ -80,7 +81,7 @@ def noisy_maps(quads: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray,
 def lanms_as_programs_call_it(quads: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """The usual lines: a float32 table of nine columns in, one out."""
     table = np.concatenate([quads.reshape(-1, 8), scores[:, None]], axis=1).astype("float32")
-    return nms.lanms.merge_quadrangle_n9(table, IOU)
+    return nms.lanms().merge_quadrangle_n9(table, IOU)
 
 
 def opencv(quads: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -139,7 +140,7 @@ def main() -> None:
         "words": len(quads), "cells": len(candidates[0]),
         "boxes": len(nms.locality_aware(*candidates, IOU)[0]),
     }  # fmt: skip
-    if nms.lanms is not None:
+    if installed.find("lanms"):
         ways["decode + locality-aware by lanms"] = lambda: nms.locality_aware(*decode(), IOU, compiled=True)
         ways["lanms alone, as EAST programs call it"] = lambda: lanms_as_programs_call_it(*candidates)
         both = (nms.locality_aware(*candidates, IOU, compiled=flag) for flag in (False, True))

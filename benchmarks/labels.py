@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from efficientnet_east import labels
+from efficientnet_east import installed, labels
 from efficientnet_east.compat import tf
 from efficientnet_east.data.annotations import parse_truth
 from efficientnet_east.data.augment import Augmentation, augment
@@ -115,7 +115,7 @@ def measure(truths: dict[str, Truth], geometry: str) -> dict[str, float]:
         "decode_ms": milliseconds(maps.decode, cells),
         "suppress_ms": milliseconds(nms.locality_aware, candidates[:100]),
     }
-    if nms.lanms is not None and geometry == "rbox":  # which it is right for
+    if installed.find("lanms") and geometry == "rbox":  # which it is right for
         compiled = functools.partial(nms.locality_aware, compiled=True)
         timed["suppress_lanms_ms"] = milliseconds(compiled, candidates[:100])
     return timed | {"oracle_recall": result.recall, "oracle_precision": result.precision}

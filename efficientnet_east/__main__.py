@@ -2,6 +2,8 @@
 
 import sys
 
+from efficientnet_east import installed
+
 
 def main() -> int:
     """Run the command line; `doctor` also where libraries are missing or broken that all others need.
@@ -9,6 +11,7 @@ def main() -> int:
     Returns:
       The exit code.
     """
+    installed.leave_working_folder()
     if sys.argv[1:2] == ["doctor"]:
         from efficientnet_east import cli_doctor
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from efficientnet_east import model_file, safe_files
+from efficientnet_east import model_file, plain_paths, safe_files
 from efficientnet_east.compat import tf
 from efficientnet_east.errors import UserError
 
@@ -66,7 +66,8 @@ def all_in(workdir: Path) -> list[str]:
 def listed_in(folder: Path) -> list[str]:
     """The prefixes that a folder's state file lists, newest first; none if the file is lost or damaged."""
     try:
-        state = tf.train.get_checkpoint_state(str(folder))
+        with plain_paths.readable(folder / STATE_FILE, STATE_FILE) as file:
+            state = tf.train.get_checkpoint_state(str(file.parent))
     except ValueError:
         return []
     names = [state.model_checkpoint_path, *state.all_model_checkpoint_paths[::-1]] if state else []
@@ -97,12 +98,13 @@ def read(prefix: str) -> dict[str, np.ndarray]:
 
 
 def _read(prefix: str) -> dict[str, np.ndarray]:
-    try:
-        reader = tf.train.load_checkpoint(prefix)
-        return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
-    except Exception as error:  # on a damaged file the reader raises almost anything
-        problem = f"cannot be read ({str(error).partition(chr(10))[0]})"
-        raise UserError(prefix, problem, "an undamaged checkpoint") from None
+    with plain_paths.readable(Path(prefix), PREFIX) as path:
+        try:
+            reader = tf.train.load_checkpoint(str(path))
+            return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+        except Exception as error:  # on a damaged file the reader raises almost anything
+            said = str(error).partition("\n")[0].replace(str(path), prefix)
+            raise UserError(prefix, f"cannot be read ({said})", "an undamaged checkpoint") from None
 
 
 def expect_finite(where: object, tensors: Mapping[str, np.ndarray]) -> None:
@@ -183,9 +185,10 @@ def write_by(prefix: str | Path, save: Callable[[str], object]) -> None:
     prefix = Path(prefix)
     try:
         with safe_files.partial_folder(prefix.parent) as folder:
-            save(str(folder / prefix.name))
+            with plain_paths.writable(folder) as path:
+                save(str(path / PREFIX))
+            parts = [(folder / f"{PREFIX}{part}").rename(folder / f"{prefix.name}{part}") for part in PARTS]
             Path(f"{prefix}.index").unlink(missing_ok=True)  # without its index a checkpoint is not there
-            parts = [folder / f"{prefix.name}{part}" for part in PARTS]
             safe_files.move_into_place(parts, prefix.parent)
     except (OSError, tf.errors.OpError) as error:
         raise safe_files.cannot_be_written(prefix, _why(error)) from None

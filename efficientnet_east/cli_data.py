@@ -8,11 +8,10 @@ from pathlib import Path
 
 from efficientnet_east.config import Detect
 from efficientnet_east.data import hard_negatives
-from efficientnet_east.data.folds import split
+from efficientnet_east.data.folds import split, write_lists
 from efficientnet_east.data.icdar import find_records, read_list
 from efficientnet_east.data.images import make_folder
 from efficientnet_east.errors import UserError
-from efficientnet_east.safe_files import write_file
 
 
 def add_fold_options(sub: argparse.ArgumentParser) -> None:
@@ -45,14 +44,9 @@ def folds(arguments: argparse.Namespace) -> int:
     lists = {}
     for number, parts in enumerate(split(names, arguments.folds, arguments.seed)):
         for purpose, part in zip(("train", "val"), parts, strict=True):
-            lists[f"fold{number}_{purpose}.txt"] = part
+            lists[Path(arguments.output) / f"fold{number}_{purpose}.txt"] = part
     folder = make_folder(arguments.output, "--output")
-    contents = {folder / name: ("\n".join(part) + "\n").encode() for name, part in lists.items()}
-    for path, content in contents.items():
-        if path.exists() and path.read_bytes() != content:
-            raise UserError(path, "is there already and names other images", "another --output")
-    for path, content in contents.items():
-        write_file(path, content)
+    write_lists(lists)
     print(f"{len(names)} images in {arguments.folds} folds. To train on the first:")
     print(f"train --data {arguments.data} --list {folder}/fold0_train.txt --val-list {folder}/fold0_val.txt")
     return 0

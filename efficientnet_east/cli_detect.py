@@ -64,6 +64,8 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--output", metavar="DIR", required=True, help="folder for the results")
     kinds = "; ".join(f"{name}: {what}" for name, what in FORMATS.items())
     sub.add_argument("--formats", metavar="LIST", default=USUAL, help=f"comma-separated [{USUAL}]: {kinds}")
+    grouped = "group words into lines and say in which order they are read: in the JSON, and in pictures"
+    sub.add_argument("--lines", action="store_true", help=grouped)
     sub.add_argument(
         "--crop-height", metavar="N", type=int, help="of the crops, in pixels [as high as each word]"
     )
@@ -112,7 +114,7 @@ def run(arguments: argparse.Namespace, overrides: Mapping[str, Any]) -> int:
     left_out: list[str] = []
     read = 0
     try:
-        with _Results(Path(arguments.output), formats, crop) as results:
+        with _Results(Path(arguments.output), formats, crop, arguments.lines) as results:
             for picture in progress.track(pictures, total, "detect"):
                 error = _work(picture, detector, results)
                 if error:
@@ -136,6 +138,8 @@ def _formats(arguments: argparse.Namespace) -> list[str]:
         value, least = getattr(arguments, name), 0 if name == "camera" else 1
         if value is not None and value < least:
             raise UserError(f"--{name.replace('_', '-')}", f"is {value}", f"{least} or more")
+    if arguments.lines and not {"json", "picture", "film"} & set(formats):
+        raise UserError("--lines", "is for the formats json, picture and film", "one of them in --formats")
     if arguments.max_pixels > PILLOW_MAX_PIXELS:
         raise UserError("--max-pixels", f"is {arguments.max_pixels}", f"at most {PILLOW_MAX_PIXELS}")
     if not 0 <= arguments.crop_margin <= 1:
@@ -221,11 +225,12 @@ class _Results(contextlib.ExitStack):
       folder: for them, made when there is something to write.
       formats: of `FORMATS`.
       crop: how words are cut out, see `Detections.crops`.
+      lines: group the words into lines.
     """
 
-    def __init__(self, folder: Path, formats: Sequence[str], crop: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, formats: Sequence[str], crop: Mapping[str, Any], lines: bool) -> None:
         super().__init__()
-        self._folder, self._formats, self._crop = folder, formats, crop
+        self._folder, self._formats, self._crop, self._lines = folder, formats, crop, lines
         self._cleared: set[Path] = set()
         self._film: Path | None = None  # that is being written
         self.needs_maps = not {"score", "angle"}.isdisjoint(formats)
@@ -263,13 +268,16 @@ class _Results(contextlib.ExitStack):
         if kind == "icdar":
             write_boxes(path, seen.found)
         elif kind == "json":
-            text = seen.found.to_json(
-                image=seen.picture.where, width=seen.image.shape[1], height=seen.image.shape[0]
-            )
+            height, width = seen.image.shape[:2]
+            about = {"image": seen.picture.where, "width": width, "height": height}
+            text = seen.found.to_json(lines=self._lines, **about)
             write_file(path, (text + "\n").encode("utf-8", "backslashreplace"))
         else:
-            write_image(path, seen.found.draw(seen.image) if kind == "picture" else _map_picture(kind, seen))
+            write_image(path, self._drawn(seen) if kind == "picture" else _map_picture(kind, seen))
         return ending
+
+    def _drawn(self, seen: _Seen) -> np.ndarray:
+        return seen.found.draw(seen.image, lines=self._lines)
 
     def _write_crops(self, stem: Path, seen: _Seen) -> str:
         """A numbered picture for each word, best first, in a folder; an earlier run's are removed."""
@@ -292,7 +300,7 @@ class _Results(contextlib.ExitStack):
             self._film = seen.picture.film
             path = self._folder / self._film.with_name(f"{self._film.name}_words.mp4")
             self._append = self.enter_context(films.written(path, seen.picture.rate))
-        self._append(seen.found.draw(seen.image))
+        self._append(self._drawn(seen))
         return ""
 
 

@@ -265,13 +265,17 @@ class Detect(_Section):
     min_box_side: float = _field(
         3.0, "boxes that are thinner than this (pixels of the network's input) are dropped", ge=0
     )
-    max_candidates: int = _field(50_000, "so many cells, the best ones, become boxes that are merged", gt=0)
+    max_candidates: int = _field(
+        50_000, "so many cells, the best ones, become boxes that are merged; per 2400 x 2400 pixels", gt=0
+    )
     max_detections: int = _field(0, "so many boxes, the best ones, are kept; 0: all", ge=0)
     axis_aligned: bool = _field(False, "give the upright rectangle around each box instead of the box")
-    max_side: int = _field(2400, "larger images are scaled down to this longer side", ge=32)
+    max_side: int = _field(
+        2400, "larger images are scaled down to this longer side; tiled if that more than halves them", ge=32
+    )
     scales: Scales = _field((1.0,), "factors of the image's size at which it is looked at; boxes are merged")
     tile_size: int = _field(
-        0, "larger images are not scaled down, but read in tiles of this side, in pixels; 0: no tiles", ge=0
+        0, "larger images are not scaled down, but read in tiles of this side, pixels; 0: by max_side", ge=0
     )
     tile_overlap: float = _field(0.25, "share of a tile that its neighbour repeats", ge=0, le=0.75)
     batch_pixels: int = _field(

@@ -14,6 +14,7 @@ import numpy as np
 from efficientnet_east.errors import one_line
 
 GREEN = (60, 230, 90)
+BLUE = (90, 190, 255)
 SUBPIXEL = 4  # fractional bits of the corners that OpenCV gets
 FAR = 2**21  # in those units, 131,072 pixels: corners beyond are drawn there, or OpenCV takes seconds
 GAP = 6  # pixels between the pictures of a sheet
@@ -203,3 +204,26 @@ def _checked(image: np.ndarray) -> np.ndarray:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"an image must be uint8 (h, w, 3), received {image.dtype} {image.shape}")
     return image
+
+
+def draw_lines(
+    image: np.ndarray, quads: Sequence[np.ndarray], *, colour: tuple[int, int, int] = BLUE
+) -> np.ndarray:
+    """Outline lines of text, each with its number in the order of reading.
+
+    Args:
+      image: uint8 RGB (height, width, 3), left as it is.
+      quads: (4, 2) each, in the order of reading, (x, y) in pixels.
+      colour: RGB of the lines.
+
+    Returns:
+      A new image of the same shape.
+
+    Raises:
+      ValueError: the image is not uint8 RGB.
+    """
+    picture = draw_quads(image, np.asarray(quads, np.float64).reshape(-1, 4, 2), colour=colour)
+    line = max(1, round(math.sqrt(picture.shape[0] * picture.shape[1]) / 500))
+    for number, quad in enumerate(quads, 1):
+        _label(picture, str(number), quad[0], line, colour)
+    return picture

@@ -11,7 +11,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from efficientnet_east.draw import draw_quads
+from efficientnet_east.draw import draw_lines, draw_quads
+from efficientnet_east.geometry.lines import Line, find_lines
 from efficientnet_east.geometry.quads import clockwise
 from efficientnet_east.geometry.rectify import upright
 
@@ -95,31 +96,47 @@ class Detections:
     def __len__(self) -> int:
         return len(self.scores)
 
-    def as_dict(self, **about: Any) -> dict[str, Any]:
+    def lines(self) -> tuple[Line, ...]:
+        """Group the words into lines of text, by their geometry alone; see `geometry.lines` for the rule.
+
+        Returns:
+          The lines in the order in which they are read, each with the indices of its words, in that order,
+          and the rectangle around them. Every word is in exactly one line.
+        """
+        return find_lines(self.quads)
+
+    def as_dict(self, *, lines: bool = False, **about: Any) -> dict[str, Any]:
         """The detections as plain Python values.
 
         Args:
+          lines: add the lines of text.
           **about: what is said beside them, such as `image="photo.jpg"`.
 
         Returns:
           `about`, then `words`: best first, each with `corners`, four pairs [x, y] in hundredths of a pixel,
-          and `score`, in ten-thousandths.
+          and `score`, in ten-thousandths. With `lines` also `lines`, in the order in which they are read:
+          each with `corners`, and with `words`, their numbers from 0 in the list of words.
         """
-        corners = np.round(self.quads.astype(np.float64), 2) + 0.0  # no -0
         scores = np.round(self.scores.astype(np.float64), 4)
-        pairs = zip(corners.tolist(), scores.tolist(), strict=True)
-        return about | {"words": [{"corners": quad, "score": score} for quad, score in pairs]}
+        pairs = zip(_rounded(self.quads), scores.tolist(), strict=True)
+        said = about | {"words": [{"corners": quad, "score": score} for quad, score in pairs]}
+        if lines:
+            said["lines"] = [
+                {"corners": _rounded(one.quad), "words": list(one.words)} for one in self.lines()
+            ]
+        return said
 
-    def to_json(self, **about: Any) -> str:
+    def to_json(self, *, lines: bool = False, **about: Any) -> str:
         """The detections as a JSON object on one line.
 
         Args:
+          lines: see `as_dict`.
           **about: see `as_dict`.
 
         Returns:
           The text, without a line end.
         """
-        return json.dumps(self.as_dict(**about), ensure_ascii=False, allow_nan=False)
+        return json.dumps(self.as_dict(lines=lines, **about), ensure_ascii=False, allow_nan=False)
 
     def to_icdar(self, *, decimals: int = 0, scores: bool = False) -> str:
         """The detections as text, eight comma-separated coordinates a line, as in the ICDAR competitions.
@@ -137,12 +154,15 @@ class Detections:
             lines = [[*line, f"{score:.4f}"] for line, score in zip(lines, self.scores.tolist(), strict=True)]
         return "".join(",".join(line) + "\n" for line in lines)
 
-    def draw(self, image: np.ndarray, *, scores: bool = True, bgr: bool = False) -> np.ndarray:
+    def draw(
+        self, image: np.ndarray, *, scores: bool = True, lines: bool = False, bgr: bool = False
+    ) -> np.ndarray:
         """Outline the detections in their image.
 
         Args:
           image: uint8 (height, width, 3), the one they were found in; left as it is.
           scores: whether to write each score beside its box.
+          lines: outline the lines of text, too, each with its number in the order of reading.
           bgr: the channels are in OpenCV's order.
 
         Returns:
@@ -154,6 +174,8 @@ class Detections:
         picture = draw_quads(
             image[..., ::-1] if bgr else image, self.quads, scores=self.scores if scores else None
         )
+        if lines:
+            picture = draw_lines(picture, [line.quad for line in self.lines()])
         return np.ascontiguousarray(picture[..., ::-1]) if bgr else picture
 
     def crops(
@@ -177,6 +199,11 @@ class Detections:
           An image for each detection, in their order and in the image's channel order.
         """
         return upright(image, self.quads, height=height, margin=margin, turn_tall=turn_tall)
+
+
+def _rounded(corners: np.ndarray) -> Any:
+    """Corners in hundredths of a pixel, as nested lists."""
+    return (np.round(corners.astype(np.float64), 2) + 0.0).tolist()  # no -0
 
 
 def _check(name: str, array: np.ndarray, dtype: type, shape: tuple[int, ...]) -> None:

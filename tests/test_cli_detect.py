@@ -27,7 +27,7 @@ WORD = [[18, 28], [112, 28], [112, 56], [18, 56]]
 
 
 def see_nothing(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    shape = 1, batch.shape[1] // 4, batch.shape[2] // 4
+    shape = len(batch), batch.shape[1] // 4, batch.shape[2] // 4
     return np.zeros((*shape, 1), np.float32), np.zeros((*shape, 5), np.float32)
 
 
@@ -66,6 +66,18 @@ def test_every_format(
     assert (score != image).any(axis=2)[cell].all() and not (score != image).any(axis=2)[~cell].any()
     assert abs(angle[~cell] - image[~cell] * 0.3).max() <= 1, "dark where there is no text"
     assert (angle[cell].max(axis=-1) > 100).all()
+
+
+def test_lines(words: list[str], photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*words, str(photo), "--formats", "json,picture"]) == 0
+    (name,) = (tmp_path / "out").glob("*_words.json")
+    plain, picture = json.loads(name.read_text()), read_image(name.with_suffix(".png"))
+    assert main([*words, str(photo), "--formats", "json,picture", "--lines"]) == 0
+    said = json.loads(name.read_text())
+    assert plain == {key: value for key, value in said.items() if key != "lines"}
+    assert said["lines"] == [{"corners": said["words"][0]["corners"], "words": [0]}]
+    assert (read_image(name.with_suffix(".png")) != picture).any()
+    assert "--lines" in error_of(capsys, [*words, str(photo), "--formats", "icdar,crops", "--lines"])
 
 
 def test_angles_of_four_corners(

@@ -1,5 +1,6 @@
 """Lists of images for K folds."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from efficientnet_east.cli import main
-from efficientnet_east.data.folds import split
+from efficientnet_east.data.folds import split, write_lists
 from efficientnet_east.data.icdar import find_records, read_list
 from efficientnet_east.errors import UserError
 
@@ -40,6 +41,16 @@ def test_the_seed_alone_decides() -> None:
 def test_one_fold_is_none() -> None:
     with pytest.raises(UserError, match="2 or more"):
         split(NAMES, 1, 1)
+
+
+def test_names_that_are_not_utf8_or_cannot_stand_in_a_list(tmp_path: Path) -> None:
+    names = [os.fsdecode(b"caf\xe9.jpg"), os.fsdecode(b"\xed\xa0\x80.jpg"), "über.jpg", "a b.jpg", "a,#.jpg"]
+    write_lists({tmp_path / "list.txt": names})
+    assert read_list(tmp_path / "list.txt") == names
+    for bad in ("#1.jpg", " a.jpg", "a.jpg ", "two\nlines.jpg", "\ufeffa.jpg", "a\rb.jpg"):
+        with pytest.raises(UserError, match="cannot stand in a list of images"):
+            write_lists({tmp_path / "first.txt": names, tmp_path / "other.txt": [bad]})
+    assert [path.name for path in tmp_path.iterdir()] == ["list.txt"], "nothing is written by halves"
 
 
 def test_lists_on_disk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

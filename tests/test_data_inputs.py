@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from efficientnet_east.data import films, inputs
+from efficientnet_east.data import films, icdar, inputs
 from efficientnet_east.errors import UserError
 
 
@@ -97,6 +97,21 @@ def test_a_list_from_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
         assert inputs.read_list("-") == ["a.jpg", "b c.jpg"]
 
 
+@pytest.mark.parametrize("folder", ["lr=[1e-3]", "a*b?", "[1]", "100%d"])
+def test_a_folder_on_the_way_to_a_pattern_is_itself(folder: str, tmp_path: Path) -> None:
+    touch(tmp_path, f"{folder}/x/a.jpg", f"{folder}/y/b.jpg", "1/x/a.jpg", "lr=1/x/a.jpg", "aab1/x/a.jpg")
+    assert names(inputs.find([f"{tmp_path}/{folder}/*/*.jpg"])) == ["x/a", "y/b"]
+    assert [str(entry.path) for entry in inputs.find([f"{tmp_path}/{folder}/x/?.jpg"])] == [
+        str(tmp_path / folder / "x" / "a.jpg")
+    ]
+
+
+def test_a_list_in_other_bytes_than_its_names_still_matches(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.txt")
+    (tmp_path / name).write_bytes(os.fsencode(name) + b"\n")
+    assert inputs.read_list(tmp_path / name) == icdar.read_list(tmp_path / name) == [name]
+
+
 def test_lists_that_name_nothing(tmp_path: Path) -> None:
     (tmp_path / "list").write_bytes(b"\n \n")
     with pytest.raises(UserError, match="names no file"):
@@ -116,6 +131,17 @@ def write_film(path: Path, frames: int = 5) -> Path:
             frame[:, :32] = (200, 0, 0)
             append(frame)
     return path
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9.mp4", b"a[1]*?.mp4", b"img_%03d.mp4", b"back\\slash.mp4"])
+def test_a_film_of_any_name(name: bytes, tmp_path: Path) -> None:
+    """OpenCV ends the process on a name that is not UTF-8, and takes %03d for numbered images."""
+    folder = tmp_path / os.fsdecode(name).removesuffix(".mp4")
+    path = write_film(folder / os.fsdecode(name), 3)
+    assert os.listdir(folder) == [os.fsdecode(name)]
+    (entry,) = inputs.find([str(path)])
+    shown = [picture.read().mean() for picture in inputs.pictures(entry)]
+    assert len(shown) == 3 and shown == sorted(shown)
 
 
 @pytest.mark.parametrize(("every", "numbers"), [(1, [0, 1, 2, 3, 4]), (2, [0, 2, 4]), (9, [0])])

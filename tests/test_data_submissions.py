@@ -68,7 +68,7 @@ def test_equal_detections_give_equal_bytes(tmp_path: Path) -> None:
         assert {entry.date_time[0] for entry in file.infolist()} == {1980}
 
 
-@pytest.mark.parametrize("stem", ["../img_1", "a/b", "a\\b", "C:x", "a\nb", "a\0", "", "x" * 300])
+@pytest.mark.parametrize("stem", ["../img_1", "a/b", "a\\b", "C:x", "a\nb", "a\0", "", "x" * 300, "\udce9"])
 def test_unsafe_image_name_is_not_written(stem: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be in a submission"):
         write_submission(tmp_path / "a.zip", {stem: QUAD})

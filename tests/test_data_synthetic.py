@@ -1,7 +1,6 @@
 """Synthetic scenes: the same from everywhere, and labelled truly."""
 
 import hashlib
-import importlib.util
 import pickle
 import string
 import subprocess
@@ -108,7 +107,7 @@ def test_bad_arguments_are_user_errors(length, seed, size):
 
 def test_missing_matplotlib_is_a_user_error(monkeypatch):
     fonts._folder.cache_clear()
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(fonts.installed, "find", lambda name: None)
     with pytest.raises(UserError, match="pip install matplotlib"):
         fonts._folder()
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from efficientnet_east import installed
 from efficientnet_east.config import Detect
 from efficientnet_east.geometry import nms
 from efficientnet_east.geometry.maps import CHANNELS, decode, encode
@@ -233,7 +234,7 @@ def test_a_quarter_turn_turns_what_clear_maps_show(seed: int, turns: int) -> Non
     assert_same_boxes(found.quads, expected[None], atol=0.01)
 
 
-@pytest.mark.skipif(nms.lanms is None, reason="lanms-neo is not installed")
+@pytest.mark.skipif(installed.find("lanms") is None, reason="lanms-neo is not installed")
 @settings(deadline=None, max_examples=40)
 @given(seed=SEEDS, noise=st.sampled_from([0.0, 0.5, 1.0]))
 def test_the_merge_of_other_programs_gives_the_same_boxes(seed: int, noise: float) -> None:

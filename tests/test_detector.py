@@ -1,8 +1,12 @@
 """From an image to detections: fit, pad, map back, the written contract, and the weights that are used."""
 
+import collections
+import io
 import itertools
+import os
 import shutil
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +25,13 @@ from efficientnet_east.errors import UserError
 from efficientnet_east.geometry.maps import CHANNELS
 from efficientnet_east.geometry.quads import area
 from efficientnet_east.inference.boxes import find_boxes
-from efficientnet_east.inference.detector import Detector
-from efficientnet_east.inference.fitting import PADDING, pad, prepare, rescale, tiles
+from efficientnet_east.inference.detector import Detector, as_rgb
+from efficientnet_east.inference.fitting import PADDING, factor_in_tiles, pad, prepare, rescale, tiles
 from efficientnet_east.structures import Detections
 
 # In pixels of the network's input: the compiled merge adds up thousands of boxes in single precision.
 ROUNDING = 0.05
-SIZES = [(1, 1), (1, 5000), (5000, 1), (33, 65), (720, 1280), (32, 32), (2400, 64), (2401, 64)]
+SIZES = [(1, 1), (1, 4800), (4800, 1), (33, 65), (720, 1280), (32, 32), (2400, 64), (2401, 64)]
 
 
 def noise(height: int, width: int) -> np.ndarray:
@@ -181,11 +185,82 @@ def test_what_is_no_image_is_refused(wrong: np.ndarray) -> None:
     detector = Detector(BrightSpots(), Detect())
     with pytest.raises(ValueError, match=r"uint8 \(height, width, 3\)"):
         detector(wrong)
-    with pytest.raises(ValueError, match=r"an array, a path, or the bytes of a file, received int"):
+    with pytest.raises(ValueError, match=r"an array of NumPy, a path, .*; received int$"):
         detector([spots(32, 32), 5])  # type: ignore[list-item]
-    for nothing in (None, 5, Image.new("L", (4, 4))):  # what cv2.imread gives for a file that is not there
-        with pytest.raises(ValueError, match=r"the bytes of a file, received (NoneType|int|Image)"):
-            detector(nothing)  # type: ignore[call-overload]
+
+
+class Tensor:
+    """An array of another library: it can be iterated, and NumPy could read it."""
+
+    def __iter__(self) -> Iterator[int]:
+        return iter((1, 2))
+
+    def __array__(self) -> np.ndarray:
+        return np.zeros((4, 4, 3), np.uint8)
+
+
+def test_what_is_unknown_is_named_by_its_type(tmp_path: Path) -> None:
+    """Not taken for a list, as all that can be iterated might be; cv2.imread gives `None` for no file."""
+    detector = Detector(BrightSpots(), Detect())
+    (tmp_path / "text.txt").write_text("a line\n")
+    with open(tmp_path / "text.txt", encoding="utf-8") as text:
+        wrong = {"NoneType": None, "int": 5, "float": 0.5, "test_detector.Tensor": Tensor(), "dict": {"a": 1},
+                 "cv2.VideoCapture": cv2.VideoCapture(), "_io.StringIO": io.StringIO("a"),
+                 "_io.TextIOWrapper": text, "type": Tensor}  # fmt: skip
+        for name, value in wrong.items():
+            with pytest.raises(ValueError, match=rf"; received {name}$"):
+                detector(value)  # type: ignore[call-overload]
+            with pytest.raises(ValueError, match=rf"; received {name}$"):
+                detector.maps(value)  # type: ignore[arg-type]
+
+
+def test_images_come_in_many_forms(tmp_path: Path) -> None:
+    image = spots(64, 96, (4, 5), (9, 14))
+    path = tmp_path / "spots.png"
+    write_image(path, image)
+    data, pillow = path.read_bytes(), Image.fromarray(image)
+    written = io.BytesIO()
+    pillow.save(written, "png")  # which leaves it at its end
+    detector = Detector(BrightSpots(), Detect())
+    expected = detector(image)
+    assert len(expected) == 2
+    with open(path, "rb") as file, zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("spots.png", data)
+        forms = [path, str(path), data, bytearray(data), memoryview(data), memoryview(image), file, written,
+                 io.BufferedReader(io.BytesIO(data)), pillow, Image.open(path), archive.open("spots.png"),
+                 *(entry for entry in os.scandir(tmp_path) if entry.name == path.name)]  # fmt: skip
+        for form in forms:
+            found = detector(form)  # type: ignore[call-overload]
+            assert isinstance(found, Detections), type(form)
+            assert_same(found, expected)
+        gathered = [tuple(forms[:4]), {path}, (form for form in forms[:3]), map(str, [path]), iter([written]),
+                    collections.deque([image])]  # fmt: skip
+        for several in gathered:
+            found = detector(several)
+            assert isinstance(found, list) and found, type(several)
+            for one in found:
+                assert_same(one, expected)
+    assert detector([]) == detector(iter(())) == []
+
+
+def test_an_image_of_pillow_is_read_like_its_file(tmp_path: Path) -> None:
+    """Turned as its EXIF data say, on white, in eight bits; the image itself stays as it is."""
+    turned = Image.fromarray(noise(8, 20))
+    exif = turned.getexif()
+    exif[0x0112] = 6
+    turned.save(tmp_path / "turned.png", exif=exif)
+    clear = Image.fromarray(np.dstack([noise(9, 9), noise(10, 9)[:9, :, :1]]), "RGBA")
+    clear.save(tmp_path / "clear.png")
+    deep = Image.fromarray(np.arange(0, 60000, 1000, dtype=np.uint16).reshape(6, 10))
+    deep.save(tmp_path / "deep.png")
+    for name in ("turned", "clear", "deep"):
+        opened = Image.open(tmp_path / f"{name}.png")
+        mode, size = opened.mode, opened.size
+        np.testing.assert_array_equal(as_rgb(opened), as_rgb(tmp_path / f"{name}.png"))
+        assert (opened.mode, opened.size) == (mode, size)
+    assert as_rgb(Image.open(tmp_path / "turned.png")).shape == (20, 8, 3)
+    with pytest.raises(UserError, match="at most 100000000 in all"):
+        as_rgb(Image.new("1", (20000, 6000)))
 
 
 def test_images_of_one_size_share_a_run() -> None:
@@ -238,6 +313,75 @@ def test_tiles_cover_the_image_once(cells: tuple[int, int], side: int, overlap: 
     lefts = sorted({tile.left for tile in parts})
     shared = [first + parts[0].width - second for first, second in itertools.pairwise(lefts)]
     assert not shared or min(shared) >= overlap * reach - 1e-6 or overlap * reach > reach - divisor
+
+
+@pytest.mark.parametrize(
+    ("shape", "max_side", "size", "expected"),
+    [
+        ((720, 1280), 2400, None, None),  # ICDAR 2015
+        ((3000, 4000), 2400, None, None),  # a telephone's photograph: as ever
+        ((2400, 4800), 2400, None, None),  # halved, and no more than that
+        ((15000, 600), 2400, None, 1.0),  # a screenshot of a whole page
+        ((600, 15000), 2400, None, 1.0),
+        ((15000, 3000), 2400, None, 0.8),  # its shorter side is held to the limit
+        ((2000, 6000), 2400, None, 1.0),  # a panorama
+        ((6000, 8000), 2400, None, 0.5),  # large on both sides
+        ((20000, 20000), 2400, None, 0.5),
+        ((3000, 4000), 800, None, None),  # a wish for speed
+        ((15000, 600), 800, None, 1.0),  # which is no wish to lose a page
+        ((15000, 1600), 800, None, 0.5),
+        ((15000, 3200), 800, None, 0.25),
+        ((3000, 4000), 2400, (736, 1280), None),
+        ((15000, 600), 2400, (736, 1280), 1.0),
+    ],
+)
+def test_images_that_a_limit_would_more_than_halve_are_read_in_tiles(
+    shape: tuple[int, int], max_side: int, size: tuple[int, int] | None, expected: float | None
+) -> None:
+    assert factor_in_tiles(shape, max_side, size) == expected
+
+
+@given(
+    shape=st.tuples(st.integers(1, 40000), st.integers(1, 40000)),
+    max_side=st.integers(32, 6000),
+)
+def test_no_limit_loses_text_in_silence(shape: tuple[int, int], max_side: int) -> None:
+    """With the usual limit no image is shrunk to less than half; with a lower one no long image is lost."""
+    whole = min(1.0, max_side / max(shape))
+    factor = factor_in_tiles(shape, max_side)
+    if max_side >= Detect().max_side:
+        assert (factor or whole) >= 0.5
+    if factor is not None:
+        assert whole < factor <= 1
+        assert factor == 0.5 or factor == 1 or factor * min(shape) <= max_side + 1e-6
+
+
+def test_a_long_image_is_read_at_its_own_size_in_runs_of_bounded_size() -> None:
+    network = BrightSpots()
+    places = [(row, 3) for row in range(3, 3000, 100)]
+    image = spots(12000, 64, *places)
+    found = Detector(network, Detect(score_threshold=0.5))(image)
+    assert len(found) == len(places)
+    np.testing.assert_allclose(
+        sorted(quad.mean(axis=0).tolist()[1] for quad in found.quads),
+        [4 * row for row, _ in places],
+        atol=0.1,
+    )
+    assert {shape[1:] for shape in network.batches} == {(1280, 64)}
+    assert all(np.prod(shape) <= Detect().batch_pixels for shape in network.batches)
+    sized = BrightSpots()
+    assert len(Detector(sized, Detect(score_threshold=0.5), size=(128, 64))(image)) == len(places)
+    assert {shape[1:] for shape in sized.batches} == {(128, 64)}
+    asked = BrightSpots()
+    Detector(asked, Detect(tile_size=320))(image)
+    assert {shape[1:] for shape in asked.batches} == {(320, 64)}, "tile_size is an option"
+
+
+def test_candidates_are_limited_by_area() -> None:
+    """A page of many screens has as many words as its screens have; the limit of one is not that of all."""
+    image = spots(24000, 960, *[(row, 3) for row in range(3, 6000, 100)])
+    assert len(Detector(BrightSpots(), Detect(max_candidates=30, score_threshold=0.5))(image)) == 60
+    assert len(Detector(BrightSpots(), Detect(max_candidates=14, score_threshold=0.5))(image)) < 60
 
 
 def test_tiles_keep_the_resolution() -> None:

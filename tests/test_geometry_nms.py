@@ -9,6 +9,7 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from efficientnet_east import installed
 from efficientnet_east.data.annotations import parse_truth
 from efficientnet_east.evaluation import icdar
 from efficientnet_east.geometry import nms, overlaps
@@ -20,7 +21,7 @@ from efficientnet_east.structures import Detections, Truth
 GROUND_TRUTH = Path(__file__).resolve().parents[2] / "shared" / "data" / "icdar2015" / "train_gts"
 PADDED = (736, 1280)  # the images' 720 rows up to a multiple of 32
 
-needs_lanms = pytest.mark.skipif(nms.lanms is None, reason="lanms-neo is not installed")
+needs_lanms = pytest.mark.skipif(installed.find("lanms") is None, reason="lanms-neo is not installed")
 both_merges = pytest.mark.parametrize("compiled", [pytest.param(True, marks=needs_lanms), False])
 
 
@@ -269,7 +270,8 @@ def test_without_lanms(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing changes: it is there to compare with."""
     quads, weights = random_boxes(60, seed=1, extent=100)
     before = locality_aware(quads, weights)
-    monkeypatch.setattr(nms, "lanms", None)
+    monkeypatch.setattr(installed, "find", lambda name: None)
+    installed.load.cache_clear()
     for expected, found in zip(before, locality_aware(quads, weights), strict=True):
         np.testing.assert_array_equal(found, expected)
     with pytest.raises(ImportError, match="lanms-neo"):

@@ -17,7 +17,18 @@ MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for p
 # From the bottom to the top. A module imports from its own layer and from those below it.
 LAYERS = (
     {"__init__", "errors"},
-    {"archives", "costs", "environment", "half", "safe_files", "interruption", "model_file", "progress"},
+    {
+        "archives",
+        "costs",
+        "environment",
+        "half",
+        "installed",
+        "interruption",
+        "model_file",
+        "plain_paths",
+        "progress",
+        "safe_files",
+    },
     {"scaling"},
     {"catalogue"},
     {

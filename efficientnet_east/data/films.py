@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from efficientnet_east import safe_files
+from efficientnet_east import plain_paths, safe_files
 from efficientnet_east.errors import UserError
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
@@ -81,9 +81,9 @@ def open_file(path: Path, max_pixels: int) -> Film:
         raise UserError(path, f"cannot be read ({error.strerror})", _EXPECTED) from None
     if not any(beginning[at : at + len(sign)] == sign for at, sign in _BEGINNINGS):
         raise UserError(path, "is empty or no film", _EXPECTED)
-    with _hushed():
-        # A whole path, so that nothing in it is taken for a protocol or for a pattern of numbered images.
-        capture = cv2.VideoCapture(os.path.abspath(path), cv2.CAP_FFMPEG)
+    # A plain and whole path, so that nothing in it is taken for a pattern of numbered images or a protocol.
+    with _hushed(), plain_paths.readable(path, f"film{path.suffix}") as plain:
+        capture = cv2.VideoCapture(os.path.abspath(plain), cv2.CAP_FFMPEG)
     sides = cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT
     width, height = (int(capture.get(side)) for side in sides)
     if not capture.isOpened() or width * height <= 0:
@@ -140,8 +140,8 @@ def written(path: Path, rate: float) -> Iterator[Callable[[np.ndarray], None]]:
     """
     writer: Any = None
     try:
-        with safe_files.partial_folder(path.parent) as folder:
-            file = folder / path.name
+        with safe_files.partial_folder(path.parent) as folder, plain_paths.writable(folder) as plain:
+            file = plain / "film.mp4"
 
             def append(frame: np.ndarray) -> None:
                 nonlocal writer
@@ -158,6 +158,7 @@ def written(path: Path, rate: float) -> Iterator[Callable[[np.ndarray], None]]:
             finally:
                 if writer is not None:
                     writer.release()
-                    safe_files.move_into_place([file], path.parent)
+                    named = (folder / file.name).rename(folder / path.name)
+                    safe_files.move_into_place([named], path.parent)
     except OSError as error:
         raise safe_files.cannot_be_written(path, error.strerror or str(error)) from None

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from efficientnet_east.data.icdar import natural_key
 from efficientnet_east.errors import UserError
+from efficientnet_east.safe_files import write_file
 
 
 def split(names: Sequence[str], folds: int, seed: int) -> list[tuple[list[str], list[str]]]:
@@ -37,6 +40,32 @@ def split(names: Sequence[str], folds: int, seed: int) -> list[tuple[list[str], 
         ([name for name in ordered if name not in out], [name for name in ordered if name in out])
         for out in held_out
     ]
+
+
+def write_lists(lists: Mapping[Path, Sequence[str]]) -> None:
+    """Write lists of names that `icdar.read_list` reads. What is wrong is found before the first is written.
+
+    Args:
+      lists: path of the file -> the image names in it.
+
+    Raises:
+      UserError: a list is there already and names other images, or a name cannot stand in a list.
+    """
+    contents = {path: b"".join(_line(name) for name in names) for path, names in lists.items()}
+    for path, content in contents.items():
+        if path.exists() and path.read_bytes() != content:
+            raise UserError(path, "is there already and names other images", "another --output")
+    for path, content in contents.items():
+        write_file(path, content)
+
+
+def _line(name: str) -> bytes:
+    """A name as it stands in a list: in the bytes that it has on the disk."""
+    line = os.fsencode(name)
+    if line.splitlines() != [line] or name != name.strip() or name.startswith(("#", "\ufeff")):
+        expected = "a name without line breaks, without spaces at its ends, that does not begin with #"
+        raise UserError(name, "cannot stand in a list of images", expected)
+    return line + b"\n"
 
 
 def _hash(text: str) -> bytes:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from efficientnet_east.data.annotations import parse_truth, report, text_of
+from efficientnet_east.data.annotations import parse_truth, report
 from efficientnet_east.data.images import SUFFIXES, check_image, count_pixels, read_image
 from efficientnet_east.errors import UserError
 from efficientnet_east.structures import Sample, Truth
@@ -221,7 +221,7 @@ def read_list(path: str | os.PathLike[str]) -> list[str]:
     """Reads a list of images, one file name a line; blank lines and lines that begin with # do not count.
 
     Args:
-      path: a UTF-8 text file.
+      path: a text file in UTF-8; the bytes of names that are not UTF-8 stand in it as they are.
 
     Returns:
       The names in file order.
@@ -231,7 +231,7 @@ def read_list(path: str | os.PathLike[str]) -> list[str]:
     """
     names: dict[str, int] = {}
     for number, line in enumerate(_read(Path(path)).splitlines(), 1):
-        name = text_of(line, f"{path}:{number}").strip()
+        name = os.fsdecode(line).lstrip("\ufeff").strip()
         if not name or name.startswith("#"):
             continue
         if name in names:

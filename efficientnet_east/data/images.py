@@ -8,7 +8,7 @@ import stat
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -24,6 +24,8 @@ _EXPECTED = "a whole JPEG, PNG, BMP, WebP, TIFF or GIF image"
 MAX_PIXELS = 100_000_000
 PILLOW_MAX_PIXELS = 178_956_970  # which Pillow refuses to exceed, whatever it is told here
 
+Encoded: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview  # a file, or what is in one
+
 _Result = TypeVar("_Result")
 
 _ORIENTATION_TAG = 0x0112
@@ -38,7 +40,7 @@ _UPRIGHT = {
 }
 
 
-def read_image(source: str | os.PathLike[str] | bytes, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def read_image(source: Encoded, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Reads an image as a viewer shows it.
 
     The EXIF orientation is applied, transparency lies on white, of an animation the first frame
@@ -58,7 +60,28 @@ def read_image(source: str | os.PathLike[str] | bytes, *, max_pixels: int = MAX_
     return _opened(source, lambda image, where: _pixels(image, where, max_pixels, draft=False))
 
 
-def check_image(source: str | os.PathLike[str] | bytes, *, max_pixels: int = MAX_PIXELS) -> None:
+def from_pillow(image: Image.Image, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Take the pixels of an image of Pillow as `read_image` takes those of a file.
+
+    Args:
+      image: of any mode, open or made by a program; left as it is.
+      max_pixels: see `read_image`.
+
+    Returns:
+      uint8 (height, width, 3), RGB, owned by the caller.
+
+    Raises:
+      UserError: it is empty, too large, or its file cannot be read.
+    """
+    try:
+        return _pixels(image, "image", max_pixels, draft=False)
+    except UserError:
+        raise
+    except Exception as error:  # its file is read now
+        raise UserError("image", _problem(error), _EXPECTED) from None
+
+
+def check_image(source: Encoded, *, max_pixels: int = MAX_PIXELS) -> None:
     """Refuses what `read_image` would refuse, several times faster for a JPEG.
 
     The whole file is read, so a truncated one is found; a JPEG is only decoded at an eighth of its size.
@@ -73,7 +96,7 @@ def check_image(source: str | os.PathLike[str] | bytes, *, max_pixels: int = MAX
     _opened(source, lambda image, where: _pixels(image, where, max_pixels, draft=True))
 
 
-def count_pixels(source: str | os.PathLike[str] | bytes) -> int:
+def count_pixels(source: Encoded) -> int:
     """Returns the number of an image's pixels; only the beginning of the file is read.
 
     Args:
@@ -85,7 +108,7 @@ def count_pixels(source: str | os.PathLike[str] | bytes) -> int:
     return _opened(source, lambda image, where: image.width * image.height)
 
 
-def image_size(source: str | os.PathLike[str] | bytes) -> tuple[int, int]:
+def image_size(source: Encoded) -> tuple[int, int]:
     """Returns the width and height of an image as a viewer shows it; hardly more than its header is read.
 
     Args:
@@ -141,12 +164,17 @@ def make_folder(path: str | os.PathLike[str], where: str) -> Path:
     return Path(path)
 
 
-def _opened(source: str | os.PathLike[str] | bytes, use: Callable[[Image.Image, object], _Result]) -> _Result:
+def _opened(source: Encoded, use: Callable[[Image.Image, object], _Result]) -> _Result:
     """What `use` makes of the opened file and its name."""
-    where, file = ("image", io.BytesIO(source)) if isinstance(source, bytes) else (source, source)
+    where = source if isinstance(source, str | os.PathLike) else "image"
     try:
-        if not isinstance(source, bytes) and _never_ends(source):
+        file: str | os.PathLike[str] | io.BytesIO
+        if not isinstance(source, str | os.PathLike):
+            file = io.BytesIO(source)
+        elif _never_ends(source):
             raise UserError(source, "is a pipe, a socket or a device", _EXPECTED)
+        else:
+            file = source
         with warnings.catch_warnings():
             # Of damaged EXIF data, and from 89 million pixels on; what is too large is decided below.
             warnings.filterwarnings("ignore", module="PIL")

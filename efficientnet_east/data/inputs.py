@@ -152,12 +152,19 @@ def _expanded(name: str, recursive: bool, avoid: Path | None) -> list[tuple[Path
     if "://" in name:
         raise UserError(name, "is an address", "a file that is here: nothing is fetched")
     if glob.has_magic(name):
-        base = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
-        matches = sorted(filter(os.path.isfile, glob.glob(name, recursive=True)), key=natural_key)
-        if not matches:
-            raise UserError(name, "matches no file", "a pattern of image files, such as 'photos/*.jpg'")
-        return [(Path(match), _below(Path(match), base)) for match in matches]
+        return _matching(path)
     return [(path, Path(path.name))]
+
+
+def _matching(pattern: Path) -> list[tuple[Path, Path]]:
+    """The files that match a pattern; a folder on the way that is there is itself, whatever its letters."""
+    *_, base = itertools.takewhile(Path.is_dir, reversed(pattern.parents))
+    rest = os.path.join(*pattern.parts[len(base.parts) :])
+    found = [base / match for match in glob.glob(rest, root_dir=base, recursive=True)]
+    matches = sorted((path for path in found if path.is_file()), key=lambda path: natural_key(str(path)))
+    if not matches:
+        raise UserError(pattern, "matches no file", "a pattern of image files, such as 'photos/*.jpg'")
+    return [(path, _below(path, base)) for path in matches]
 
 
 def _below(path: Path, base: Path) -> Path:

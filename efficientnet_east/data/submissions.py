@@ -28,8 +28,8 @@ MAX_ENTRY = 4 << 20  # bytes, unpacked: some 100 000 lines
 MAX_ENTRIES = 20_000
 MAX_TEXTS = 5_000  # of one image: each is compared with each
 
-# No separators, drives or control characters: a name that is safe on every system.
-_NAME = r"([^/\\:*?\"<>|\x00-\x1f\x7f]{1,200})\.txt"
+# No separators, drives, control characters or bytes that are not UTF-8: a name that is safe on every system.
+_NAME = r"([^/\\:*?\"<>|\x00-\x1f\x7f\ud800-\udfff]{1,200})\.txt"
 _LINE = "x1,y1,x2,y2,x3,y3,x4,y4"
 # Numbers in a line -> what they are; the last one of an odd number is the score.
 _FORMS = {4: "left,top,right,bottom", 5: "left,top,right,bottom,score", 8: _LINE, 9: _LINE + ",score"}

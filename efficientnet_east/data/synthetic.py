@@ -58,14 +58,26 @@ class SyntheticScenes:
         Raises:
           IndexError: index below 0 or not below the length.
         """
+        return self.with_lines(index)[0]
+
+    def with_lines(self, index: int) -> tuple[Sample, np.ndarray]:
+        """Scene `index`, and which of its words stand in one line.
+
+        Returns:
+          The scene, and int (n,): words with the same number are one line.
+
+        Raises:
+          IndexError: index below 0 or not below the length.
+        """
         number = operator.index(index)
         if not 0 <= number < self.length:
             raise IndexError(f"scene {number} of {self.length}")
         rng = np.random.default_rng(np.random.SeedSequence([self.seed, number]))
-        return Sample(f"scene_{self.seed}_{number}", *_scene(rng, self.size))
+        image, truth, lines = _scene(rng, self.size)
+        return Sample(f"scene_{self.seed}_{number}", image, truth), lines
 
 
-def _scene(rng: np.random.Generator, size: tuple[int, int]) -> tuple[np.ndarray, Truth]:
+def _scene(rng: np.random.Generator, size: tuple[int, int]) -> tuple[np.ndarray, Truth, np.ndarray]:
     """Background, objects, signs in the scene's light, signs with a light of their own, camera."""
     image = clutter.add(rng, backgrounds.paint(rng, size))
     image = camera.defocus(rng, surfaces.roughen(rng, image))
@@ -80,7 +92,14 @@ def _scene(rng: np.random.Generator, size: tuple[int, int]) -> tuple[np.ndarray,
         if shines:
             _hang(rng, image, ink, layout, matrix)
     image = camera.photograph(rng, image)
-    return image, _truth(image, ink, placed)
+    return image, _truth(image, ink, placed), _lines([layout for layout, _ in placed])
+
+
+def _lines(layouts: list[signs.Layout]) -> np.ndarray:
+    """The line of each word, int (n,), with other numbers for the lines of another sign."""
+    named = [(sign, line) for sign, layout in enumerate(layouts) for line in layout.lines]
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(named))}
+    return np.array([numbers[name] for name in named], np.intp)
 
 
 def _truth(image: np.ndarray, ink: np.ndarray, placed: list[tuple[signs.Layout, np.ndarray]]) -> Truth:

@@ -12,6 +12,8 @@ import json
 import os
 import sys
 
+from efficientnet_east import installed
+
 
 def main(name: str) -> int:
     """Import a library, try the least of it, and print what it is.
@@ -24,6 +26,7 @@ def main(name: str) -> int:
     """
     os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "GRADIO_ANALYTICS_ENABLED": "False", "MPLBACKEND": "Agg"}
     os.environ |= {"ORT_DISABLE_TELEMETRY": "1", "ORT_TELEMETRY_DISABLED": "1"}
+    installed.leave_working_folder()
     module = importlib.import_module(name)
     more = _MORE[name]() if name in _MORE else ""
     version = getattr(module, "__version__", None) or _installed(name)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+from types import ModuleType
+
 import numpy as np
 
+from efficientnet_east import installed
 from efficientnet_east.geometry.overlaps import bounds, exceed, meeting, meeting_each_other
 from efficientnet_east.geometry.quads import clockwise, convex, from_top_side, quarter_turns, rolled
-
-try:
-    import lanms
-except ImportError:  # it is there to compare with
-    lanms = None
 
 _LEAST_WEIGHT = 1e-3  # boxes of score 0 still have a mean, and the compiled merge, fixed-point, its digits
 _BLOCK = 1024  # boxes that are suppressed together
@@ -38,13 +37,11 @@ def locality_aware(
     Raises:
       ImportError: `compiled` is True, and `lanms` is not installed.
     """
-    if compiled and lanms is None:
-        raise ImportError("compiled=True needs the package lanms-neo")
+    merge = functools.partial(_merge_compiled, lanms()) if compiled else _merge
     quads, scores = _finite(np.asarray(quads, np.float64), np.asarray(scores, np.float64))
     quads = clockwise(quads)
     if not len(quads):
         return np.zeros((0, 4, 2), np.float32), np.zeros(0, np.float32)
-    merge = _merge_compiled if compiled else _merge
     merged = merge(_aligned(quads), np.maximum(scores, _LEAST_WEIGHT), iou)
     best = _best_scores(merged, quads, scores).astype(np.float32)
     best_first = _best_first(merged, best)
@@ -99,9 +96,18 @@ def _aligned(quads: np.ndarray) -> np.ndarray:
     return rolled(quads, np.cumsum(np.rint(np.diff(turns, prepend=turns[:1])).astype(np.intp)))
 
 
-def _merge_compiled(quads: np.ndarray, weights: np.ndarray, iou: float) -> np.ndarray:
+def lanms() -> ModuleType:
+    """The compiled merge, which is there to compare with. It is imported when somebody asks for it.
+
+    Raises:
+      ImportError: `lanms-neo` is not installed, whatever lies in the working folder.
+    """
+    return installed.load("lanms", "lanms-neo")
+
+
+def _merge_compiled(module: ModuleType, quads: np.ndarray, weights: np.ndarray, iou: float) -> np.ndarray:
     table = np.concatenate([quads.reshape(-1, 8), weights[:, None]], axis=1)
-    merged = np.asarray(lanms.merge_quadrangle_n9(table, iou), np.float64)
+    merged = np.asarray(module.merge_quadrangle_n9(table, iou), np.float64)
     return _in_form(merged[:, :8].reshape(-1, 4, 2))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +13,7 @@ from efficientnet_east.geometry.nms import locality_aware, standard
 from efficientnet_east.geometry.quads import bounding, thickness
 from efficientnet_east.structures import Detections
 
+CELLS = 600 * 600  # of the largest image that is read as a whole by default: `max_candidates` is for so many
 # Score (h, w), geometry (h, w, 5 or 8), factors (2,) of x and y from the image to the network's input.
 Layer = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -57,9 +59,8 @@ def find_in_layers(layers: Sequence[Layer], detect: Detect, stride: int = 4) -> 
 def _in_one(
     score: np.ndarray, geometry: np.ndarray, scale: np.ndarray, detect: Detect, stride: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    quads, scores = decode(
-        score, geometry, threshold=detect.score_threshold, stride=stride, most=detect.max_candidates
-    )
+    most = detect.max_candidates * max(1, math.ceil(score.size / CELLS))
+    quads, scores = decode(score, geometry, threshold=detect.score_threshold, stride=stride, most=most)
     suppress = locality_aware if detect.nms == "locality" else standard
     quads, scores = suppress(quads, scores, detect.nms_iou)
     keep = (thickness(quads) >= detect.min_box_side) & (scores >= detect.box_threshold)

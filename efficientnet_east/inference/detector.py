@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar, overload
+from typing import IO, Any, TypeAlias, TypeGuard, TypeVar, cast, overload
 
 import numpy as np
+import PIL.Image
 
 from efficientnet_east import calibration, model_file
 from efficientnet_east import config as configuration
 from efficientnet_east.config import Detect
-from efficientnet_east.data.images import read_image
+from efficientnet_east.data.images import Encoded, from_pillow, read_image
 from efficientnet_east.errors import UserError
 from efficientnet_east.inference.boxes import Layer, find_in_layers
 from efficientnet_east.inference.fitting import Fitted, Tile, prepare, stitch
@@ -22,7 +24,7 @@ from efficientnet_east.structures import Detections
 
 CONFIG_FILE = "config.yaml"
 
-Image: TypeAlias = np.ndarray | str | os.PathLike[str] | bytes
+Image: TypeAlias = np.ndarray | Encoded | IO[bytes] | PIL.Image.Image
 _Item = TypeVar("_Item")
 
 
@@ -85,8 +87,8 @@ class Detector:
         """Find the words of one image, or of several.
 
         Args:
-          image: uint8 (height, width, 3), RGB, of any size; or the path or the bytes of a file, read as a
-            viewer shows it; or a sequence of these.
+          image: uint8 (height, width, 3), RGB, of any size; or the path of a file, its bytes, an open file
+            or an image of Pillow, read as a viewer shows it; or any iterable of these.
           bgr: arrays are BGR, as OpenCV reads files.
 
         Returns:
@@ -94,11 +96,11 @@ class Detector:
 
         Raises:
           UserError: a file cannot be read.
-          ValueError: an array is no image.
+          ValueError: an array is no image, or something else was given.
         """
-        if isinstance(image, np.ndarray | str | os.PathLike | bytes) or not isinstance(image, Iterable):
-            return self._find([as_rgb(image, bgr)])[0]
-        return [found for images in self._gathered(image, bgr) for found in self._find(images)]
+        if _are_several(image):
+            return [found for images in self._gathered(image, bgr) for found in self._find(images)]
+        return self._find([as_rgb(cast(Image, image), bgr)])[0]
 
     def maps(
         self, image: Image, factor: float = 1.0, *, bgr: bool = False
@@ -106,7 +108,7 @@ class Detector:
         """Run the network on one image, in tiles if it is larger than `detect.tile_size`.
 
         Args:
-          image: see `__call__`.
+          image: one, see `__call__`.
           factor: by which it is scaled, as one of `detect.scales`.
           bgr: an array is BGR.
 
@@ -167,24 +169,49 @@ def as_rgb(image: Image, bgr: bool = False) -> np.ndarray:
     """The pixels of what a detector is given.
 
     Args:
-      image: uint8 (height, width, 3), or the path or the bytes of a file.
-      bgr: an array is BGR; a file is read in its own order.
+      image: uint8 (height, width, 3); the path of a file, its bytes, or a file that is open, which is read
+        from its beginning; or an image of Pillow.
+      bgr: an array is BGR; everything else has its own order.
 
     Returns:
       uint8 (height, width, 3), RGB; a view of the array where there is one.
 
     Raises:
       UserError: the file cannot be read.
-      ValueError: the array is no image.
+      ValueError: the array is no image, or something else was given.
     """
-    if isinstance(image, str | os.PathLike | bytes):
+    if isinstance(image, memoryview) and image.ndim > 1:
+        image = np.asarray(image)
+    if isinstance(image, str | os.PathLike | bytes | bytearray | memoryview):
         return read_image(image)
+    if isinstance(image, PIL.Image.Image):
+        return from_pillow(image)
     if not isinstance(image, np.ndarray):
-        wanted = "an array, a path, or the bytes of a file"
-        raise ValueError(f"an image must be {wanted}, received {type(image).__name__}")
+        return read_image(_content(image))
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise ValueError(f"an image must be uint8 (height, width, 3), received {image.dtype} {image.shape}")
     return image[..., ::-1] if bgr else image
+
+
+def _are_several(image: Image | Iterable[Image]) -> TypeGuard[Iterable[Image]]:
+    """Whether what is given is a collection of images, and not an image of a kind that can be iterated."""
+    one = isinstance(image, np.ndarray | str | os.PathLike | bytes | bytearray | memoryview | Mapping)
+    alike = hasattr(image, "read") or hasattr(image, "__array__")  # an open file; an array of another library
+    return isinstance(image, Iterable) and not one and not alike and not isinstance(image, PIL.Image.Image)
+
+
+def _content(file: Any) -> bytes:
+    """Everything in an open file, wherever it stands: what was just written to it, too."""
+    known = callable(getattr(file, "read", None)) and not isinstance(file, io.TextIOBase)
+    if known and callable(getattr(file, "seekable", None)) and file.seekable():
+        file.seek(0)
+    data = file.read() if known else None
+    if isinstance(data, bytes | bytearray | memoryview):
+        return bytes(data)
+    kind = type(file)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    wanted = "an array of NumPy, a path, the bytes of a file, a file open in binary mode, or a Pillow image"
+    raise ValueError(f"an image must be {wanted}; received {name}")
 
 
 def _batches(items: Iterable[_Item], most: int) -> Iterator[list[_Item]]:

@@ -9,7 +9,13 @@ from collections.abc import Iterable
 import cv2
 import numpy as np
 
+from efficientnet_east.config import Detect
+
 PADDING = (124, 116, 104)  # ImageNet's mean colour: zero to the network
+LEAST_FACTOR = 0.5  # an image that a limit would shrink further is read in tiles
+LONG = 3.0  # an image that is longer than so many times its width, as a screenshot of a whole page
+TILE_SIZE = 1280  # of images that nobody asked to read in tiles
+_USUAL_MAX_SIDE = Detect.model_fields["max_side"].default
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,21 +71,24 @@ def prepare(
 
     Args:
       image: uint8 (height, width, 3), RGB.
-      max_side: the longer side of larger images; not with tiles, whose images keep their size.
+      max_side: the longer side of larger images; not with tiles, see `factor_in_tiles`.
       factor: by which it is scaled after that.
-      tile_size: side of the tiles; 0: no tiles.
+      tile_size: side of the tiles of an image that keeps its size; 0: tiles only where `factor_in_tiles`
+        says so.
       overlap: see `tiles`.
       divisor: see `pad`.
       size: height and width of the only input that a network takes; images are scaled down to fit, or read
-        in tiles of that size if `tile_size` is not 0.
+        in tiles of that size.
 
     Returns:
       The image and its parts.
     """
-    height, width = image.shape[:2]
-    if not tile_size:
-        limits = size or (max_side, max_side)
-        fits = min(limits[0] / height, limits[1] / width)
+    shape = image.shape[:2]
+    in_tiles = None if tile_size else factor_in_tiles(shape, max_side, size)
+    if in_tiles:
+        factor, tile_size = factor * in_tiles, TILE_SIZE
+    elif not tile_size:
+        fits = _fit(shape, size or (max_side, max_side))
         factor *= min(1.0, fits)
         factor = min(factor, fits) if size else factor
     fitted, scale = rescale(image, factor)
@@ -87,6 +96,38 @@ def prepare(
     whole, side = padded.shape[:2], -(-tile_size // divisor) * divisor
     parts = tiles(whole, size or ((side, side) if tile_size else whole), overlap, divisor)
     return Fitted(padded, fitted.shape[:2], scale, parts)
+
+
+def factor_in_tiles(
+    shape: tuple[int, ...], max_side: int, size: tuple[int, int] | None = None
+) -> float | None:
+    """Decide whether an image is read in tiles although nobody asked for it, and how large it is then.
+
+    Text is lost where a limit shrinks an image to less than half of its size. Instead of its longer side, its
+    shorter one is then held to the limit. A `max_side` below the usual one, or a network of one size, is a
+    wish for speed: it holds for all images but the long ones.
+
+    Args:
+      shape: (height, width) of the image.
+      max_side: see `prepare`.
+      size: see `prepare`.
+
+    Returns:
+      The factor of the image's size, at most 1; None if it is read as a whole.
+    """
+    limits, (shorter, longer) = size or (max_side, max_side), sorted(shape)
+    if _fit(shape, limits) >= LEAST_FACTOR:
+        return None
+    for_speed = size is not None or max_side < _USUAL_MAX_SIDE
+    if for_speed and longer <= LONG * shorter:
+        return None
+    factor = min(1.0, min(limits) / shorter)
+    return factor if for_speed else max(LEAST_FACTOR, factor)
+
+
+def _fit(shape: tuple[int, ...], limits: tuple[int, int]) -> float:
+    """The largest factor at which height and width are within their limits."""
+    return min(limit / side for limit, side in zip(limits, shape, strict=True))
 
 
 def rescale(image: np.ndarray, factor: float) -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from efficientnet_east import config as configuration
-from efficientnet_east import interruption
+from efficientnet_east import installed, interruption
 from efficientnet_east.errors import UserError
 from efficientnet_east.pjrt import engine
 from efficientnet_east.pjrt.device import PLATFORMS
@@ -67,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
       The exit code: 0, 2 for an error of the user's making, 130 after Ctrl-C, 143 after SIGTERM.
     """
+    installed.leave_working_folder()
     with interruption.watch() as told:
         try:
             given = vars(parser().parse_args(argv))

@@ -7,7 +7,6 @@ the same from 0.7.2 to 0.12.0.
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from efficientnet_east import installed
 from efficientnet_east.errors import UserError
 
 PLATFORMS = ("auto", "cpu", "cuda", "tpu")
@@ -32,7 +32,7 @@ def find_plugin(platform: str) -> Path | None:
       The library, or None if it is not installed.
     """
     package, pattern = PLUGINS[platform]
-    spec = importlib.util.find_spec(package)
+    spec = installed.find(package)
     folders = (spec.submodule_search_locations if spec else None) or ()
     return next((path for folder in folders for path in sorted(Path(folder).glob(pattern))), None)
 

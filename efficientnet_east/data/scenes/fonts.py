@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib.util
 import math
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from efficientnet_east import installed
 from efficientnet_east.errors import UserError
 
 EM = 96  # pixels; glyphs are drawn this large, then reduced: photographs show no hinting
@@ -145,7 +145,7 @@ def _font(face: int) -> ImageFont.FreeTypeFont:
 @functools.cache
 def _folder() -> Path:
     """The fonts inside matplotlib, found without importing it."""
-    spec = importlib.util.find_spec("matplotlib")
+    spec = installed.find("matplotlib")
     if spec is None or not spec.submodule_search_locations:
         raise UserError(
             "synthetic scenes", "matplotlib, whose fonts they use, is missing", "pip install matplotlib"

@@ -29,6 +29,7 @@ class Layout:
       ink: uint8 (height, width), the sign's canvas, 255 where a letter covers fully.
       boxes: float32 (n, 4), x0, y0, x1, y1 of each word's ink on the canvas.
       texts: n words.
+      lines: n numbers from 0: the line that each word stands in, from the top.
       extent: float32 (4,), x0, y0, x1, y1 of all ink together.
       height: capital height of the ordinary line, in pixels.
       icon: centre x, centre y and radius of a pictogram's place, radius 0 for none.
@@ -37,6 +38,7 @@ class Layout:
     ink: np.ndarray
     boxes: np.ndarray
     texts: tuple[str, ...]
+    lines: tuple[int, ...]
     extent: np.ndarray
     height: float
     icon: tuple[int, int, int]
@@ -109,7 +111,8 @@ def _stacked(
         y += line.ink.shape[0] + leading
     stacked = np.concatenate(boxes)
     extent = np.concatenate([stacked[:, :2].min(0), stacked[:, 2:].max(0)])
-    return Layout(ink, stacked, texts, extent, height, icon)
+    numbers = tuple(number for number, line in enumerate(lines) for _ in line.boxes)
+    return Layout(ink, stacked, texts, numbers, extent, height, icon)
 
 
 def colour_sign(rng: np.random.Generator, layout: Layout, ground: np.ndarray, board: bool) -> np.ndarray:
