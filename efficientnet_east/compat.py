@@ -18,7 +18,8 @@ No graph or eager mode is chosen here and no other TensorFlow behaviour changes.
 import importlib.util
 import sys
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import tensorflow.compat.v1 as tf
 from tensorflow.python.layers import normalization as _normalization
@@ -70,10 +71,24 @@ def _fill(module: types.ModuleType, attribute: str, names: Mapping[str, object])
         setattr(module, attribute, types.SimpleNamespace(**vars(original) | missing))
 
 
+def override_gradient(op: Any, gradient: Callable[..., Any]) -> None:
+    """Give one operation a gradient of its own, in this process only.
+
+    `tf.custom_gradient` and `gradient_override_map` write the name of a registered function into the graph.
+    A program that imports such a graph without the same registration cannot differentiate it. What is set
+    here is no part of the written graph: there, the operation has its standard gradient.
+
+    Args:
+      op: an operation of the graph.
+      gradient: takes the operation and the gradients of its outputs, returns those of its inputs.
+    """
+    op._gradient_function = gradient
+
+
 _mend_batch_norm()
 import tf_slim as slim  # noqa: E402  (must see the mended layer)
 import tf_slim.nets.resnet_v1  # noqa: E402, F401  (as `slim.nets`; before its names are mended, too)
 
 _mend_slim_names()
 
-__all__ = ["slim", "tf"]
+__all__ = ["override_gradient", "slim", "tf"]
