@@ -5,6 +5,8 @@ Importing this module puts them back, in tf-slim's view and nowhere else:
 
 * `slim.batch_norm` builds its layer from `tf_keras.legacy_tf_layers`, which today's tf-keras wheel keeps
   under `tf_keras.src` (TensorFlow 2.16 and later);
+* `slim.learning.train` runs inside of `with tf.Graph().as_default():` as well as without eager mode: the
+  threads that count steps and save have no default graph of their own;
 * its modules reach into `control_flow_ops`, `array_ops`, `ops` and `variable_scope` for names that these
   have lost since (`cond`, `stack`, `IndexedSlices` and others): layers, losses, metrics, clipped gradients.
 
@@ -15,10 +17,11 @@ An EAST fork needs one line before its own `import tf_slim as slim`:
 No graph or eager mode is chosen here and no other TensorFlow behaviour changes.
 """
 
+import contextlib
 import importlib.util
 import sys
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import tensorflow.compat.v1 as tf
@@ -71,6 +74,34 @@ def _fill(module: types.ModuleType, attribute: str, names: Mapping[str, object])
         setattr(module, attribute, types.SimpleNamespace(**vars(original) | missing))
 
 
+class _Coordinator(tf.train.Coordinator):
+    """Gives the threads that it watches a default graph, without which they are in eager mode."""
+
+    def __init__(self, graph: tf.Graph) -> None:
+        super().__init__()
+        self._graph = graph
+
+    @contextlib.contextmanager
+    def stop_on_exception(self) -> Iterator[None]:
+        with super().stop_on_exception(), self._graph.as_default():
+            yield
+
+
+class _Supervisor(tf.train.Supervisor):
+    """The one of TensorFlow, with threads that know its graph."""
+
+    def __init__(self, graph: tf.Graph | None = None, **options: Any) -> None:
+        graph = graph or tf.get_default_graph()
+        super().__init__(graph=graph, **options)
+        self._coord = _Coordinator(graph)
+
+
+def _mend_learning() -> None:
+    module = sys.modules["tf_slim.learning"]
+    names = vars(module.supervisor) | {"Supervisor": _Supervisor}
+    module.supervisor = types.SimpleNamespace(**names)
+
+
 def override_gradient(op: Any, gradient: Callable[..., Any]) -> None:
     """Give one operation a gradient of its own, in this process only.
 
@@ -90,5 +121,6 @@ import tf_slim as slim  # noqa: E402  (must see the mended layer)
 import tf_slim.nets.resnet_v1  # noqa: E402, F401  (as `slim.nets`; before its names are mended, too)
 
 _mend_slim_names()
+_mend_learning()
 
 __all__ = ["override_gradient", "slim", "tf"]

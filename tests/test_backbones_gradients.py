@@ -122,26 +122,24 @@ def test_another_program_can_differentiate_a_saved_graph(
     with tf.Graph().as_default() as graph:
         net, _ = build(tf.constant(images), drop_connect=0.0, **options)
         loss = tf.reduce_mean(tf.square(net), name="loss")
-        written = graph.as_graph_def()
-        assert not [node for node in written.node if "_gradient_op_type" in node.attr]
+        saver = tf.train.Saver()
+        saver.export_meta_graph(str(tmp_path / "model.ckpt-1.meta"))
+        assert not [node for node in graph.as_graph_def().node if "_gradient_op_type" in node.attr]
         trained = tf.trainable_variables()
         wanted = dict(zip([v.op.name for v in trained], tf.gradients(loss, trained), strict=True))
-        saver = tf.train.Saver()
-        meta = saver.export_meta_graph()
         with tf.Session() as session:
             session.run(tf.global_variables_initializer())
             saver.save(session, str(tmp_path / "model.ckpt"), 1, write_meta_graph=False)
             expected = session.run(wanted)
-    meta.graph_def.CopyFrom(written)  # as it was before this program's own gradients
-    (tmp_path / "model.ckpt-1.meta").write_bytes(meta.SerializeToString())
     done = subprocess.run(
         [sys.executable, "-c", IMPORTED], cwd=tmp_path, text=True, capture_output=True, timeout=600
     )
     assert done.returncode == 0, done.stderr[-3000:]
     found = np.load(tmp_path / "found.npz")
     assert set(found) == expected.keys()
+    largest = max(np.abs(value).max() for value in expected.values())  # some are 0 but for rounding
     for name, value in expected.items():
-        np.testing.assert_allclose(found[name], value, rtol=1e-3, atol=1e-5 * np.abs(value).max(), err_msg=name)
+        np.testing.assert_allclose(found[name], value, rtol=1e-3, atol=1e-5 * largest, err_msg=name)
 
 
 def test_a_function_has_the_standard_gradient() -> None:

@@ -29,7 +29,8 @@ def frozen(network: Network, described: Metadata, calibration: Sequence[np.ndarr
     Returns:
       The file.
     """
-    return metadata.seal(described_graph(network, described).SerializeToString(deterministic=True))
+    graph = folding.with_mean_as_bias(described_graph(network, described), network.inputs)
+    return metadata.seal(folding.without_defaults(graph).SerializeToString(deterministic=True))
 
 
 def saved_model(network: Network, described: Metadata, calibration: Sequence[np.ndarray]) -> bytes:
@@ -54,7 +55,9 @@ def saved_model(network: Network, described: Metadata, calibration: Sequence[np.
                 {"images": images}, {"score": score, "geometry": geometry}
             )
             builder = tf.saved_model.Builder(str(path))
-            builder.add_meta_graph_and_variables(session, ["serve"], {"serving_default": signature})
+            builder.add_meta_graph_and_variables(
+                session, ["serve"], {"serving_default": signature}, strip_default_attrs=True
+            )
             builder.save()
         return metadata.seal((path / SAVED_MODEL_FILE).read_bytes())
 
