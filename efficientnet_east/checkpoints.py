@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from efficientnet_east import model_file, safe_files
+from efficientnet_east import model_file, object_checkpoints, safe_files
 from efficientnet_east.compat import tf
 from efficientnet_east.errors import UserError
 
@@ -86,7 +86,7 @@ def read(prefix: str) -> dict[str, np.ndarray]:
       prefix: from `find`.
 
     Returns:
-      Name -> array.
+      Name -> array; of an object checkpoint of TensorFlow 2 the weights, see `object_checkpoints.read`.
 
     Raises:
       UserError: the checkpoint is damaged, or holds values that are not finite.
@@ -99,7 +99,12 @@ def read(prefix: str) -> dict[str, np.ndarray]:
 def _read(prefix: str) -> dict[str, np.ndarray]:
     try:
         reader = tf.train.load_checkpoint(prefix)
-        return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+        names = reader.get_variable_to_shape_map()
+        if object_checkpoints.TREE in names:
+            return object_checkpoints.read(prefix, reader)
+        return {name: np.asarray(reader.get_tensor(name)) for name in names}
+    except UserError:
+        raise
     except Exception as error:  # on a damaged file the reader raises almost anything
         problem = f"cannot be read ({str(error).partition(chr(10))[0]})"
         raise UserError(prefix, problem, "an undamaged checkpoint") from None

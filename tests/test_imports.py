@@ -37,7 +37,7 @@ LAYERS = (
         "evaluation.gallery",
     },
     {"config"},  # the recipes' own: see `test_configuration_is_for_recipes`
-    {"compat"},
+    {"compat", "object_checkpoints"},
     {"backbones", "bifpn", "east_head", "labels", "losses", "model", "checkpoints", "replicas"},
     {"evaluation.evaluate", "evaluation.speed", "inference", "training"},
     {"pjrt", "export", "serving", "doctor"},

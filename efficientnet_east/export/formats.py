@@ -29,8 +29,13 @@ def frozen(network: Network, described: Metadata, calibration: Sequence[np.ndarr
     Returns:
       The file.
     """
+    return metadata.seal(_for_tensorflow(network, described).SerializeToString(deterministic=True))
+
+
+def _for_tensorflow(network: Network, described: Metadata) -> Any:
+    """The graph as TensorFlow, also an older one, and OpenCV read it."""
     graph = folding.with_mean_as_bias(described_graph(network, described), network.inputs)
-    return metadata.seal(folding.without_defaults(graph).SerializeToString(deterministic=True))
+    return folding.for_older_readers(graph)
 
 
 def saved_model(network: Network, described: Metadata, calibration: Sequence[np.ndarray]) -> bytes:
@@ -47,7 +52,7 @@ def saved_model(network: Network, described: Metadata, calibration: Sequence[np.
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model"
         with tf.Graph().as_default() as graph, tf.Session(graph=graph) as session:
-            tf.import_graph_def(described_graph(network, described), name="")
+            tf.import_graph_def(_for_tensorflow(network, described), name="")
             images, score, geometry = (
                 graph.get_tensor_by_name(f"{name}:0") for name in (network.inputs, *network.outputs)
             )
