@@ -25,6 +25,7 @@ from efficientnet_east import (
     cli_eval,
     cli_export,
     cli_scaling,
+    cli_slim,
     environment,
     interruption,
 )
@@ -92,8 +93,8 @@ class _Parser(argparse.ArgumentParser):
         given = unknown[0].split("=")[0]
         known = [name for name in self._option_string_actions if name.startswith("--") and "_" not in name]
         near = difflib.get_close_matches(given, known, n=1)
-        expected = f"{near[0]} (did you mean that?)" if near else "what --help lists"
-        raise UserError(given, "unknown argument", expected)
+        nearest = f"{near[0]} (did you mean that?)" if near else "what --help lists"
+        raise UserError(given, "unknown argument", cli_slim.hint(given, known) or nearest)
 
     def error(self, message: str) -> NoReturn:
         raise UserError(self.prog, message, f"what `{self.prog} --help` lists")

@@ -52,6 +52,7 @@ LAYERS = (
         "cli_eval",
         "cli_export",
         "cli_scaling",
+        "cli_slim",
         "__main__",
     },
 )
@@ -59,6 +60,7 @@ WITHOUT_TENSORFLOW = LAYERS[:6]
 RECIPES_AND_ABOVE = LAYERS[8:]
 # Those that a user without TensorFlow may want: only functions that run the network import it.
 LAZY = {"cli", "cli_check", "cli_data", "cli_demo", "cli_detect", "cli_eval", "cli_export", "cli_scaling",
+        "cli_slim",
         "serving.__init__", "serving.app", "serving.gate", "serving.look", "serving.page",
         "serving.page_rules", "serving.server", "serving.worker",
         "cli_benchmark", "evaluation.speed",

@@ -180,20 +180,14 @@ def test_classifier_comes_along(folder: Path) -> None:
 # --- checkpoints of TensorFlow 2, which have no names but in their tree of objects
 
 
-def compiled(model: Any) -> Any:
-    """With an optimizer that has slots, and with metrics."""
-    model.compile("adam", "mse", metrics=["mae"])
-    shape = (2, *model.output_shape[1:])
-    model.train_on_batch(np.zeros((2, *model.input_shape[1:])), np.zeros(shape))
-    return model
-
-
 def small(library: Any) -> Any:
-    """Applications' B0, trained for a step, with weights of its own."""
-    model = library.applications.EfficientNetB0(weights=None, include_top=True, classes=3, input_shape=(32, 32, 3))
+    """Applications' B0 with a classifier and an optimizer that has slots."""
+    model = library.applications.EfficientNetB0(weights=None, classes=3, input_shape=(32, 32, 3))
     rng = np.random.default_rng(3)
     model.set_weights([rng.uniform(0.5, 1.5, array.shape) for array in model.get_weights()])
-    return compiled(model)
+    model.compile("adam", "mse", metrics=["mae"])
+    model.optimizer.build(model.trainable_variables)
+    return model
 
 
 @pytest.mark.parametrize("library", [keras, tf_keras], ids=["Keras 3", "Keras 2"])
@@ -205,10 +199,11 @@ def test_object_checkpoints_are_what_the_weight_file_is(library: Any, tmp_path: 
     assert len(expected.more) == 5 + 2
     tf2.train.Checkpoint(model=model).write(str(tmp_path / "plain.ckpt"))
     tf2.train.Checkpoint(opt=model.optimizer, net=model).save(str(tmp_path / "both" / "run.ckpt"))
-    tf2.saved_model.save(model, str(tmp_path / "saved"))
-    model.export(str(tmp_path / "served"))
-    for path in ("plain.ckpt", "plain.ckpt.index", "both", "saved", "saved/variables", "served",
-                 "served/variables/variables"):  # fmt: skip
+    if library is keras:
+        model.export(str(tmp_path / "saved"))
+    else:
+        tf2.saved_model.save(model, str(tmp_path / "saved"))
+    for path in ("plain.ckpt", "plain.ckpt.index", "both", "saved", "saved/variables/variables"):
         restored = imported(tmp_path / path, "b0")
         assert restored.initialised == restored.unused == restored.elsewhere == (), path
         assert "tpu, by the names of Keras applications" in restored.report()
