@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import tensorflow.compat.v1 as tf
+from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
 from tensorflow.python.layers import normalization as _normalization
 from tensorflow.python.util import lazy_loader as _lazy_loader
 
@@ -97,9 +98,9 @@ class _Supervisor(tf.train.Supervisor):
 
 
 def _mend_learning() -> None:
-    module = sys.modules["tf_slim.learning"]
-    names = vars(module.supervisor) | {"Supervisor": _Supervisor}
-    module.supervisor = types.SimpleNamespace(**names)
+    learning = sys.modules["tf_slim.learning"]
+    names = vars(vars(learning)["supervisor"]) | {"Supervisor": _Supervisor}
+    vars(learning)["supervisor"] = types.SimpleNamespace(**names)
 
 
 def override_gradient(op: Any, gradient: Callable[..., Any]) -> None:
@@ -123,4 +124,4 @@ import tf_slim.nets.resnet_v1  # noqa: E402, F401  (as `slim.nets`; before its n
 _mend_slim_names()
 _mend_learning()
 
-__all__ = ["override_gradient", "slim", "tf"]
+__all__ = ["TrackableObjectGraph", "override_gradient", "slim", "tf"]

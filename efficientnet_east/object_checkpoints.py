@@ -1,4 +1,4 @@
-"""Read the checkpoints that TensorFlow 2 writes: trees of objects, whose arrays are found by their place in them.
+"""Read the checkpoints that TensorFlow 2 writes: trees of objects, with arrays by their place in the tree.
 
 `tf.train.Checkpoint`, Keras' `save_weights` and every SavedModel (its folder `variables`, TF Hub's as well)
 write this form. Beside its place, the tree has each variable's own name, such as `stem_conv/kernel`.
@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
 
+from efficientnet_east.compat import TrackableObjectGraph
 from efficientnet_east.errors import UserError
 
 TREE = "_CHECKPOINTABLE_OBJECT_GRAPH"

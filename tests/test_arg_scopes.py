@@ -27,7 +27,8 @@ IMAGES = (2, 64, 64, 3)
 
 def tiny(images: Any, **options: Any) -> Any:
     """Every part of an EfficientNet: gates, expansions, pooled levels, head and classifier."""
-    return backbones.efficientnet(images, TINY, levels=6, num_classes=3, activation="swish", **options)[1]["f6"]
+    options = {"levels": 6, "num_classes": 3, "activation": "swish"} | options
+    return backbones.efficientnet(images, TINY, **options)[1]["f6"]
 
 
 def resnet(images: Any, **options: Any) -> Any:

@@ -187,7 +187,8 @@ def check(folder, loss):
     names = {path.name for path in pathlib.Path(folder).iterdir()}
     saved = {int(n[11:-6]) for n in names if n.startswith("model.ckpt-") and n.endswith(".index")}
     assert 40 in saved and len(saved) > 1, names
-    events = [event for path in pathlib.Path(folder).glob("events*") for event in tf.train.summary_iterator(str(path))]
+    files = [str(path) for path in pathlib.Path(folder).glob("events*")]
+    events = [event for file in files for event in tf.train.summary_iterator(file)]
     tags = {value.tag for event in events for value in event.summary.value}
     assert {"loss", "global_step/sec"} <= tags, tags
 """

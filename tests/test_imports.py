@@ -37,8 +37,18 @@ LAYERS = (
         "evaluation.gallery",
     },
     {"config"},  # the recipes' own: see `test_configuration_is_for_recipes`
-    {"compat", "object_checkpoints"},
-    {"backbones", "bifpn", "east_head", "labels", "losses", "model", "checkpoints", "replicas"},
+    {"compat"},
+    {
+        "backbones",
+        "bifpn",
+        "east_head",
+        "labels",
+        "losses",
+        "model",
+        "checkpoints",
+        "object_checkpoints",
+        "replicas",
+    },
     {"evaluation.evaluate", "evaluation.speed", "inference", "training"},
     {"pjrt", "export", "serving", "doctor"},
     {

@@ -184,7 +184,7 @@ def test_torchvision_of_another_variant(folder: Path) -> None:
     """Complete coverage is asked for: a file that lacks a block, or has one too many, is named."""
     state = {as_torchvision(name): tensor for name, tensor in random_state().items()}
     path = saved(folder / "torchvision.pth", state)
-    with pytest.raises(UserError, match=r"lacks features\.1\.1\.block.*looks like b0; expected weights of b1"):
+    with pytest.raises(UserError, match=r"lacks features\.1\.1\.block.*like b0; expected weights of b1"):
         restored(path, "b1")
     with pytest.raises(UserError, match="has no name of it; looks like b0; expected weights of lite0"):
         restored(path, "lite0")

@@ -16,8 +16,8 @@ def recomputed(build: Callable[..., Sequence[Tensor]], *inputs: Tensor) -> list[
 
     The backward pass reads the part's inputs, and builds it a second time once the gradients of its outputs
     are there. `tf.recompute_grad` does so, too, but asks for resource variables and finds them by searching
-    the graph, which fails in a strategy's replicas. A graph that was saved and imported has the same gradients,
-    but keeps the inner tensors: the copy is built by a function of this process.
+    the graph, which fails in a strategy's replicas. A graph that was saved and imported has the same
+    gradients, but keeps the inner tensors: the copy is built by a function of this process.
 
     Args:
       build: takes the inputs and `again` (False, then True for the copy), returns a list of tensors. It must

@@ -28,7 +28,7 @@ _SUFFIXES = {
     ".npz": "npz", ".h5": "keras", ".hdf5": "keras", ".keras": "keras", ".pth": "torch", ".pt": "torch",
     ".bin": "torch", ".safetensors": "torch", ".ckpt": "tpu", ".index": "tpu",
 }  # fmt: skip
-# Beside the weights: PyTorch's counters, seeds of dropout, and the normalisation of pixels in front of the network.
+# Beside the weights: PyTorch's counters, dropout's seeds, and the normalisation of pixels before the network.
 _NO_WEIGHTS = re.compile(
     r"(^|/)(normalization|seed_generator)(_\d+)?/|(^|\.)num_batches_tracked$|/mean_rgb$"
 )

@@ -101,8 +101,8 @@ def with_kernels_rounded(graph: GraphDef) -> GraphDef:
 def with_mean_as_bias(graph: GraphDef, images: str) -> GraphDef:
     """Take the mean color off by a depthwise convolution with ones and a bias, instead of by `Sub`.
 
-    x * 1 + (-mean) is rounded once, so the values are the same. OpenCV's importer for TensorFlow makes a layer
-    of `Sub` that takes one image at a time. On CPUs TensorFlow is quicker at this form, too.
+    x * 1 + (-mean) is rounded once, so the values are the same. OpenCV's importer for TensorFlow makes a
+    layer of `Sub` that takes one image at a time. On CPUs TensorFlow is quicker at this form, too.
 
     Args:
       graph: from `fold`.
@@ -138,7 +138,8 @@ def with_mean_as_bias(graph: GraphDef, images: str) -> GraphDef:
 def for_older_readers(graph: GraphDef) -> GraphDef:
     """Leave out attributes that only repeat their default, and write `AddV2` as `Add`.
 
-    Who does not know an attribute or an operation refuses the whole file. For numbers both additions are the same.
+    Who does not know an attribute or an operation refuses the whole file. For numbers both additions are the
+    same.
 
     Args:
       graph: of operations that this TensorFlow knows.
