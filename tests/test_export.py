@@ -137,8 +137,8 @@ ATTRIBUTES = {
     "Conv2D": "T strides padding", "DepthwiseConv2dNative": "T strides padding", "Identity": "T",
     "MaxPool": "ksize strides padding", "Mean": "T keep_dims", "Mul": "T", "Pack": "N T",
     "Pad": "T", "Placeholder": "dtype shape", "RealDiv": "T", "Relu": "T", "Relu6": "T",
-    "ResizeBilinear": "T", "ResizeNearestNeighbor": "T", "Shape": "T", "Sigmoid": "T", "StridedSlice": "T Index shrink_axis_mask",
-    "Sub": "T",
+    "ResizeBilinear": "T", "ResizeNearestNeighbor": "T", "Shape": "T", "Sigmoid": "T",
+    "StridedSlice": "T Index shrink_axis_mask", "Sub": "T",
 }  # fmt: skip
 
 
