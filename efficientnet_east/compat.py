@@ -18,6 +18,7 @@ No graph or eager mode is chosen here and no other TensorFlow behaviour changes.
 """
 
 import contextlib
+import functools
 import importlib.util
 import sys
 import types
@@ -98,9 +99,18 @@ class _Supervisor(tf.train.Supervisor):
 
 
 def _mend_learning() -> None:
-    learning = sys.modules["tf_slim.learning"]
-    names = vars(vars(learning)["supervisor"]) | {"Supervisor": _Supervisor}
-    vars(learning)["supervisor"] = types.SimpleNamespace(**names)
+    """Let `slim.learning.train` and the threads that it starts run in the graph of what they train."""
+    learning = vars(sys.modules["tf_slim.learning"])
+    names = vars(learning["supervisor"]) | {"Supervisor": _Supervisor}
+    learning["supervisor"] = types.SimpleNamespace(**names)
+    original = learning["train"]
+
+    @functools.wraps(original)
+    def train(train_op: Any, *arguments: Any, **options: Any) -> Any:
+        with train_op.graph.as_default():
+            return original(train_op, *arguments, **options)
+
+    learning["train"] = train
 
 
 def override_gradient(op: Any, gradient: Callable[..., Any]) -> None:

@@ -204,6 +204,9 @@ for name, where in (("default", None), ("given", tf.Graph())):
     with tf.Graph().as_default():
         judge(folder)
     assert tf.executing_eagerly()
+with tf.Graph().as_default() as graph:
+    op = slim.learning.create_train_op(network(), tf.train.AdamOptimizer(1e-3))
+assert slim.learning.train(op, sys.argv[1] + "/outside", number_of_steps=3, graph=graph) < 10
 """
     run(tmp_path, SUPERVISED, program)
 
