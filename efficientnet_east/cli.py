@@ -160,7 +160,7 @@ def _add_weights(commands: Any) -> None:
     sub = _subcommand(
         commands, "import-weights", import_weights, "bring a backbone's weights under this project's names"
     )
-    sub.add_argument("--source", metavar="FILE", required=True, help="weight file, or a checkpoint's prefix")
+    sub.add_argument("--source", metavar="FILE", required=True, help="weight file, checkpoint or SavedModel")
     formats = (*WEIGHT_FORMATS, STATE_FORMAT)
     sub.add_argument("--format", choices=formats, help="of --source; by default its contents tell")
     sub.add_argument("--backbone", metavar="NAME", help=f"{_field_help('backbone')}; not with --format pjrt")

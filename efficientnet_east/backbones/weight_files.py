@@ -68,7 +68,8 @@ def read(path: str | Path, format: str | None = None) -> Source:
       UserError: there is no such file, it is damaged or of another kind, it holds something else than finite
         numbers, or a package is missing that reads it.
     """
-    path = model_file.resolve(path)
+    path = Path(model_file.resolve(path))
+    path = path.parent if path.name == "saved_model.pb" else path  # the weights lie beside this graph
     format = format or format_of(path)
     path = _checkpoint_of(Path(path)) if format == "tpu" else path
     tensors, notes = _READERS[format](Path(path))
