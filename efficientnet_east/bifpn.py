@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from efficientnet_east.backbones.arg_scopes import isolated
 from efficientnet_east.backbones.batch_norm import batch_norm_options
 from efficientnet_east.backbones.efficientnet import conv_initializer
 from efficientnet_east.backbones.precision import float32_variables, l2
@@ -67,7 +68,7 @@ def bifpn(
     levels = _levels(features, finest)
     if repeats < 1:
         raise ValueError(f"repeats must be at least 1, received {repeats}")
-    with merge_arg_scope(is_training, weight_decay, bn_decay, batch_norm, activation):
+    with isolated(), merge_arg_scope(is_training, weight_decay, bn_decay, batch_norm, activation):
         maps = {level: features[f"f{level}"] for level in levels}
         for repeat in range(repeats):
             with tf.variable_scope(f"fpn_{repeat}", custom_getter=float32_variables):
@@ -86,7 +87,7 @@ def merge_arg_scope(
     batch_norm: str,
     activation: Callable[[Tensor], Tensor] = tf.nn.relu,
 ) -> Any:
-    """Build the arg scope of a merge's convolutions, whatever arg scope the caller has around it.
+    """Build the arg scope of a merge's convolutions.
 
     Args:
       is_training: whether batch norm uses the batch's statistics.

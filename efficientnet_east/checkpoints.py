@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from efficientnet_east import model_file, plain_paths, safe_files
+from efficientnet_east import model_file, object_checkpoints, plain_paths, safe_files
 from efficientnet_east.compat import tf
 from efficientnet_east.errors import UserError
 
@@ -87,7 +87,7 @@ def read(prefix: str) -> dict[str, np.ndarray]:
       prefix: from `find`.
 
     Returns:
-      Name -> array.
+      Name -> array; of an object checkpoint of TensorFlow 2 the weights, see `object_checkpoints.read`.
 
     Raises:
       UserError: the checkpoint is damaged, or holds values that are not finite.
@@ -101,7 +101,12 @@ def _read(prefix: str) -> dict[str, np.ndarray]:
     with plain_paths.readable(Path(prefix), PREFIX) as path:
         try:
             reader = tf.train.load_checkpoint(str(path))
-            return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+            names = reader.get_variable_to_shape_map()
+            if object_checkpoints.TREE in names:
+                return object_checkpoints.read(prefix, reader)
+            return {name: np.asarray(reader.get_tensor(name)) for name in names}
+        except UserError:
+            raise
         except Exception as error:  # on a damaged file the reader raises almost anything
             said = str(error).partition("\n")[0].replace(str(path), prefix)
             raise UserError(prefix, f"cannot be read ({said})", "an undamaged checkpoint") from None

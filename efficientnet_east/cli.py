@@ -26,6 +26,7 @@ from efficientnet_east import (
     cli_eval,
     cli_export,
     cli_scaling,
+    cli_slim,
     environment,
     interruption,
 )
@@ -93,8 +94,8 @@ class _Parser(argparse.ArgumentParser):
         given = unknown[0].split("=")[0]
         known = [name for name in self._option_string_actions if name.startswith("--") and "_" not in name]
         near = difflib.get_close_matches(given, known, n=1)
-        expected = f"{near[0]} (did you mean that?)" if near else "what --help lists"
-        raise UserError(given, "unknown argument", expected)
+        nearest = f"{near[0]} (did you mean that?)" if near else "what --help lists"
+        raise UserError(given, "unknown argument", cli_slim.hint(given, known) or nearest)
 
     def error(self, message: str) -> NoReturn:
         raise UserError(self.prog, message, f"what `{self.prog} --help` lists")
@@ -168,7 +169,7 @@ def _add_weights(commands: Any) -> None:
     sub = _subcommand(
         commands, "import-weights", import_weights, "bring a backbone's weights under this project's names"
     )
-    sub.add_argument("--source", metavar="FILE", required=True, help="weight file, or a checkpoint's prefix")
+    sub.add_argument("--source", metavar="FILE", required=True, help="weight file, checkpoint or SavedModel")
     formats = (*WEIGHT_FORMATS, STATE_FORMAT)
     sub.add_argument("--format", choices=formats, help="of --source; by default its contents tell")
     sub.add_argument("--backbone", metavar="NAME", help=f"{_field_help('backbone')}; not with --format pjrt")

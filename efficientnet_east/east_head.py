@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from efficientnet_east.backbones.arg_scopes import isolated
 from efficientnet_east.backbones.precision import float32_variables
 from efficientnet_east.bifpn import bifpn, merge_arg_scope
 from efficientnet_east.compat import slim, tf
@@ -89,6 +90,7 @@ def east_head(
     layers["weight_decay"] = weight_decay
     with (
         tf.variable_scope(scope, reuse=reuse, custom_getter=float32_variables),
+        isolated(),
         merge_arg_scope(**layers),
     ):
         finest = int(math.log2(output_stride))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from efficientnet_east.compat import tf
+from efficientnet_east.compat import override_gradient, tf
 
 Tensor = Any
 
@@ -55,8 +55,9 @@ def mean_over(value: Tensor) -> Tensor:
     if count() == 1:
         return value
     mean = _merged(tf.distribute.ReduceOp.MEAN, [value])[0]
-    with tf.get_default_graph().gradient_override_map({"IdentityN": _MEAN_GRADIENT}):
-        return tf.identity_n([mean, value])[0]
+    passed = tf.identity_n([mean, value])
+    override_gradient(passed[0].op, _mean_over_gradient)
+    return passed[0]
 
 
 def sums_over(*values: Tensor) -> list[Tensor]:
@@ -133,10 +134,6 @@ def name_of(variable: Any) -> str:
     return str(variable.name).partition(":")[0]
 
 
-_MEAN_GRADIENT = "EfficientnetEastMeanOverReplicas"
-
-
-@tf.RegisterGradient(_MEAN_GRADIENT)
 def _mean_over_gradient(op: Any, delta: Tensor, unused: Tensor) -> tuple[None, Tensor]:
     del op, unused
     return None, _merged(tf.distribute.ReduceOp.MEAN, [delta])[0]

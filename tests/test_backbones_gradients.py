@@ -1,12 +1,18 @@
 """The gradients that CPUs are quick at are the standard ones, and are used where they are quicker."""
 
 import contextlib
+import functools
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from graphs import TINY
+from test_backbones_options import SMALL_RESNET
 
-from efficientnet_east import backbones
+from efficientnet_east import backbones, catalogue
 from efficientnet_east.backbones.gradients import quick_gradients
 from efficientnet_east.compat import tf
 
@@ -86,7 +92,54 @@ def test_a_training_graph_has_the_pieces() -> None:
 def test_a_graph_for_inference_is_left_plain() -> None:
     with tf.Graph().as_default() as graph:
         backbones.build(tf.zeros([1, 32, 32, 3]), "b0", is_training=False)
+        assert not [op for op in graph.get_operations() if op._gradient_function]
+
+
+IMPORTED = """
+import sys
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+tf.disable_eager_execution()
+saver = tf.train.import_meta_graph("model.ckpt-1.meta")
+trained = tf.trainable_variables()
+gradients = tf.gradients(tf.get_default_graph().get_tensor_by_name("loss:0"), trained)
+with tf.Session() as session:
+    saver.restore(session, "model.ckpt-1")
+    np.savez("found.npz", **{v.op.name: g for v, g in zip(trained, session.run(gradients))})
+assert not [name for name in sys.modules if name.startswith("efficientnet_east")]
+"""
+
+
+@pytest.mark.parametrize("options", [{}, {"recompute": True}, {"name": "resnet50", "recompute": True}])
+def test_another_program_can_differentiate_a_saved_graph(
+    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fine-tuning from a `.meta` file, with a loss of one's own and without this package."""
+    monkeypatch.setattr(catalogue, "RESNET50_BLOCKS", SMALL_RESNET)
+    images = np.random.default_rng(0).normal(size=(2, 64, 64, 3)).astype(np.float32)
+    build = backbones.build if "name" in options else functools.partial(backbones.efficientnet, network=TINY)
+    with tf.Graph().as_default() as graph:
+        net, _ = build(tf.constant(images), drop_connect=0.0, **options)
+        loss = tf.reduce_mean(tf.square(net), name="loss")
+        saver = tf.train.Saver()
+        saver.export_meta_graph(str(tmp_path / "model.ckpt-1.meta"))
         assert not [node for node in graph.as_graph_def().node if "_gradient_op_type" in node.attr]
+        trained = tf.trainable_variables()
+        wanted = dict(zip([v.op.name for v in trained], tf.gradients(loss, trained), strict=True))
+        with tf.Session() as session:
+            session.run(tf.global_variables_initializer())
+            saver.save(session, str(tmp_path / "model.ckpt"), 1, write_meta_graph=False)
+            expected = session.run(wanted)
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTED], cwd=tmp_path, text=True, capture_output=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = np.load(tmp_path / "found.npz")
+    assert set(found) == expected.keys()
+    largest = max(np.abs(value).max() for value in expected.values())  # some are 0 but for rounding
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-3, atol=1e-5 * largest, err_msg=name)
 
 
 def test_a_function_has_the_standard_gradient() -> None:

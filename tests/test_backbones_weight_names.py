@@ -17,10 +17,11 @@ from efficientnet_east.backbones.weight_names import (
     OFFICIAL,
     OWN,
     TIMM,
+    TORCHVISION,
     Family,
 )
 
-ALL = [OFFICIAL, KERAS, KERAS_ADDRESSES, LUKEMELAS, TIMM, OWN]
+ALL = [OFFICIAL, KERAS, KERAS_ADDRESSES, LUKEMELAS, TIMM, TORCHVISION, OWN]
 
 # Of blocks_0 (stage 1, no expansion) and blocks_2 (stage 2, its second block) of B0.
 BY_HAND: dict[str, tuple[str, ...]] = {
@@ -68,6 +69,33 @@ BY_HAND: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
+IN_TORCHVISION = {
+    "stem/weights": "features.0.0.weight",
+    "stem/BatchNorm/beta": "features.0.1.bias",
+    "blocks_0/depthwise/depthwise_weights": "features.1.0.block.0.0.weight",
+    "blocks_0/depthwise/BatchNorm/gamma": "features.1.0.block.0.1.weight",
+    "blocks_0/se/reduce/weights": "features.1.0.block.1.fc1.weight",
+    "blocks_0/project/weights": "features.1.0.block.2.0.weight",
+    "blocks_0/project/BatchNorm/moving_mean": "features.1.0.block.2.1.running_mean",
+    "blocks_2/expand/weights": "features.2.1.block.0.0.weight",
+    "blocks_2/expand/BatchNorm/gamma": "features.2.1.block.0.1.weight",
+    "blocks_2/depthwise/BatchNorm/beta": "features.2.1.block.1.1.bias",
+    "blocks_2/se/expand/biases": "features.2.1.block.2.fc2.bias",
+    "blocks_2/project/weights": "features.2.1.block.3.0.weight",
+    "blocks_2/project/BatchNorm/moving_variance": "features.2.1.block.3.1.running_var",
+    "head/weights": "features.8.0.weight",
+    "head/BatchNorm/gamma": "features.8.1.weight",
+    "logits/weights": "classifier.1.weight",
+    "logits/biases": "classifier.1.bias",
+}
+
+
+def test_names_of_torchvision_by_hand() -> None:
+    found = {v.name: v.source for v in weight_names.variables("b0", TORCHVISION)}
+    assert IN_TORCHVISION.keys() == BY_HAND.keys()
+    assert {name: found[name] for name in IN_TORCHVISION} == IN_TORCHVISION
+
+
 @pytest.mark.parametrize(("column", "family"), [(0, OFFICIAL), (1, KERAS), (2, LUKEMELAS), (3, TIMM)])
 def test_names_by_hand(column: int, family: Family) -> None:
     found = {v.name: v.source for v in weight_names.variables("b0", family)}
@@ -101,10 +129,11 @@ def test_blocks_without_expansion_are_found_one_by_one() -> None:
 @pytest.mark.parametrize("name", catalogue.names())
 def test_every_variable_has_one_name_of_its_own(name: str, family: Family) -> None:
     variables = weight_names.variables(name, family)
-    if name == catalogue.RESNET50 and family is not OWN:
+    backbone = catalogue.get_backbone(name, classes=1)
+    gated = backbone.network and all(block.squeeze for block in backbone.network.blocks)
+    if (name == catalogue.RESNET50 and family is not OWN) or (family is TORCHVISION and not gated):
         assert variables == ()
         return
-    backbone = catalogue.get_backbone(name, classes=1)
     assert len({v.name for v in variables}) == len({v.source for v in variables}) == len(variables)
     trained = [v for v in variables if "moving" not in v.leaf]
     assert sum(math.prod(side or 1 for side in v.shape) for v in trained) == backbone.parameters

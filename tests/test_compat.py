@@ -151,6 +151,76 @@ assert state()[0] == before[0] and float(tf2.constant(2.0) * 3) == 6
     run(tmp_path, SNAPSHOT, use, FORK, program)
 
 
+SUPERVISED = """
+import pathlib
+import efficientnet_east.compat
+import tf_slim as slim
+import tensorflow.compat.v1 as tf
+from tf_slim.training import evaluation
+
+def network():
+    images = tf.train.batch([tf.random_uniform([16, 16, 3])], 2)  # a queue, with threads of its own
+    net = slim.conv2d(images, 4, 3, normalizer_fn=slim.batch_norm)
+    return tf.reduce_mean(tf.square(net - 1.0))
+
+def learn(folder, **options):
+    tf.losses.add_loss(network())
+    op = slim.learning.create_train_op(tf.losses.get_total_loss(), tf.train.AdamOptimizer(1e-3))
+    tf.summary.scalar("loss", tf.losses.get_total_loss())
+    options = {"save_summaries_secs": 1, "save_interval_secs": 1, "log_every_n_steps": 1} | options
+    return slim.learning.train(op, folder, number_of_steps=40, **options)
+
+def slowly(session, *given):
+    import time
+    time.sleep(0.05)  # so that every thread has its turn
+    return slim.learning.train_step(session, *given)
+
+def judge(folder):
+    mean, update = slim.metrics.streaming_mean(network())
+    found = slim.evaluation.evaluate_once(
+        "", tf.train.latest_checkpoint(folder), folder + "/eval", num_evals=2, eval_op=update, final_op=mean
+    )
+    assert 0 < found < 10, found
+
+def check(folder, loss):
+    assert 0 < loss < 10, loss
+    names = {path.name for path in pathlib.Path(folder).iterdir()}
+    saved = {int(n[11:-6]) for n in names if n.startswith("model.ckpt-") and n.endswith(".index")}
+    assert 40 in saved and len(saved) > 1, names
+    files = [str(path) for path in pathlib.Path(folder).glob("events*")]
+    events = [event for file in files for event in tf.train.summary_iterator(file)]
+    tags = {value.tag for event in events for value in event.summary.value}
+    assert {"loss", "global_step/sec"} <= tags, tags
+"""
+
+
+def test_slim_trains_and_evaluates_in_a_graph_of_its_own(tmp_path: Path) -> None:
+    """Its supervisor's threads count steps, write summaries and save, none of which knows the graph."""
+    program = """
+for name, where in (("default", None), ("given", tf.Graph())):
+    folder = sys.argv[1] + "/" + name
+    with where.as_default() if where else tf.Graph().as_default():
+        check(folder, learn(folder, train_step_fn=slowly))
+    with tf.Graph().as_default():
+        judge(folder)
+    assert tf.executing_eagerly()
+with tf.Graph().as_default() as graph:
+    op = slim.learning.create_train_op(network(), tf.train.AdamOptimizer(1e-3))
+assert slim.learning.train(op, sys.argv[1] + "/outside", number_of_steps=3, graph=graph) < 10
+"""
+    run(tmp_path, SUPERVISED, program)
+
+
+def test_slim_trains_and_evaluates_without_eager_mode(tmp_path: Path) -> None:
+    program = """
+tf.disable_eager_execution()
+check(sys.argv[1], learn(sys.argv[1], train_step_fn=slowly))
+tf.reset_default_graph()
+judge(sys.argv[1])
+"""
+    run(tmp_path, SUPERVISED, program)
+
+
 def test_tensorflow_has_every_name_that_slim_asks_for() -> None:
     """All attributes of modules in tf-slim's source, whether or not anything above calls them."""
     assert compat.slim

@@ -77,7 +77,12 @@ def test_fork_guide(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
         checkpoints.assign(session, values, variables)
         tf.train.Saver(variables).save(session, "efficientnet-b0.ckpt", write_meta_graph=False)
     with tf.Graph().as_default():
+        net, _ = backbones.efficientnet_b0(tf.zeros([1, 64, 64, 3]), recompute=True)
+        tf.identity(net, name="net")
+        tf.train.Saver().export_meta_graph("model.ckpt-1.meta")
+    with tf.Graph().as_default():
         left = run("docs/forks.md")
+        assert len(left["gradients"]) > 50 and None not in left["gradients"]
         with tf.Session() as session:
             session.run(tf.global_variables_initializer())
             left["weights"].restore(session, "efficientnet-b0.ckpt")
@@ -104,6 +109,7 @@ def test_from_opencv(here: Path) -> None:
     left = run("docs/from-opencv.md")
     found = Detector.load("runs/b0", {"min_box_side": 0})(read_image("photo.jpg"))
     assert len(found) >= 3
+    assert left["both"].shape == (2, 1, 24, 32) and np.array_equal(*left["both"])
     assert left["quads"].shape == found.quads.shape
     np.testing.assert_allclose(left["scores"], found.scores, atol=1e-3)
     np.testing.assert_allclose(left["quads"], found.quads, atol=0.3)

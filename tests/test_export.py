@@ -26,12 +26,13 @@ from efficientnet_east.evaluation import icdar
 from efficientnet_east.export import export, folding, formats, int8, network, onnx_graph, verify
 from efficientnet_east.inference import runtimes
 from efficientnet_east.inference.detector import Detector
-from efficientnet_east.inference.runtimes import metadata
+from efficientnet_east.inference.runtimes import graph_file, metadata
 
 SHAPES = [(96, 128), (70, 200)]
 # Clear scores, and angles away from 45 degrees, where the least rounding turns a box.
 SPREAD = {"Conv_7/weights": 3.0, "Conv_7/biases": 0.0, "Conv_9/weights": 0.2}
 SMALL_FPN = {"fpn_width": 8, "fpn_repeats": 2}
+NAMES_OF_MAPS = ["feature_fusion/Conv_7/Sigmoid", "feature_fusion/concat_3"]
 NAMES = {"onnx": "b.onnx", "frozen": "b.pb", "saved_model": "b", "tflite": "b.tflite", "stablehlo": "b.mlir"}
 
 
@@ -85,6 +86,92 @@ def test_same_maps_and_boxes(kind: str, runtime: str, workdir: Path, exported: P
     images = [noise(96, 128), noise(96, 128, 1)]  # of one size: a batch
     for found, others in zip(ours(images), theirs(images), strict=True):
         assert len(found) >= 1 and verify.least_overlap(found.quads, others.quads) >= 0.99
+
+
+def opencv_maps(path: Path, images: list[np.ndarray]) -> list[np.ndarray]:
+    """Score and geometry, channels first, as a program for OpenCV's EAST computes them."""
+    net = cv2.dnn.readNet(str(path))
+    net.setInput(cv2.dnn.blobFromImages(images, 1.0))
+    return [found.copy() for found in net.forward(NAMES_OF_MAPS)]
+
+
+@pytest.mark.parametrize("kind", ["frozen", "onnx"])
+def test_opencv_runs_batches(kind: str, exported: Path) -> None:
+    """In either file, two images at once give what each gives alone."""
+    if kind == "onnx" and cv2.__version__ < "5":
+        pytest.skip("OpenCV 4 reads an ONNX file of one size only")
+    images = [noise(96, 128, seed) for seed in (0, 1, 2)]
+    both = opencv_maps(exported / NAMES[kind], images)
+    for index, image in enumerate(images):
+        for maps, alone in zip(both, opencv_maps(exported / NAMES[kind], [image]), strict=True):
+            assert maps.shape[0] == 3 and maps[index].std() > 0.02
+            np.testing.assert_allclose(maps[index], alone[0], rtol=1e-4, atol=1e-4)
+
+
+VARIETY = [
+    {"merge": "bifpn", "geometry": "quad", **SMALL_FPN},
+    {"pre_stride": "expand", "output_stride": 2},
+    {"activation": "hard-swish", "normalisation": "lite"},
+    {"backbone": "resnet50"},
+]
+
+
+@pytest.mark.parametrize("options", VARIETY, ids=lambda options: next(iter(options.values())))
+def test_every_network_runs_in_batches_in_opencv(
+    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(scaling.VARIANTS, "tiny", TINY)
+    folder = make_workdir(tmp_path / "run", **{"backbone": "tiny", "threads": 1} | options)
+    scale_variables(folder, SPREAD)
+    assert write(folder, tmp_path / "b.pb", "frozen", "--no-verify") == 0
+    images = [noise(64, 96, seed) for seed in (0, 1)]
+    both = opencv_maps(tmp_path / "b.pb", images)
+    for index, image in enumerate(images):
+        for maps, alone in zip(both, opencv_maps(tmp_path / "b.pb", [image]), strict=True):
+            np.testing.assert_allclose(maps[index], alone[0], rtol=1e-4, atol=1e-4)
+
+
+# The attributes that TensorFlow 1.0 knows of each operation that a frozen graph may have.
+ATTRIBUTES = {
+    "Add": "T", "BiasAdd": "T", "Cast": "SrcT DstT", "ConcatV2": "N T", "Const": "value dtype",
+    "Conv2D": "T strides padding", "DepthwiseConv2dNative": "T strides padding", "Identity": "T",
+    "MaxPool": "ksize strides padding", "Mean": "T keep_dims", "Mul": "T", "Pack": "N T",
+    "Pad": "T", "Placeholder": "dtype shape", "RealDiv": "T", "Relu": "T", "Relu6": "T",
+    "ResizeBilinear": "T", "ResizeNearestNeighbor": "T", "Shape": "T", "Sigmoid": "T",
+    "StridedSlice": "T Index shrink_axis_mask", "Sub": "T",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["frozen", "saved_model"])
+def test_older_readers_know_every_attribute(kind: str, exported: Path) -> None:
+    """Nothing that only repeats a default, such as `explicit_paddings`, which TensorFlow 1.13 refuses."""
+    data = (exported / NAMES[kind]).joinpath(*["saved_model.pb"] * (kind == "saved_model")).read_bytes()
+    graph = graph_file._meta_graph(data) if kind == "saved_model" else tf.GraphDef.FromString(data)
+    assert len(graph.node) > 100 and not graph.library.function
+    for node in graph.node:
+        named = {name for name in node.attr if not name.startswith("_")}
+        assert named <= set(ATTRIBUTES[node.op].split()), (node.op, named)
+
+
+def test_what_is_written_for_older_readers_computes_the_same() -> None:
+    """Attributes that say something stay, those of this project's own, too."""
+    with tf.Graph().as_default() as graph, tf.Session() as session:
+        images = tf.placeholder(tf.float32, [None, None, None, 3], "images")
+        net = tf.nn.conv2d(images - [1.5, 2.25, 3.0], tf.ones([3, 3, 3, 4]), 1, "SAME", dilations=2)
+        tf.add(net, tf.reduce_mean(net, [1, 2], keepdims=True), name="out")
+        written = graph.as_graph_def()
+        written.node[0].attr["_mine"].s = b"kept"
+        pixels = np.random.default_rng(0).uniform(0, 255, (2, 7, 9, 3))
+        expected = session.run("out:0", {images: pixels})
+    found = folding.for_older_readers(folding.with_mean_as_bias(written, "images"))
+    kinds = {node.op: node for node in found.node}
+    assert kinds["Placeholder"].attr["_mine"].s == b"kept"
+    assert list(kinds["Conv2D"].attr["dilations"].list.i) == [1, 2, 2, 1]
+    assert "data_format" not in kinds["Conv2D"].attr and kinds["Mean"].attr["keep_dims"].b
+    assert {"AddV2", "Sub"}.isdisjoint(kinds)
+    with tf.Graph().as_default(), tf.Session() as session:
+        tf.import_graph_def(found, name="")
+        np.testing.assert_array_equal(session.run("out:0", {"images:0": pixels}), expected)
 
 
 def test_report_and_metadata(workdir: Path, exported: Path) -> None:

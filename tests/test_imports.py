@@ -52,7 +52,17 @@ LAYERS = (
     },
     {"config"},  # the recipes' own: see `test_configuration_is_for_recipes`
     {"compat"},
-    {"backbones", "bifpn", "east_head", "labels", "losses", "model", "checkpoints", "replicas"},
+    {
+        "backbones",
+        "bifpn",
+        "east_head",
+        "labels",
+        "losses",
+        "model",
+        "checkpoints",
+        "object_checkpoints",
+        "replicas",
+    },
     {"evaluation.evaluate", "evaluation.speed", "inference", "training"},
     {"pjrt", "export", "serving", "doctor"},
     {
@@ -67,13 +77,14 @@ LAYERS = (
         "cli_eval",
         "cli_export",
         "cli_scaling",
+        "cli_slim",
         "__main__",
     },
 )
 WITHOUT_TENSORFLOW = LAYERS[:6]
 RECIPES_AND_ABOVE = LAYERS[8:]
 # Those that a user without TensorFlow may want: only functions that run the network import it.
-LAZY = {"cli", "cli_calibrate", "cli_check",
+LAZY = {"cli", "cli_calibrate", "cli_check", "cli_slim",
         "cli_data", "cli_demo", "cli_detect", "cli_eval", "cli_export", "cli_scaling",
         "serving.__init__", "serving.app", "serving.gate", "serving.look", "serving.page",
         "serving.page_rules", "serving.server", "serving.worker",

@@ -9,11 +9,13 @@ import h5py
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf2
 import tf_keras
 from graphs import assert_same_maps, random_weight, trunk
 
-from efficientnet_east import scaling
-from efficientnet_east.backbones import weight_files, weights
+from efficientnet_east import checkpoints, cli, object_checkpoints, scaling
+from efficientnet_east.backbones import weight_files, weight_names, weights
+from efficientnet_east.errors import UserError
 
 SIZES = {"b0": [(224, 224), (380, 380), (512, 288), (225, 225), (301, 203)], "b4": [(224, 224), (301, 203)]}
 MODELS = {"b0": "EfficientNetB0", "b4": "EfficientNetB4"}
@@ -173,3 +175,96 @@ def test_classifier_comes_along(folder: Path) -> None:
         assert restored.unused == () and len(restored.more) == 5 + 2
         np.testing.assert_array_equal(restored.more["efficientnet-b0/logits/weights"], kernel)
         np.testing.assert_array_equal(restored.more["efficientnet-b0/logits/biases"], np.arange(5))
+
+
+# --- checkpoints of TensorFlow 2, which have no names but in their tree of objects
+
+
+def small(library: Any) -> Any:
+    """Applications' B0 with a classifier and an optimizer that has slots."""
+    model = library.applications.EfficientNetB0(weights=None, classes=3, input_shape=(32, 32, 3))
+    rng = np.random.default_rng(3)
+    model.set_weights([rng.uniform(0.5, 1.5, array.shape) for array in model.get_weights()])
+    model.compile("adam", "mse", metrics=["mae"])
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+@pytest.mark.parametrize("library", [keras, tf_keras], ids=["Keras 3", "Keras 2"])
+def test_object_checkpoints_are_what_the_weight_file_is(library: Any, tmp_path: Path) -> None:
+    """`tf.train.Checkpoint` with and without an optimizer beside the model, and SavedModels."""
+    model = small(library)
+    model.save_weights(tmp_path / "named.weights.h5")
+    expected = imported(tmp_path / "named.weights.h5", "b0")
+    assert len(expected.more) == 5 + 2
+    tf2.train.Checkpoint(model=model).write(str(tmp_path / "plain.ckpt"))
+    tf2.train.Checkpoint(opt=model.optimizer, net=model).save(str(tmp_path / "both" / "run.ckpt"))
+    if library is keras:
+        model.export(str(tmp_path / "saved"))
+    else:
+        tf2.saved_model.save(model, str(tmp_path / "saved"))
+    for path in ("plain.ckpt", "plain.ckpt.index", "both", "saved", "saved/saved_model.pb",
+                 "saved/variables/variables"):  # fmt: skip
+        restored = imported(tmp_path / path, "b0")
+        assert restored.initialised == restored.unused == restored.elsewhere == (), path
+        assert "tpu, by the names of Keras applications" in restored.report()
+        assert_equal(restored, expected)
+
+
+def test_object_checkpoints_of_another_backbone_are_refused(folder: Path) -> None:
+    tf2.train.Checkpoint(model=random_model("b0")).write(str(folder / "b0.ckpt"))
+    with pytest.raises(UserError, match=r"stem_conv/kernel has shape .*like b0; expected weights of b4"):
+        imported(folder / "b0.ckpt", "b4")
+
+
+class Bare(tf2.Module):
+    """A part of a model whose variables have the official names, as modules of TF Hub have them."""
+
+    def __init__(self, arrays: dict[str, np.ndarray]) -> None:
+        super().__init__()
+        self.variables_of_hub = [tf2.Variable(array, name=name) for name, array in arrays.items()]
+
+
+def test_object_checkpoints_with_official_names(folder: Path, tmp_path: Path) -> None:
+    names = {v.name: v for v in weight_names.variables("b0", weight_names.OFFICIAL)}
+    whole = imported(saved(folder, "b0"), "b0")
+    arrays = {
+        f"efficientnet-b0/{names[name.partition('/')[2]].source}": array
+        for name, array in (whole.values | whole.more).items()
+    }
+    tf2.saved_model.save(Bare(arrays), str(tmp_path / "hub"))
+    restored = imported(tmp_path / "hub", "b0")
+    assert "by the names of the official checkpoints" in restored.report()
+    assert restored.unused == ()
+    assert_equal(restored, whole)
+
+
+def test_object_checkpoints_without_names(tmp_path: Path) -> None:
+    """Variables that are all called the same cannot be told apart: one line, and what to save instead."""
+    model = tf2.Module()
+    model.parts = [tf2.Variable(np.full(3, float(number)), name="kernel") for number in range(3)]
+    tf2.train.Checkpoint(model=model).write(str(tmp_path / "c"))
+    said = "several variables are called kernel; expected the same weights saved by Keras as .weights.h5"
+    with pytest.raises(UserError, match=said):
+        weight_files.read(tmp_path / "c")
+
+
+def test_a_damaged_tree_is_one_line(tmp_path: Path) -> None:
+    checkpoints.write(tmp_path / "c", {object_checkpoints.TREE: np.array(b"\xff\xff"), "a/b": np.zeros(3)})
+    with pytest.raises(UserError, match=r"c: cannot be read .*; expected an undamaged checkpoint") as caught:
+        weight_files.read(tmp_path / "c")
+    assert "\n" not in str(caught.value)
+
+
+def test_object_checkpoints_where_a_run_is_expected(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Detecting, evaluating and exporting need a run of this project: one line, exit code 2."""
+    tf2.train.Checkpoint(a=tf2.Variable(np.zeros(3), name="stem_conv/kernel")).write(str(tmp_path / "c"))
+    tf2.saved_model.save(Bare({"a/b": np.zeros(3)}), str(tmp_path / "hub"))
+    for source in (tmp_path / "c", tmp_path / "hub"):
+        for words in (["detect", "photo.jpg", "--output", str(tmp_path / "o")],
+                      ["export", "--format", "frozen", "--output", str(tmp_path / "o.pb")],
+                      ["export-weights", "--output", str(tmp_path / "o.npz")]):  # fmt: skip
+            assert cli.main([*words, "--checkpoint", str(source)]) == 2
+            assert capsys.readouterr().err.count("\n") == 1

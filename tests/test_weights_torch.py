@@ -144,6 +144,92 @@ def test_timm_itself(folder: Path) -> None:
         assert_same_maps(mine, theirs, MAPS[:5])
 
 
+def as_torchvision(name: str) -> str:
+    """The correspondence for B0; parts of a block are counted, and without expansion there is one less."""
+    stages = enumerate((1, 2, 2, 3, 3, 4, 1), start=1)
+    flat = [(stage, repeat) for stage, repeats in stages for repeat in range(repeats)]
+    top = {"_conv_stem": "features.0.0", "_bn0": "features.0.1", "_conv_head": "features.8.0",
+           "_bn1": "features.8.1", "_fc": "classifier.1"}  # fmt: skip
+    place, _, leaf = name.rpartition(".")
+    if place in top:
+        return f"{top[place]}.{leaf}"
+    _, index, part = place.split(".")
+    stage, repeat = flat[int(index)]
+    number, inside = {
+        "_expand_conv": (0, "0"), "_bn0": (0, "1"), "_depthwise_conv": (1, "0"), "_bn1": (1, "1"),
+        "_se_reduce": (2, "fc1"), "_se_expand": (2, "fc2"), "_project_conv": (3, "0"), "_bn2": (3, "1"),
+    }[part]  # fmt: skip
+    return f"features.{stage}.{repeat}.block.{number - (index == '0')}.{inside}.{leaf}"
+
+
+def test_torchvision_by_renaming(folder: Path) -> None:
+    """Every array finds its place, and the real names are among those that the renaming gives."""
+    state = {as_torchvision(name): tensor for name, tensor in random_state().items()}
+    real = {  # read off torchvision's own B0
+        "features.0.0.weight": (32, 3, 3, 3), "features.0.1.running_var": (32,),
+        "features.1.0.block.0.0.weight": (32, 1, 3, 3), "features.1.0.block.1.fc1.weight": (8, 32, 1, 1),
+        "features.1.0.block.2.1.bias": (16,), "features.2.0.block.0.0.weight": (96, 16, 1, 1),
+        "features.2.1.block.1.0.weight": (144, 1, 3, 3), "features.3.1.block.2.fc2.bias": (240,),
+        "features.6.3.block.3.0.weight": (192, 1152, 1, 1), "features.7.0.block.3.1.num_batches_tracked": (),
+        "features.8.0.weight": (1280, 320, 1, 1), "classifier.1.weight": (1000, 1280),
+    }  # fmt: skip
+    assert {name: tuple(state[name].shape) for name in real} == real
+    found = restored(saved(folder / "torchvision.pth", state))
+    assert "by the names of torchvision" in found.report()
+    assert found.initialised == found.unused == () and len(found.more) == 5 + 2
+    assert_equal(found, restored(saved(folder / "b0.pth", random_state())))
+
+
+def test_torchvision_of_another_variant(folder: Path) -> None:
+    """Complete coverage is asked for: a file that lacks a block, or has one too many, is named."""
+    state = {as_torchvision(name): tensor for name, tensor in random_state().items()}
+    path = saved(folder / "torchvision.pth", state)
+    with pytest.raises(UserError, match=r"lacks features\.1\.1\.block.*like b0; expected weights of b1"):
+        restored(path, "b1")
+    with pytest.raises(UserError, match="has no name of it; looks like b0; expected weights of lite0"):
+        restored(path, "lite0")
+    less = {name: tensor for name, tensor in state.items() if "fc1" not in name}
+    source = weight_files.read(saved(folder / "less.pth", less))
+    lacking = weights.restore(source, "b0")
+    with pytest.raises(UserError, match=r"lacks 32 arrays: features\.1\.0\.block\.1\.fc1\.weight"):
+        weights.expect_complete(lacking, source, allow_missing=False, allow_unused=False)
+
+
+def pad_as_tensorflow(model: Any) -> None:
+    """Give every convolution SAME padding, and batch norm the epsilon of the official weights."""
+
+    def pad(module: Any, given: tuple[Any]) -> Any:
+        (net,) = given
+        sides = []
+        for side, kernel, stride in zip(net.shape[2:], module.kernel_size, module.stride, strict=True):
+            total = max((-(-side // stride) - 1) * stride + kernel - side, 0)
+            sides.append((total // 2, total - total // 2))
+        return torch.nn.functional.pad(net, (*sides[1], *sides[0]))
+
+    for module in model.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.padding = (0, 0)
+            module.register_forward_pre_hook(pad)
+        elif isinstance(module, torch.nn.BatchNorm2d):
+            module.eps = 1e-3
+
+
+def test_torchvision_itself(folder: Path) -> None:
+    """Where it is installed: with this project's padding and epsilon it is the same function."""
+    torchvision = pytest.importorskip("torchvision")
+    model = torchvision.models.efficientnet_b0(weights=None).eval()
+    model.load_state_dict(randomised(model.state_dict()))
+    pad_as_tensorflow(model)
+    found = restored(saved(folder / "torchvision.pth", model.state_dict()))
+    assert found.initialised == found.unused == ()
+    image = np.random.default_rng(1).normal(size=(1, 225, 160, 3)).astype(np.float32)
+    values = {n: array for n, array in (found.values | found.more).items() if "/logits/" not in n}
+    mine = trunk("b0", "swish").run(values, [image], MAPS[:5])[0]
+    ends = zip(MAPS[:5], (1, 2, 3, 5, 7), strict=True)
+    theirs = taps(model, (225, 160), {n: model.features[stage] for n, stage in ends}, image)
+    assert_same_maps(mine, theirs, MAPS[:5])
+
+
 def assert_equal(one: weights.Restored, other: weights.Restored) -> None:
     assert one.values.keys() == other.values.keys() and one.more.keys() == other.more.keys()
     for name, array in (one.values | one.more).items():

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from efficientnet_east import replicas, scaling
+from efficientnet_east.backbones.arg_scopes import REGULARIZERS, isolated
 from efficientnet_east.backbones.batch_norm import batch_norm_options
 from efficientnet_east.backbones.gradients import quick_gradients
 from efficientnet_east.backbones.precision import float32_variables, l2
@@ -163,7 +164,10 @@ def efficientnet(
     found = scaling.features(network, pre_stride)
     options: dict[str, Any] = {"is_training": is_training, "batch_norm": batch_norm, "bn_decay": bn_decay}
     options["activation"] = get_activation(activation)
-    with tf.variable_scope(scope, reuse=reuse, custom_getter=float32_variables):
+    with (
+        tf.variable_scope(scope, reuse=reuse, custom_getter=float32_variables),
+        isolated(REGULARIZERS),
+    ):
         with _arg_scope(**options, trainable=frozen is None):
             net = slim.conv2d(images, network.stem, 3, stride=2, scope="stem")
         end_points = {"stem": net}
@@ -248,10 +252,11 @@ def _block(
     again: bool = False,
     **options: Any,
 ) -> dict[str, Tensor]:
-    """`mbconv` in an arg scope of its own: when it is built again, the caller's has long been left."""
+    """`mbconv` in an arg scope of its own: when it is built again, another one may be around."""
     trains = options["is_training"] is not False  # else the graph may be for other runtimes: keep it plain
     quick = quick_gradients() if trains else contextlib.nullcontext()
-    with quick, _arg_scope(**options, activation=activation, again=again):
+    around = slim.arg_scope({}) if again else contextlib.nullcontext()
+    with quick, around, _arg_scope(**options, activation=activation, again=again):
         return mbconv(inputs, block, activation, drop)
 
 

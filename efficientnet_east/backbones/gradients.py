@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from efficientnet_east.compat import tf
+from efficientnet_east.compat import override_gradient, tf
 
 Tensor = Any
 
@@ -12,10 +14,9 @@ Tensor = Any
 # most; for wider ones there is a general kernel, which needs several times as long.
 COLUMNS = 3
 
-_DEPTHWISE, _POINTWISE, _MEAN = (f"EfficientnetEast{kind}" for kind in ("Depthwise", "Pointwise", "Mean"))
 
-
-def quick_gradients() -> Any:
+@contextlib.contextmanager
+def quick_gradients() -> Iterator[None]:
     """Give the operations built inside of this context gradients that CPUs are quick at.
 
     * The gradient of a depthwise filter with more than `COLUMNS` columns is computed in pieces of at most so
@@ -24,17 +25,17 @@ def quick_gradients() -> Any:
     * The gradient of a mean over a map is divided before it is spread over the map, not after.
 
     They are left as they are where a device other than the CPU may run them, and in the graphs of functions,
-    which are compiled or exported.
-
-    Returns:
-      A context; the operations of the forward pass are the same as without it.
+    which are compiled or exported. The forward pass is the same as without this context, and so is the graph
+    that is saved: whoever imports it gets the standard gradients.
     """
-    return tf.get_default_graph().gradient_override_map(
-        {"DepthwiseConv2dNative": _DEPTHWISE, "Conv2D": _POINTWISE, "Mean": _MEAN}
-    )
+    graph = tf.get_default_graph()
+    before = len(graph.get_operations())
+    yield
+    for op in graph.get_operations()[before:]:
+        if op.type in _GRADIENTS:
+            override_gradient(op, _GRADIENTS[op.type])
 
 
-@tf.RegisterGradient(_DEPTHWISE)
 def _depthwise_gradient(op: Any, delta: Tensor) -> tuple[Tensor, Tensor]:
     """What the standard gradient gives."""
     images, kernel = op.inputs
@@ -51,7 +52,6 @@ def _depthwise_gradient(op: Any, delta: Tensor) -> tuple[Tensor, Tensor]:
     return to_images, to_kernel
 
 
-@tf.RegisterGradient(_POINTWISE)
 def _pointwise_gradient(op: Any, delta: Tensor) -> tuple[Tensor, Tensor]:
     """What the standard gradient of a convolution gives."""
     images, kernel = op.inputs
@@ -72,12 +72,18 @@ def _pointwise_gradient(op: Any, delta: Tensor) -> tuple[Tensor, Tensor]:
     return to_images, to_kernel
 
 
-@tf.RegisterGradient(_MEAN)
 def _mean_gradient(op: Any, delta: Tensor) -> tuple[Tensor, None]:
     """What the standard gradient of a mean with `keepdims` gives."""
     images = op.inputs[0]
     cells = tf.size(images) // tf.size(delta)
     return tf.broadcast_to(delta / tf.cast(cells, delta.dtype), tf.shape(images)), None
+
+
+_GRADIENTS: dict[str, Callable[..., Any]] = {
+    "DepthwiseConv2dNative": _depthwise_gradient,
+    "Conv2D": _pointwise_gradient,
+    "Mean": _mean_gradient,
+}
 
 
 def _attribute(op: Any, name: str) -> Any:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from efficientnet_east.compat import tf
+from efficientnet_east.compat import override_gradient, tf
 
 Tensor = Any
-
-_numbers = itertools.count()
 
 
 def recomputed(build: Callable[..., Sequence[Tensor]], *inputs: Tensor) -> list[Tensor]:
@@ -19,7 +16,8 @@ def recomputed(build: Callable[..., Sequence[Tensor]], *inputs: Tensor) -> list[
 
     The backward pass reads the part's inputs, and builds it a second time once the gradients of its outputs
     are there. `tf.recompute_grad` does so, too, but asks for resource variables and finds them by searching
-    the graph, which fails in a strategy's replicas.
+    the graph, which fails in a strategy's replicas. A graph that was saved and imported has the same
+    gradients, but keeps the inner tensors: the copy is built by a function of this process.
 
     Args:
       build: takes the inputs and `again` (False, then True for the copy), returns a list of tensors. It must
@@ -50,11 +48,10 @@ def recomputed(build: Callable[..., Sequence[Tensor]], *inputs: Tensor) -> list[
         return [None] * len(outputs) + found
 
     # One operation that has the part's inputs and variables as its own, and the gradient that is wanted.
-    name = f"EfficientnetEastRecomputed{next(_numbers)}"
-    tf.RegisterGradient(name)(gradient)
-    with tf.get_default_graph().gradient_override_map({"IdentityN": name}):
-        values = [tf.convert_to_tensor(variable) for variable in trained]
-        return tf.identity_n([*outputs, *inputs, *values])[: len(outputs)]
+    values = [tf.convert_to_tensor(variable) for variable in trained]
+    passed = tf.identity_n([*outputs, *inputs, *values])
+    override_gradient(passed[0].op, gradient)
+    return passed[: len(outputs)]
 
 
 def _after(delta: Tensor, tensor: Tensor) -> Tensor:

@@ -6,11 +6,13 @@ that its `resnet_v1_50.ckpt` fits.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable
 from typing import Any
 
 from efficientnet_east import catalogue
+from efficientnet_east.backbones.arg_scopes import REGULARIZERS, isolated
 from efficientnet_east.backbones.batch_norm import batch_norm_options
 from efficientnet_east.backbones.efficientnet import feature_maps
 from efficientnet_east.backbones.precision import float32_variables
@@ -71,7 +73,10 @@ def resnet50(
     still = -1 if frozen is None else catalogue.frozen_blocks(catalogue.RESNET50, frozen)
     options: dict[str, Any] = {"is_training": is_training, "batch_norm": batch_norm, "bn_decay": bn_decay}
     found = catalogue.get_backbone(catalogue.RESNET50, pre_stride=pre_stride).features
-    with tf.variable_scope(scope, reuse=reuse, custom_getter=float32_variables):
+    with (
+        tf.variable_scope(scope, reuse=reuse, custom_getter=float32_variables),
+        isolated(REGULARIZERS),
+    ):
         with _arg_scope(**options, trainable=still < 0):
             net = slim.nets.resnet_utils.conv2d_same(
                 images, catalogue.RESNET50_STEM, 7, stride=2, scope="conv1"
@@ -103,6 +108,7 @@ def _unit(
     with (
         tf.variable_scope(row.name, custom_getter=float32_variables),
         tf.variable_scope(f"unit_{unit}"),
+        slim.arg_scope({}) if again else contextlib.nullcontext(),
         _arg_scope(**options, again=again),
     ):
         return [slim.nets.resnet_v1.bottleneck(net, row.outputs, row.channels, stride)]

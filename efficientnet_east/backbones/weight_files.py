@@ -19,7 +19,7 @@ from efficientnet_east.errors import UserError
 from efficientnet_east.safe_files import write_file
 
 FORMATS = {
-    "tpu": "a TensorFlow checkpoint: its prefix, one of its files or its folder",
+    "tpu": "a TensorFlow checkpoint: its prefix, one of its files, its folder or a SavedModel's",
     "keras": "a .h5, .weights.h5 or .keras file of Keras",
     "torch": "a state dict saved by PyTorch (.pth, .pt, .bin) or a .safetensors file",
     "npz": "an .npz of arrays",
@@ -28,8 +28,10 @@ _SUFFIXES = {
     ".npz": "npz", ".h5": "keras", ".hdf5": "keras", ".keras": "keras", ".pth": "torch", ".pt": "torch",
     ".bin": "torch", ".safetensors": "torch", ".ckpt": "tpu", ".index": "tpu",
 }  # fmt: skip
-# Beside the weights: PyTorch's counters, and the normalisation of pixels in front of the network.
-_NO_WEIGHTS = re.compile(r"(^|/)normalization(_\d+)?/|(^|\.)num_batches_tracked$|/mean_rgb$")
+# Beside the weights: PyTorch's counters, dropout's seeds, and the normalisation of pixels before the network.
+_NO_WEIGHTS = re.compile(
+    r"(^|/)(normalization|seed_generator)(_\d+)?/|(^|\.)num_batches_tracked$|/mean_rgb$"
+)
 _MOST_NAMES = 6  # in a message
 _MOST_NUMBERS = 2**28  # in an array; damaged and hostile headers claim more
 
@@ -66,7 +68,8 @@ def read(path: str | Path, format: str | None = None) -> Source:
       UserError: there is no such file, it is damaged or of another kind, it holds something else than finite
         numbers, or a package is missing that reads it.
     """
-    path = model_file.resolve(path)
+    path = Path(model_file.resolve(path))
+    path = path.parent if path.name == "saved_model.pb" else path  # the weights lie beside this graph
     format = format or format_of(path)
     path = _checkpoint_of(Path(path)) if format == "tpu" else path
     tensors, notes = _READERS[format](Path(path))
@@ -201,7 +204,8 @@ def _checkpoint_of(path: Path) -> str:
     if model_file.is_model_file(path):
         raise UserError(path, "no such checkpoint", FORMATS["tpu"])
     if path.is_dir() and checkpoints.newest_in(path) is None:
-        found = sorted(path.glob("*.index"))  # the state file is often lost on the way
+        # The state file is often lost on the way; a SavedModel has its variables in a folder of its own.
+        found = sorted(path.glob("*.index")) or sorted(path.glob("variables/variables.index"))
         if len(found) != 1:
             raise UserError(path, f"holds {len(found)} checkpoints", "one, or a checkpoint's prefix")
         path = found[0]
@@ -212,7 +216,9 @@ def _read_checkpoint(path: Path) -> Read:
     tensors = checkpoints.read(str(path))
     averages = sum(name.endswith(checkpoints.AVERAGE_SUFFIX) for name in tensors)
     note = f"took the moving averages of {averages} variables" if averages else "holds no moving averages"
-    return checkpoints.weights_of(tensors), (note,)
+    # Keras 3 calls this kernel as it does every other one.
+    named = {re.sub(r"dwconv/kernel$", "dwconv/depthwise_kernel", name): v for name, v in tensors.items()}
+    return checkpoints.weights_of(named), (note,)
 
 
 # The leaves of a Keras 3 layer in their order.

@@ -122,7 +122,9 @@ def _own_places(backbone: Backbone) -> Iterator[Place]:
         yield layer, layer.name, f"{layer.name}/BatchNorm"
 
 
-def _places_by_table(backbone: Backbone, table: Table, unexpanded: Table) -> Iterator[Place]:
+def _places_by_table(
+    backbone: Backbone, table: Table, unexpanded: Table, needs_gates: bool = False
+) -> Iterator[Place]:
     """Places by role.
 
     Args:
@@ -131,8 +133,11 @@ def _places_by_table(backbone: Backbone, table: Table, unexpanded: Table) -> Ite
         block and `{index}` for its number among all blocks; `{stage}` and `{letter}` count from 1 and a,
         `{stage0}` and `{repeat}` from 0.
       unexpanded: what differs in blocks without expansion, where some families' numbers move up.
+      needs_gates: whether the family has squeeze-and-excite in every block, and numbers its parts so.
     """
     blocks = _block_fields(backbone)
+    if needs_gates and backbone.network and not all(block.squeeze for block in backbone.network.blocks):
+        return
     for layer in backbone.layers if blocks else ():
         block, _, role = layer.name.partition("/")
         fields = blocks.get(block, {})
@@ -172,9 +177,15 @@ def _places_by_counter(backbone: Backbone) -> Iterator[Place]:
 
 
 def _by_table(
-    title: str, table: Table, unexpanded: Table | None = None, **more: Mapping[str, object] | str
+    title: str,
+    table: Table,
+    unexpanded: Table | None = None,
+    needs_gates: bool = False,
+    **more: Mapping[str, object] | str,
 ) -> Family:
-    places = functools.partial(_places_by_table, table=table, unexpanded=unexpanded or {})
+    places = functools.partial(
+        _places_by_table, table=table, unexpanded=unexpanded or {}, needs_gates=needs_gates
+    )
     return Family(title, places, **more)  # type: ignore[arg-type]
 
 
@@ -268,10 +279,36 @@ TIMM = _by_table(
     axes=_TORCH_AXES,
 )
 
+_IN_TORCHVISION = "features.{stage}.{repeat}.block"
+
+TORCHVISION = _by_table(
+    "torchvision",
+    {
+        "stem": ("features.0.0", "features.0.1"),
+        "expand": (f"{_IN_TORCHVISION}.0.0", f"{_IN_TORCHVISION}.0.1"),
+        "depthwise": (f"{_IN_TORCHVISION}.1.0", f"{_IN_TORCHVISION}.1.1"),
+        "se/reduce": (f"{_IN_TORCHVISION}.2.fc1", ""),
+        "se/expand": (f"{_IN_TORCHVISION}.2.fc2", ""),
+        "project": (f"{_IN_TORCHVISION}.3.0", f"{_IN_TORCHVISION}.3.1"),
+        "head": ("features.8.0", "features.8.1"),  # behind the stem and seven stages
+        "logits": ("classifier.1", ""),
+    },
+    unexpanded={
+        "depthwise": (f"{_IN_TORCHVISION}.0.0", f"{_IN_TORCHVISION}.0.1"),
+        "se/reduce": (f"{_IN_TORCHVISION}.1.fc1", ""),
+        "se/expand": (f"{_IN_TORCHVISION}.1.fc2", ""),
+        "project": (f"{_IN_TORCHVISION}.2.0", f"{_IN_TORCHVISION}.2.1"),
+    },
+    needs_gates=True,
+    leaves=_TORCH_LEAVES,
+    separator=".",
+    axes=_TORCH_AXES,
+)
+
 # What a file of each format may hold.
 FAMILIES = {
-    "tpu": (OFFICIAL, OWN),
+    "tpu": (OFFICIAL, OWN, KERAS),
     "keras": (KERAS, KERAS_ADDRESSES),
-    "torch": (LUKEMELAS, TIMM),
+    "torch": (LUKEMELAS, TIMM, TORCHVISION),
     "npz": (OFFICIAL, OWN),
 }

@@ -98,6 +98,71 @@ def with_kernels_rounded(graph: GraphDef) -> GraphDef:
     return rounded
 
 
+def with_mean_as_bias(graph: GraphDef, images: str) -> GraphDef:
+    """Take the mean color off by a depthwise convolution with ones and a bias, instead of by `Sub`.
+
+    x * 1 + (-mean) is rounded once, so the values are the same. OpenCV's importer for TensorFlow makes a
+    layer of `Sub` that takes one image at a time. On CPUs TensorFlow is quicker at this form, too.
+
+    Args:
+      graph: from `fold`.
+      images: name of the placeholder.
+
+    Returns:
+      Another graph that computes the same.
+    """
+    nodes = {node.name: node for node in graph.node}
+    found = tf.GraphDef(versions=graph.versions)
+    for node in graph.node:
+        if node.op != "Sub" or _name(node.input[0]) != images:
+            found.node.add().CopyFrom(node)
+            continue
+        mean = constant(nodes[_name(node.input[1])])
+        kernel, bias = f"{node.name}/ones", f"{node.name}/bias"
+        for name, values in ((kernel, np.ones((1, 1, mean.size, 1))), (bias, -mean.reshape(-1))):
+            part = found.node.add(name=name, op="Const")
+            part.attr["dtype"].type = tf.float32.as_datatype_enum
+            set_constant(part, values.astype(np.float32))
+        copied = found.node.add(name=f"{node.name}/copy", op="DepthwiseConv2dNative")
+        copied.input.extend([images, kernel])
+        copied.attr["strides"].list.i.extend([1, 1, 1, 1])
+        copied.attr["padding"].s = b"VALID"
+        added = found.node.add(name=node.name, op="BiasAdd")
+        added.input.extend([copied.name, bias])
+        for step in (copied, added):
+            step.attr["T"].type = tf.float32.as_datatype_enum
+            step.attr["data_format"].s = b"NHWC"
+    return found
+
+
+def for_older_readers(graph: GraphDef) -> GraphDef:
+    """Leave out attributes that only repeat their default, and write `AddV2` as `Add`.
+
+    Who does not know an attribute or an operation refuses the whole file. For numbers both additions are the
+    same.
+
+    Args:
+      graph: of operations that this TensorFlow knows.
+
+    Returns:
+      Another graph that computes the same.
+    """
+    with tf.Graph().as_default() as known:
+        tf.import_graph_def(graph, name="")
+    defaults = {
+        op.type: {part.name: part.default_value for part in op.op_def.attr if part.HasField("default_value")}
+        for op in known.get_operations()
+    }
+    stripped = tf.GraphDef()
+    stripped.CopyFrom(graph)
+    for node in stripped.node:
+        for name, value in defaults[node.op].items():
+            if name in node.attr and node.attr[name] == value:
+                del node.attr[name]
+        node.op = "Add" if node.op == "AddV2" else node.op
+    return stripped
+
+
 def _name(source: str) -> str:
     return source.lstrip("^").partition(":")[0]
 

@@ -29,7 +29,13 @@ def frozen(network: Network, described: Metadata, calibration: Sequence[np.ndarr
     Returns:
       The file.
     """
-    return metadata.seal(described_graph(network, described).SerializeToString(deterministic=True))
+    return metadata.seal(_for_tensorflow(network, described).SerializeToString(deterministic=True))
+
+
+def _for_tensorflow(network: Network, described: Metadata) -> Any:
+    """The graph as TensorFlow, also an older one, and OpenCV read it."""
+    graph = folding.with_mean_as_bias(described_graph(network, described), network.inputs)
+    return folding.for_older_readers(graph)
 
 
 def saved_model(network: Network, described: Metadata, calibration: Sequence[np.ndarray]) -> bytes:
@@ -46,7 +52,7 @@ def saved_model(network: Network, described: Metadata, calibration: Sequence[np.
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model"
         with tf.Graph().as_default() as graph, tf.Session(graph=graph) as session:
-            tf.import_graph_def(described_graph(network, described), name="")
+            tf.import_graph_def(_for_tensorflow(network, described), name="")
             images, score, geometry = (
                 graph.get_tensor_by_name(f"{name}:0") for name in (network.inputs, *network.outputs)
             )
@@ -54,7 +60,9 @@ def saved_model(network: Network, described: Metadata, calibration: Sequence[np.
                 {"images": images}, {"score": score, "geometry": geometry}
             )
             builder = tf.saved_model.Builder(str(path))
-            builder.add_meta_graph_and_variables(session, ["serve"], {"serving_default": signature})
+            builder.add_meta_graph_and_variables(
+                session, ["serve"], {"serving_default": signature}, strip_default_attrs=True
+            )
             builder.save()
         return metadata.seal((path / SAVED_MODEL_FILE).read_bytes())
 

@@ -40,7 +40,7 @@ def open(path: Path, threads: int) -> Runtime:
 
     def run(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         feed.expect_size(path, batch, wanted)
-        if len(batch) > 1:  # its importer for TensorFlow knows no batches
+        if len(batch) > 1:  # together they are no quicker, and older .pb files take one at a time
             return feed.one_by_one(run, batch)
         height, width = (side // described.stride for side in batch.shape[1:3])
         batch = _at_least(batch, least_side(described.divisor))
