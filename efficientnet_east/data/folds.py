@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from efficientnet_east.data.icdar import natural_key
+from efficientnet_east.data.folders import natural_key
 from efficientnet_east.errors import UserError
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from efficientnet_east.data import films
-from efficientnet_east.data.icdar import natural_key
+from efficientnet_east.data import films, text_files
+from efficientnet_east.data.folders import is_foreign, is_image, natural_key
 from efficientnet_east.data.images import MAX_PIXELS, SUFFIXES, read_image
 from efficientnet_east.errors import UserError
 
@@ -97,11 +97,18 @@ def read_list(path: str | os.PathLike[str]) -> list[str]:
         data = sys.stdin.buffer.read() if str(path) == STANDARD_INPUT else Path(path).read_bytes()
     except OSError as error:
         raise UserError(path, f"cannot be read ({error.strerror})", "a text file, one name a line") from None
-    parts = data.split(b"\0") if b"\0" in data else data.removeprefix(b"\xef\xbb\xbf").splitlines()
+    parts = _listed(data, str(path))
     names = [os.fsdecode(part) for part in parts if part.strip()]
     if not names:
         raise UserError(path, "names no file", "one name a line")
     return names
+
+
+def _listed(data: bytes, where: str) -> list[bytes]:
+    """Names stay bytes, which file systems take as they are; only UTF-16 must become something else."""
+    if data.startswith(text_files.UTF16_MARKS):
+        return [os.fsencode(line) for line in text_files.split_lines(text_files.decode(data, where))]
+    return data.split(b"\0") if b"\0" in data else data.removeprefix(b"\xef\xbb\xbf").splitlines()
 
 
 def pictures(entry: Input, *, every: int = 1, max_pixels: int = MAX_PIXELS) -> Iterator[Picture]:
@@ -170,16 +177,16 @@ def _images_in(folder: Path, recursive: bool, avoid: Path | None) -> list[Path]:
         raise UserError("--output", f"{folder} is the folder of the images", "another folder")
     found = []
     for place, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if recursive and not _is_same(Path(place, name), avoid)]
-        found += [Path(place, name) for name in files if name.lower().endswith(SUFFIXES)]
+        folders[:] = [name for name in folders if recursive and _is_wanted(Path(place, name), avoid)]
+        found += [Path(place, name) for name in files if is_image(name)]
     if not found:
         deeper = "" if recursive else " (its folders count with --recursive)"
         raise UserError(folder, f"holds no image{deeper}", f"files that end in {', '.join(SUFFIXES)}")
     return sorted(found, key=lambda path: natural_key(str(path)))
 
 
-def _is_same(folder: Path, other: Path | None) -> bool:
-    return other is not None and folder.resolve() == other.resolve()
+def _is_wanted(folder: Path, avoid: Path | None) -> bool:
+    return not is_foreign(folder.name) and (avoid is None or folder.resolve() != avoid.resolve())
 
 
 def _named(found: Sequence[tuple[Path, Path]]) -> list[Input]:

@@ -11,11 +11,12 @@ from efficientnet_east.data.icdar import (
     IcdarImages,
     check_images,
     find_records,
-    held_out,
+    has_text,
     read_list,
     require_text,
 )
 from efficientnet_east.data.images import SUFFIXES
+from efficientnet_east.data.layouts import held_out
 from efficientnet_east.data.loader import LabelOptions, Mixture
 from efficientnet_east.data.synthetic import SyntheticScenes
 from efficientnet_east.errors import UserError
@@ -53,8 +54,10 @@ def training_source(data: Data, seed: int, skipped: list[UserError]) -> Source |
 def _mixture(data: Data, seed: int, skipped: list[UserError]) -> Mixture:
     parts = [_part(name, data, seed, skipped) for name in data.mix or {}]
     if not any(isinstance(part, SyntheticScenes) for part in parts):
-        folders = [part for part in parts if isinstance(part, IcdarImages)]
-        require_text([record for folder in folders for record in folder.records], "--mix")
+        records = [record for part in parts if isinstance(part, IcdarImages) for record in part.records]
+        if not has_text(records):
+            problem = f"no trainable text in any of {len(parts)} sources"
+            raise UserError("--mix", problem, "one with text, or `synthetic`, among them")
     return Mixture(tuple(parts), tuple((data.mix or {}).values()))
 
 
