@@ -13,8 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from efficientnet_east import model_file
-from efficientnet_east.data import text_files
+from efficientnet_east import model_file, text_files
 from efficientnet_east.data.images import PILLOW_MAX_PIXELS
 from efficientnet_east.errors import UserError
 from efficientnet_east.inference.detector import Detector

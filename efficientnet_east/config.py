@@ -15,8 +15,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 import yaml
 
-from efficientnet_east import catalogue, model_file
-from efficientnet_east.data import text_files
+from efficientnet_east import catalogue, model_file, text_files
 from efficientnet_east.errors import UserError
 
 

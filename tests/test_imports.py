@@ -17,7 +17,8 @@ MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for p
 # From the bottom to the top. A module imports from its own layer and from those below it.
 LAYERS = (
     {"__init__", "errors"},
-    {"archives", "costs", "environment", "half", "safe_files", "interruption", "model_file", "progress"},
+    {"archives", "costs", "environment", "half", "safe_files", "interruption", "model_file", "progress",
+     "text_files"},
     {"scaling"},
     {"catalogue"},
     {
@@ -135,7 +136,7 @@ def test_configuration_is_for_recipes() -> None:
     """Whoever is not a recipe takes plain arguments, so that it can be used without this program."""
     allowed = {module for module in MODULES if layer(module) >= len(LAYERS) - len(RECIPES_AND_ABOVE)}
     assert {module for module in MODULES if "config" in internal(MODULES[module])} <= allowed
-    assert internal(MODULES["config"]) == {"catalogue", "errors", "model_file"}
+    assert internal(MODULES["config"]) == {"catalogue", "errors", "model_file", "text_files"}
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))

@@ -198,7 +198,7 @@ def _hints(record: Record, annotated: Annotated, least_side: float) -> list[Find
             found.append(_hint(text, f"the text is {side:.1f} pixels thick", fix, "too thin"))
         if text.corners != 4:
             problem = f"a polygon of {text.corners} corners is read as the least rectangle around them"
-            found.append(_hint(text, problem, "4 corners, or a text that such a rectangle fits", "polygon"))
+            found.append(_hint(text, problem, "4 corners, where the text is not curved", "polygon"))
     return found
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from efficientnet_east.data import formats, sets, text_files
+from efficientnet_east import text_files
+from efficientnet_east.data import formats, sets
 from efficientnet_east.data.annotations import truth_of
 from efficientnet_east.data.folders import is_image, list_files, natural_key
 from efficientnet_east.data.formats.shapes import Annotated, report

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from efficientnet_east.data import films, text_files
+from efficientnet_east import text_files
+from efficientnet_east.data import films
 from efficientnet_east.data.folders import is_foreign, is_image, natural_key
 from efficientnet_east.data.images import MAX_PIXELS, SUFFIXES, read_image
 from efficientnet_east.errors import UserError

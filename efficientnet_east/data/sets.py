@@ -12,7 +12,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from efficientnet_east.data import formats, text_files
+from efficientnet_east import text_files
+from efficientnet_east.data import formats
 from efficientnet_east.data.folders import is_foreign, is_image
 from efficientnet_east.data.formats.shapes import Annotated, Errors, Place, report
 from efficientnet_east.errors import UserError

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from efficientnet_east.data import text_files
+from efficientnet_east import text_files
 from efficientnet_east.data.annotations import parse_truth
 from efficientnet_east.data.folders import is_foreign, natural_key
 from efficientnet_east.data.formats.shapes import numbers_of, rectangle
@@ -218,8 +218,8 @@ def _checked(
     for entry in entries:
         # Not `filename`, which zipfile cuts off at a zero byte.
         name = entry.orig_filename
-        if any(is_foreign(part) for part in name.rstrip("/").split("/")):
-            continue  # macOS adds them to whatever it packs; the official scripts pass them over, too
+        if _is_foreign_entry(name):
+            continue
         # A hostile name may hold terminal commands, or be endless.
         where = f"{path}/{repr(name)[1:-1][:200]}"
         match = re.fullmatch(f"{prefix}_{_NAME}", name)
@@ -230,7 +230,15 @@ def _checked(
             raise UserError(where, "is there twice", "each image once")
         _check_entry(entry, where)
         stems[match[1]] = entry
+    if not stems:
+        raise UserError(path, "holds 0 files", f"1 to {MAX_ENTRIES} named {prefix}_<image>.txt")
     return stems
+
+
+def _is_foreign_entry(name: str) -> bool:
+    """What systems add to whatever they pack; the official scripts pass it over, too."""
+    hidden = re.fullmatch(r"[^/\\]+", name) and name.strip(".") and is_foreign(name)
+    return name.startswith("__MACOSX/") or bool(hidden)
 
 
 def _check_entry(entry: zipfile.ZipInfo, where: str) -> None:

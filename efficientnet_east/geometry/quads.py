@@ -264,7 +264,8 @@ def enclosing_rectangle(corners: np.ndarray) -> np.ndarray:
     Returns:
       float64 (4, 2), clockwise from the rectangle's own top-left, see `min_area_rectangle`.
     """
-    hull = cv2.convexHull(np.asarray(corners, np.float32).reshape(-1, 1, 2))[:, 0].astype(np.float64)
+    points = np.asarray(corners, np.float32).reshape(-1, 1, 2) + 0.0  # -0 beside 0 has no hull for OpenCV
+    hull = cv2.convexHull(points)[:, 0].astype(np.float64)
     return _least_rectangle(hull, np.roll(hull, -1, axis=0) - hull)[0]
 
 

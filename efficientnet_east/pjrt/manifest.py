@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 
 from efficientnet_east import config as configuration
+from efficientnet_east import text_files
 from efficientnet_east.config import Config
-from efficientnet_east.data import text_files
 from efficientnet_east.errors import UserError
 from efficientnet_east.inference.detector import CONFIG_FILE
 from efficientnet_east.safe_files import write_file

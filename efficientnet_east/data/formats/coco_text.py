@@ -1,7 +1,7 @@
 """COCO-Text and TextOCR: one JSON file of many images, `imgs`, and their texts, `anns`.
 
-COCO-Text says `legibility`, and has polygons as `mask` (version 2) or `polygon`; TextOCR has `points`, and the
-transcription `.` for what nobody can read. See https://bgshih.github.io/cocotext and
+COCO-Text says `legibility`, and has polygons as `mask` (version 2) or `polygon`; TextOCR has `points`, and
+the transcription `.` for what nobody can read. See https://bgshih.github.io/cocotext and
 https://textvqa.org/textocr.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from efficientnet_east.data import text_files
+from efficientnet_east import text_files
 from efficientnet_east.data.formats.shapes import (
     ILLEGIBLE,
     Annotated,
@@ -55,16 +55,16 @@ def parse(raw: bytes, where: str, errors: Errors = None) -> list[Annotated]:
       UserError: the file is no such file, or something in it cannot be used while `errors` is None.
     """
     tree = text_files.parse_json(text_files.decode(raw, where), where, _EXPECTED)
-    parts = [tree.get(name) for name in ("imgs", "anns")] if isinstance(tree, dict) else [None]
-    if not all(isinstance(part, dict) for part in parts):
+    images, texts = (tree.get("imgs"), tree.get("anns")) if isinstance(tree, dict) else (None, None)
+    if not isinstance(images, dict) or not isinstance(texts, dict):
         raise UserError(where, "has no `imgs` and `anns`", _EXPECTED)
-    images, texts = parts
     by_image: dict[str, list[Annotation]] = {str(key): [] for key in images}
     for key, value in texts.items():
         place = Place(where, part=f"anns[{key!r}]")
         owner = str(value.get("image_id")) if isinstance(value, dict) else ""
         if owner not in by_image:
-            report(place.error(f"is of image {owner!r}, which is not there", "an `image_id` of `imgs`"), errors)
+            problem = f"is of image {owner!r}, which is not there"
+            report(place.error(problem, "an `image_id` of `imgs`"), errors)
             continue
         by_image[owner] += _parse_text(value, place, errors)
     return _images(images, by_image, where, errors)

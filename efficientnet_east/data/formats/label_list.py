@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from efficientnet_east.data import text_files
+from efficientnet_east import text_files
 from efficientnet_east.data.formats.shapes import (
     ILLEGIBLE,
     Annotated,

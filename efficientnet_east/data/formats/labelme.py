@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from efficientnet_east.data import text_files
+from efficientnet_east import text_files
 from efficientnet_east.data.formats.shapes import (
     ILLEGIBLE,
     Annotated,
@@ -63,7 +63,7 @@ def parse(raw: bytes, where: str, errors: Errors = None) -> Annotated:
 
 def _parse_shape(shape: Any, place: Place, errors: Errors) -> list[Annotation]:
     values = shape if isinstance(shape, dict) else {}
-    flags = values.get("flags") if isinstance(values.get("flags"), dict) else {}
+    flags = found if isinstance(found := values.get("flags"), dict) else {}
     text = text_in(values.get("label"))
     ignore = text in ILLEGIBLE or any(flags.get(name) is True for name in _IGNORING)
     try:

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from efficientnet_east.data import text_files
+from efficientnet_east import text_files
 from efficientnet_east.data.formats.shapes import (
     ILLEGIBLE,
     MAX_COORDINATE,
@@ -46,7 +46,7 @@ _RECTANGLE = re.compile(r'^([^\s,"]+)' + r'(?:\s*,\s*|\s+)([^\s,"]+)' * 3 + r'(?
 # RCTW: only before quotes, so that no transcription that begins with a number loses it.
 _DIFFICULT = re.compile(r'^\s*([01])\s*,\s*(".*")$')
 # A coordinate beyond the eighth. No leading zeros: "1,000" is a transcription.
-_NUMBER = re.compile(r"\s*-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?\s*")
+_NUMBER = re.compile(r"[ \t]*-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?[ \t]*")
 _LINE = "x1,y1,x2,y2,x3,y3,x4,y4,transcription"
 _CTW_NUMBERS, _CTW_SLACK = 32, 0.1
 _POLYGON_BEYOND_DOUBT = 7  # corners: no transcription is six numbers between commas
@@ -146,7 +146,7 @@ def _is_polygon(corners: np.ndarray) -> bool:
 
 
 def _ctw_corners(numbers: Sequence[float]) -> np.ndarray | None:
-    """The corners of a line of CTW1500: a rectangle, then 14 corners within it; None if it is no such line."""
+    """The corners of a line of CTW1500: a rectangle, then 14 corners within it; None for other lines."""
     if len(numbers) != _CTW_NUMBERS:
         return None
     start, end = np.array(numbers[:2]), np.array(numbers[2:4])

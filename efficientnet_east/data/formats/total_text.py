@@ -1,4 +1,4 @@
-"""Total-Text's own text files: `x: [[...]], y: [[...]], ornt: [u'c'], transcriptions: [u'word']`, one text each.
+"""Total-Text's own text files: `x: [[...]], y: [[...]], ornt: [u'c'], transcriptions: [u'word']` for a text.
 
 A text's numbers may run over several lines. Orientation or transcription `#` marks a text that does not
 count; see https://github.com/cs-chan/Total-Text-Dataset.
@@ -11,7 +11,7 @@ import re
 
 import numpy as np
 
-from efficientnet_east.data import text_files
+from efficientnet_east import text_files
 from efficientnet_east.data.formats.shapes import (
     ILLEGIBLE,
     Annotated,
