@@ -129,13 +129,14 @@ def split_lines(text: str) -> list[str]:
     return _without_last(_LINE_END.split(text))
 
 
-def parse_json(text: str, where: str, expected: str) -> Any:
+def parse_json(text: str, where: str, expected: str, *, is_line: bool = False) -> Any:
     """Parse JSON from anybody.
 
     Args:
       text: the content of a file, or a part of it.
       where: the name of the file for the error.
       expected: what the file should be.
+      is_line: whether `text` is a line that `where` names already.
 
     Returns:
       The value.
@@ -147,7 +148,7 @@ def parse_json(text: str, where: str, expected: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         problem = f"is no JSON ({error.msg} in column {error.colno})"
-        raise UserError(f"{where}:{error.lineno}", problem, expected) from None
+        raise UserError(where if is_line else f"{where}:{error.lineno}", problem, expected) from None
     except RecursionError:
         raise UserError(where, "is nested too deeply", expected) from None
     except ValueError as error:  # a number of thousands of digits

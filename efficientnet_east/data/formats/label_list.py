@@ -62,7 +62,7 @@ def parse(raw: bytes, where: str, errors: Errors = None) -> list[Annotated]:
 
 def _parse_line(line: str, place: Place, errors: Errors) -> Annotated:
     name, tab, rest = line.partition("\t")
-    texts = text_files.parse_json(rest, place.where, _EXPECTED) if tab else None
+    texts = text_files.parse_json(rest, place.where, _EXPECTED, is_line=True) if tab else None
     if not isinstance(texts, list) or not name.strip():
         raise place.error("is no image with its texts", _EXPECTED)
     found: list[Annotation] = []
