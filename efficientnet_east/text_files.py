@@ -98,7 +98,7 @@ def lines_leniently(raw: bytes) -> Iterator[tuple[str, str]]:
     if encoding == "utf-16":
         yield from _utf16_lines(raw)
         return
-    for line in _without_last(_LINE_END_BYTES.split(raw)):
+    for line in _without_last(_LINE_END_BYTES.split(raw.removeprefix(codecs.BOM_UTF8))):
         try:
             yield line.decode().lstrip(_MARK), ""
         except UnicodeDecodeError as error:

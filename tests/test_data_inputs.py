@@ -84,6 +84,7 @@ def test_long_names_leave_room_for_an_ending(tmp_path: Path) -> None:
         (b"\xef\xbb\xbfa.jpg\r\nb.jpg", ["a.jpg", "b.jpg"]),
         (b"two\nlines.jpg\0b.jpg\0", ["two\nlines.jpg", "b.jpg"]),
         (b"caf\xe9.jpg", [os.fsdecode(b"caf\xe9.jpg")]),
+        ("a.jpg\r\nüb er.jpg\r\n".encode("utf-16"), ["a.jpg", "üb er.jpg"]),
     ],
 )
 def test_lists(data: bytes, expected: list[str], tmp_path: Path) -> None:
@@ -95,6 +96,12 @@ def test_a_list_from_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     for data in (b"a.jpg\nb c.jpg\n", b"a.jpg\0b c.jpg\0"):
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
         assert inputs.read_list("-") == ["a.jpg", "b c.jpg"]
+
+
+def test_what_systems_leave_in_folders_is_not_found(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "._a.jpg", "__MACOSX/a.jpg", "sub/._b.jpg", "sub/b.jpg", ".hidden/c.jpg")
+    assert names(inputs.find([str(tmp_path)])) == ["a"]
+    assert names(inputs.find([str(tmp_path)], recursive=True)) == ["a", "sub/b"]
 
 
 def test_lists_that_name_nothing(tmp_path: Path) -> None:

@@ -50,9 +50,8 @@ def read_image(source: str | os.PathLike[str] | bytes, *, max_pixels: int = MAX_
     """Reads an image as a viewer shows it.
 
     The EXIF orientation is applied, transparency lies on white, of an animation the first frame
-    is taken. 16-bit values are scaled to 8 bits; floating-point images may be in [0, 1] or [0, 255].
-    Integers of 32 bits may fill 8 or 16 of these; above, the largest one becomes white. HEIC needs
-    pillow-heif.
+    is taken. 16-bit values are scaled to 8 bits. Values of 32 bits may be in [0, 255], in [0, 65535], or, as
+    floating-point numbers, in [0, 1]; of larger ones the largest becomes white. HEIC needs pillow-heif.
 
     Args:
       source: a file, or the bytes of one.
@@ -249,7 +248,8 @@ def _problem(error: Exception) -> str:
         return "does not exist"
     if isinstance(error, UnidentifiedImageError):
         return "is empty or not an image"
-    return f"cannot be read ({getattr(error, 'strerror', None) or error or type(error).__name__})"
+    told = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
+    return f"cannot be read ({told})"
 
 
 def _orientation(image: Image.Image) -> int:
@@ -275,16 +275,16 @@ def _rgb(image: Image.Image) -> Image.Image:
 def _eight_bits(values: np.ndarray) -> np.ndarray:
     if values.dtype.kind == "f":
         values = np.nan_to_num(values)
-        scaled = values * 255 if values.max() <= 1 else values
+        scaled = values * 255 if values.max() <= 1 else values / _white_of(float(values.max()))
     elif values.dtype.itemsize == 2:
         scaled = values / 257
     else:
-        scaled = values / _white_of(values.max())
+        scaled = values / _white_of(float(values.max()))
     return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
 
 
 def _white_of(largest: float) -> float:
-    """What 32-bit integers are divided by: they mostly hold 8 or 16 bits."""
+    """What values of 32 bits are divided by: they mostly hold 8 or 16 bits."""
     if largest <= 255:
         return 1.0
     return 257.0 if largest <= 65535 else largest / 255
