@@ -191,23 +191,15 @@ def quad_of(corners: np.ndarray, place: Place) -> np.ndarray:
     """
     if len(corners) < 3:
         raise place.error(f"{len(corners)} corners", "4 corners or more around the text")
-    if len(corners) == 4:
-        quad = corners.astype(np.float32)
-        _expect_uncrossed(quad, place)
-    else:
-        quad = enclosing_rectangle(corners).astype(np.float32)
-    turns = area(quad[_TURNS])
-    if (size := abs(turns[0] + turns[2])) < _MIN_AREA:
-        problem = f"the corners {_shown(corners)} enclose {size:.3g} square pixels"
-        raise place.error(problem, "at least 1, with coordinates in pixels")
-    return quad
-
-
-def _expect_uncrossed(quad: np.ndarray, place: Place) -> None:
+    quad = (corners if len(corners) == 4 else enclosing_rectangle(corners)).astype(np.float32)
     turns = area(quad[_TURNS])
     # Walking around it, a quadrilateral whose sides cross turns left twice and right twice.
     if (turns > 0).sum() == 2 == (turns < 0).sum():
         raise place.error(f"the sides between {_shown(quad)} cross", "the corners in order around the text")
+    if (size := abs(turns[0] + turns[2])) < _MIN_AREA:
+        problem = f"the corners {_shown(corners)} enclose {size:.3g} square pixels"
+        raise place.error(problem, "at least 1, with coordinates in pixels")
+    return quad
 
 
 def rectangle(left: float, top: float, right: float, bottom: float) -> np.ndarray:
