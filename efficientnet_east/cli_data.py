@@ -8,7 +8,7 @@ from pathlib import Path
 
 from efficientnet_east.config import Detect
 from efficientnet_east.data import hard_negatives
-from efficientnet_east.data.convert import GTS, write_icdar
+from efficientnet_east.data.convert import GTS, expect_apart, write_icdar
 from efficientnet_east.data.folds import split
 from efficientnet_east.data.icdar import find_records, read_list
 from efficientnet_east.data.images import make_folder
@@ -80,7 +80,9 @@ def convert(arguments: argparse.Namespace) -> int:
     names = read_list(arguments.list) if arguments.list else None
     left_out = skipped if arguments.skip_bad else None
     records = find_records(arguments.data, names, arguments.limit, left_out, arguments.split)
-    folder = make_folder(arguments.output, "--output")
+    folder = Path(arguments.output)
+    expect_apart(folder, records)
+    make_folder(folder, "--output")
     write_icdar(folder, records, copy_images=arguments.copy_images)
     for error in skipped:
         print(f"skipped: {error}", file=sys.stderr)

@@ -21,7 +21,7 @@ _EXPECTED = "a text file"
 _ENCODINGS = "a text file in UTF-8, or in UTF-16 with a byte order mark"
 _LINE_END, _LINE_END_BYTES = re.compile("\r\n|\r|\n"), re.compile(b"\r\n|\r|\n")
 _MARK = "\ufeff"
-UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def read_bytes(path: str | os.PathLike[str], limit: int = MAX_BYTES, expected: str = _EXPECTED) -> bytes:
@@ -129,6 +129,37 @@ def split_lines(text: str) -> list[str]:
     return _without_last(_LINE_END.split(text))
 
 
+def is_utf16(raw: bytes) -> bool:
+    """Tell by the byte order mark whether a text is in UTF-16.
+
+    Args:
+      raw: the content of a text file, or the beginning of it.
+    """
+    return raw.startswith(_UTF16_MARKS)
+
+
+def file_names(raw: bytes, where: str) -> list[str]:
+    """Read names of files, one a line.
+
+    Names may be any bytes on a disk, and stay what they are: `os.fsdecode` gives them.
+
+    Args:
+      raw: the content of a list: UTF-8, or the bytes that the names have on the disk, or UTF-16 with a byte
+        order mark.
+      where: the name of the list for the error.
+
+    Returns:
+      A name for each line, as it stands there.
+
+    Raises:
+      UserError: the list begins as UTF-16, and is damaged.
+    """
+    if is_utf16(raw):
+        return split_lines(decode(raw, where))
+    lines = _without_last(_LINE_END_BYTES.split(raw.removeprefix(codecs.BOM_UTF8)))
+    return [os.fsdecode(line) for line in lines]
+
+
 def parse_json(text: str, where: str, expected: str, *, is_line: bool = False) -> Any:
     """Parse JSON from anybody.
 
@@ -156,7 +187,7 @@ def parse_json(text: str, where: str, expected: str, *, is_line: bool = False) -
 
 
 def _encoding(raw: bytes) -> str:
-    return "utf-16" if raw.startswith(UTF16_MARKS) else "utf-8-sig"
+    return "utf-16" if is_utf16(raw) else "utf-8-sig"
 
 
 def _problem(error: UnicodeDecodeError, encoding: str) -> str:

@@ -112,7 +112,7 @@ def labelme_folder(folder: Path) -> dict[str, Texts]:
         {"label": "word", "points": [WORD[:2], WORD[2:]], "shape_type": "rectangle", "flags": {}},
         {"label": "faint", "points": ring(FAINT), "shape_type": "polygon", "flags": {"difficult": True}},
         {"label": "curved", "points": ring(CURVED, 6), "shape_type": "polygon", "group_id": None},
-        {"label": "###", "points": ring([10, 40, 60, 48]), "shape_type": "polygon", "flags": None},
+        {"label": "text", "description": "###", "points": ring([10, 40, 60, 48]), "flags": None},
     ]
     tree = {"version": "5.2.1", "flags": {}, "shapes": shapes, "imagePath": "a.png", "imageData": None,
             "imageHeight": 96, "imageWidth": 128}  # fmt: skip

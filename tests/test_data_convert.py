@@ -57,8 +57,13 @@ def test_converting_never_writes_into_the_data_set(
     path = tmp_path / "data" / "gts" / "gt_img_1.txt"
     before = path.read_bytes()
     assert cli.main(["convert", "--data", str(tmp_path / "data"), "--output", str(tmp_path / "data")]) == 2
-    assert "holds the data set itself; expected another folder" in capsys.readouterr().err
+    said = "is a folder of the data set itself, or below one; expected another folder"
+    assert said in capsys.readouterr().err
     assert path.read_bytes() == before
+    make("label_txt", tmp_path / "list")
+    words = ["convert", "--data", str(tmp_path / "list"), "--copy-images"]
+    assert cli.main([*words, "--output", str(tmp_path / "list" / "out")]) == 2
+    assert said in capsys.readouterr().err and not (tmp_path / "list" / "out" / "images").exists()
 
 
 def test_converting_masks_what_cannot_be_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -123,6 +123,12 @@ def test_rectangles_of_icdar_2013(line: str) -> None:
     assert area(truth.quads).tolist() == [200, 200]
 
 
+@pytest.mark.parametrize("text", ["", "###", "Latin,a", '"a"', '1,"a"', 'He said "no"'])
+def test_what_stands_in_the_quotes_of_icdar_2013_is_the_transcription(text: str) -> None:
+    truth = parse_truth(f'3, 5, 23, 15, "{text}"', "gt.txt")
+    assert truth.texts == (text,) and truth.ignore.tolist() == [text == "###"] and truth.scripts == ()
+
+
 @pytest.mark.parametrize(
     ("line", "problem"),
     [

@@ -1,5 +1,6 @@
 """One reader for all text: UTF-8 with or without a byte order mark, UTF-16 with one, else one line."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from efficientnet_east.cli_demo import _password
 from efficientnet_east.config import load
 from efficientnet_east.data import hard_negatives, inputs
 from efficientnet_east.data.annotations import parse_truth
-from efficientnet_east.data.icdar import read_list
+from efficientnet_east.data.icdar import find_records, read_list
 from efficientnet_east.errors import UserError
 
 WINDOWS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"]
@@ -63,7 +64,7 @@ def test_any_bytes_are_text_or_one_line(raw: bytes) -> None:
     ],
 )
 @pytest.mark.parametrize(
-    "read", [read_list, text_files.read_text, hard_negatives.read, lambda path: load(str(path))]
+    "read", [text_files.read_text, hard_negatives.read, lambda path: load(str(path))]
 )
 def test_other_encodings_are_one_line(
     raw: bytes, said: str, read: Callable[[Path], object], tmp_path: Path
@@ -72,6 +73,21 @@ def test_other_encodings_are_one_line(
     with pytest.raises(UserError) as caught:
         read(tmp_path / "list.txt")
     assert said in str(caught.value)
+
+
+def test_names_of_files_are_the_bytes_that_they_have_on_the_disk(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_bytes(b"caf\xe9.jpg\nb.jpg\n")
+    assert read_list(tmp_path / "list.txt") == [os.fsdecode(b"caf\xe9.jpg"), "b.jpg"]
+    (tmp_path / "list.txt").write_bytes(saved("a.jpg\n", "utf-16-le") + b"\0")
+    with pytest.raises(UserError, match=r"list\.txt:2: byte 0x00 is not UTF-16"):
+        read_list(tmp_path / "list.txt")
+
+
+def test_a_list_in_another_encoding_is_said(tmp_path: Path) -> None:
+    data = make_data(tmp_path / "data")
+    (tmp_path / "list.txt").write_bytes(b"caf\xe9.png\n")
+    with pytest.raises(UserError, match=r"is not in .*; expected .*, and a list in UTF-8"):
+        find_records(data, read_list(tmp_path / "list.txt"))
 
 
 def test_large_and_missing_files(tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """Several data sets in one run."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from annotated import WORD, picture, ring
 from conftest import make_data
 
 from efficientnet_east import cli
@@ -106,6 +108,23 @@ def test_what_cannot_be_opened(tmp_path: Path) -> None:
     skipped: list[UserError] = []
     config = load(None, {"mix": [f"{data}=1"], "skip_bad": True})
     assert len(sources.training_source(config.data, 1, skipped).sources[0]) == 1 and len(skipped) == 1
+
+
+@pytest.mark.parametrize(("share", "usable"), [("0.5", True), ("0.4", False)])
+def test_a_list_of_images_that_are_gone_stops_by_its_share(share: str, usable: bool, tmp_path: Path) -> None:
+    """Two of four images are lost: one is not there, and of one the texts cannot be read."""
+    for number in range(1, 4):
+        picture(tmp_path / "data" / f"{number}.png")
+    texts = json.dumps([{"transcription": "word", "points": ring(WORD)}])
+    lines = [f"1.png\t{texts}", f"2.png\t{texts}", "3.png\t[{", f"gone.png\t{texts}"]
+    (tmp_path / "data" / "Label.txt").write_text("\n".join(lines))
+    config = load(None, {"data": str(tmp_path / "data"), "skip_bad": True, "skip_share": share})
+    skipped: list[UserError] = []
+    if usable:
+        assert len(sources.training_source(config.data, 1, skipped)) == 2 == len(skipped)
+    else:
+        with pytest.raises(UserError, match=r"2 of 4 images cannot be used \(the first: .*Label\.txt:3\)"):
+            sources.training_source(config.data, 1, skipped)
 
 
 def test_a_mix_is_validated_on_what_is_named_only(tmp_path: Path) -> None:

@@ -31,8 +31,7 @@ def write_icdar(folder: str | os.PathLike[str], records: Sequence[Record], *, co
       UserError: a file cannot be written, or the folder is that of the data set.
     """
     folder = Path(folder)
-    for record in records:
-        expect_apart(folder, record)
+    expect_apart(folder, records)
     for record in records:
         name = f"gt_{record.image.stem}.txt"
         write_file(folder / GTS / name, as_icdar(record.truth).encode("utf-8", "replace"))
@@ -41,20 +40,21 @@ def write_icdar(folder: str | os.PathLike[str], records: Sequence[Record], *, co
                 shutil.copyfileobj(source, copy)
 
 
-def expect_apart(folder: Path, record: Record) -> None:
+def expect_apart(folder: Path, records: Sequence[Record]) -> None:
     """Refuse to write into the folders that a data set is read from.
 
     Args:
       folder: to write into.
-      record: of the data set.
+      records: of the data set.
 
     Raises:
-      UserError: a file of the record would be replaced.
+      UserError: a file of the data set would be replaced, or what is written would count as a part of it.
     """
-    inside = {(folder / part).resolve() for part in (IMAGES, GTS)}
-    read = [record.image.parent, *([record.truth_file.parent] if record.truth_file else [])]
-    if inside & {path.resolve() for path in read}:
-        raise UserError(folder, "holds the data set itself", "another folder")
+    read = {path.parent for record in records for path in (record.image, record.truth_file) if path}
+    for part in (IMAGES, GTS):
+        below = {(folder / part).resolve(), *(folder / part).resolve().parents}
+        if below & {path.resolve() for path in read}:
+            raise UserError(folder, "is a folder of the data set itself, or below one", "another folder")
 
 
 def as_icdar(truth: Truth) -> str:

@@ -19,7 +19,7 @@ from efficientnet_east import text_files
 from efficientnet_east.data import formats, sets
 from efficientnet_east.data.annotations import truth_of
 from efficientnet_east.data.folders import is_image, list_files, natural_key
-from efficientnet_east.data.formats.shapes import Annotated, report
+from efficientnet_east.data.formats.shapes import Annotated, report, report_image
 from efficientnet_east.data.images import check_image, count_pixels, read_image
 from efficientnet_east.data.layouts import PREFIXES, file_key, find_layout, truth_names
 from efficientnet_east.errors import UserError
@@ -153,7 +153,7 @@ def find_annotated(
             file, annotated = read()
             records.append((Record(image, truth_of(annotated.annotations), file), annotated))
         except UserError as error:
-            report(error, skipped)
+            report_image(error, skipped)
     if not records:
         raise UserError(folder, "no image can be used", f"at least one with ground truth{_first(skipped)}")
     return records
@@ -218,7 +218,7 @@ def check_images(records: Sequence[Record], skipped: list[UserError] | None = No
             check_image(record.image)
             readable.append(record)
         except UserError as error:
-            report(error, skipped)
+            report_image(error, skipped)
     if not readable:
         raise UserError("data set", "none of the images can be read", f"images that can{_first(skipped)}")
     return readable
@@ -259,7 +259,8 @@ def read_list(path: str | os.PathLike[str]) -> list[str]:
     """Reads a list of images, one file name a line; blank lines and lines that begin with # do not count.
 
     Args:
-      path: a UTF-8 text file.
+      path: a text file in UTF-8, or in UTF-16 with a byte order mark; the bytes of names that are not UTF-8
+        stand in it as they are.
 
     Returns:
       The names in file order.
@@ -268,8 +269,8 @@ def read_list(path: str | os.PathLike[str]) -> list[str]:
       UserError: the file cannot be read, is empty, or names an image twice.
     """
     names: dict[str, int] = {}
-    for number, line in enumerate(text_files.split_lines(text_files.read_text(path)), 1):
-        name = line.strip()
+    for number, line in enumerate(text_files.file_names(text_files.read_bytes(path), str(path)), 1):
+        name = line.lstrip("\ufeff").strip()
         if not name or name.startswith("#"):
             continue
         if name in names:
@@ -291,7 +292,9 @@ def _chosen(
     # Looked up, never joined to the folder: a name with ../ in it leads nowhere.
     wanted = set(names)
     for name in sorted(wanted - {path.name for path in images}, key=natural_key):
-        report(UserError(name, f"is not in {folder}", "the name of an image in that folder"), skipped)
+        encoding = "" if name.isprintable() else ", and a list in UTF-8"
+        expected = f"the name of an image in that folder{encoding}"
+        report_image(UserError(name, f"is not in {folder}", expected), skipped)
     return [path for path in images if path.name in wanted]
 
 
@@ -305,7 +308,7 @@ def _distinct(images: Sequence[Path], skipped: list[UserError] | None) -> Iterat
         problem = f"differs from {other.name} in its suffix only"
         if other.name == path.name:
             problem = f"has the name of {other}"
-        report(UserError(path, problem, "one image for each ground-truth file"), skipped)
+        report_image(UserError(path, problem, "one image for each ground-truth file"), skipped)
 
 
 def _truth_files(folder: Path) -> dict[str, Path]:

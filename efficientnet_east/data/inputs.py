@@ -98,18 +98,16 @@ def read_list(path: str | os.PathLike[str]) -> list[str]:
         data = sys.stdin.buffer.read() if str(path) == STANDARD_INPUT else Path(path).read_bytes()
     except OSError as error:
         raise UserError(path, f"cannot be read ({error.strerror})", "a text file, one name a line") from None
-    parts = _listed(data, str(path))
-    names = [os.fsdecode(part) for part in parts if part.strip()]
+    parts = [os.fsdecode(part) for part in data.split(b"\0")] if _is_divided_by_zeros(data) else None
+    names = [name for name in parts or text_files.file_names(data, str(path)) if name.strip()]
     if not names:
         raise UserError(path, "names no file", "one name a line")
     return names
 
 
-def _listed(data: bytes, where: str) -> list[bytes]:
-    """Names stay bytes, which file systems take as they are; only UTF-16 must become something else."""
-    if data.startswith(text_files.UTF16_MARKS):
-        return [os.fsencode(line) for line in text_files.split_lines(text_files.decode(data, where))]
-    return data.split(b"\0") if b"\0" in data else data.removeprefix(b"\xef\xbb\xbf").splitlines()
+def _is_divided_by_zeros(data: bytes) -> bool:
+    """Whether names end in zero bytes, as `find -print0` writes them; in UTF-16 they are parts of letters."""
+    return b"\0" in data and not text_files.is_utf16(data)
 
 
 def pictures(entry: Input, *, every: int = 1, max_pixels: int = MAX_PIXELS) -> Iterator[Picture]:

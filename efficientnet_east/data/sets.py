@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from efficientnet_east import text_files
 from efficientnet_east.data import formats
 from efficientnet_east.data.folders import is_foreign, is_image
-from efficientnet_east.data.formats.shapes import Annotated, Errors, Place, report
+from efficientnet_east.data.formats.shapes import Annotated, Errors, Place, report, report_image
 from efficientnet_east.errors import UserError
 
 # Split -> what its files and images are called in data sets.
@@ -89,7 +89,7 @@ def read_set(file: Path, split: str, errors: Errors) -> list[tuple[Path, Annotat
         try:
             path = images.find(entry.name, place)
         except UserError as error:
-            report(error, errors)
+            report_image(error, errors)
             continue
         if path in found:
             # Both are kept: the texts of either would be background to the other.

@@ -15,7 +15,6 @@ from efficientnet_east.data.icdar import (
     read_list,
     require_text,
 )
-from efficientnet_east.data.images import SUFFIXES
 from efficientnet_east.data.layouts import held_out
 from efficientnet_east.data.loader import LabelOptions, Mixture
 from efficientnet_east.data.synthetic import SyntheticScenes
@@ -164,10 +163,10 @@ def _open(
     before = len(skipped)
     source = open_images(folder, names, limit, skipped, split)
     # Lines and ground truth of no image are left out as well, but cost no image.
-    left_out = {error.where for error in skipped[before:] if Path(error.where).suffix.lower() in SUFFIXES}
+    left_out = {str(error): error.where for error in skipped[before:] if error.costs_image}
     total = len(source) + len(left_out)
     if len(left_out) > data.skip_share * total:
-        problem = f"{len(left_out)} of {total} images cannot be used (the first: {min(left_out)})"
+        problem = f"{len(left_out)} of {total} images cannot be used (the first: {min(left_out.values())})"
         raise UserError(folder, problem, f"at most {100 * data.skip_share:.3g} % (--skip-share)")
     return source
 

@@ -29,6 +29,7 @@ from efficientnet_east.data.formats.shapes import (
     readable_corners,
     rectangle,
     report,
+    report_image,
     size_in,
     text_in,
 )
@@ -79,7 +80,7 @@ def _images(
         values = value if isinstance(value, dict) else {}
         name = text_in(values.get("file_name")) or text_in(values.get("filename"))
         if not name:
-            report(place.error("has no `file_name`", "the name of an image"), errors)
+            report_image(place.error("has no `file_name`", "the name of an image"), errors)
             continue
         size = size_in(values.get("width"), values.get("height"))
         found.append(Annotated(texts[key], name, size, text_in(values.get("set")), place))

@@ -22,6 +22,7 @@ from efficientnet_east.data.formats.shapes import (
     mask,
     readable_corners,
     report,
+    report_image,
     text_in,
 )
 from efficientnet_east.errors import UserError
@@ -55,8 +56,7 @@ def parse(raw: bytes, where: str, errors: Errors = None) -> list[Annotated]:
         try:
             found.append(_parse_line(line, place, [] if problem else errors))
         except UserError as error:
-            if not problem:
-                report(error, errors)
+            report_image(error, [] if problem else errors)
     return found
 
 

@@ -1,4 +1,6 @@
-"""LabelMe's JSON files, one for each image: polygons and rectangles, whose label is the transcription.
+"""LabelMe's JSON files, one for each image: polygons and rectangles.
+
+The transcription is the description, where there is one, or the label.
 
 See https://github.com/wkentaro/labelme.
 """
@@ -64,8 +66,10 @@ def parse(raw: bytes, where: str, errors: Errors = None) -> Annotated:
 def _parse_shape(shape: Any, place: Place, errors: Errors) -> list[Annotation]:
     values = shape if isinstance(shape, dict) else {}
     flags = found if isinstance(found := values.get("flags"), dict) else {}
-    text = text_in(values.get("label"))
-    ignore = text in ILLEGIBLE or any(flags.get(name) is True for name in _IGNORING)
+    label = text_in(values.get("label"))
+    text = text_in(values.get("description")) or label
+    marked = any(flags.get(name) is True for name in _IGNORING) or values.get("difficult") is True
+    ignore = marked or label in ILLEGIBLE or text in ILLEGIBLE
     try:
         corners = _corners(values, place)
     except UserError as error:
@@ -92,7 +96,7 @@ FORMAT = Format(
     name="LabelMe",
     files="`<image>.json`",
     sign="a JSON object that begins with a key of LabelMe (`version`, `flags`, `shapes`)",
-    ignored="label `###` or `*`; a flag `difficult`, `ignore` or `illegible`",
+    ignored="label or description `###` or `*`; a flag `difficult`, `ignore` or `illegible`",
     suffix=".json",
     whole_set=False,
     recognizes=lambda beginning: _BEGIN.match(beginning) is not None,

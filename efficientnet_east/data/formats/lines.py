@@ -48,6 +48,7 @@ _DIFFICULT = re.compile(r'^\s*([01])\s*,\s*(".*")$')
 # A coordinate beyond the eighth. No leading zeros: "1,000" is a transcription.
 _NUMBER = re.compile(r"[ \t]*-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?[ \t]*")
 _LINE = "x1,y1,x2,y2,x3,y3,x4,y4,transcription"
+_RECTANGLE_LINE = 'left, top, right, bottom, "transcription"'
 _CTW_NUMBERS, _CTW_SLACK = 32, 0.1
 _POLYGON_BEYOND_DOUBT = 7  # corners: no transcription is six numbers between commas
 _CTW_TEXT = "####"  # CTW1500's test part writes it before each transcription
@@ -85,7 +86,7 @@ def parse_lines(raw: bytes | str, where: str, errors: Errors = None) -> list[Ann
 def _parse_line(line: str, place: Place, errors: Errors) -> list[Annotation]:
     if found := _RECTANGLE.match(line):
         *fields, text = found.groups()
-        return _parse_fields(fields, text, place, errors)
+        return _parse_rectangle(fields, text.strip(), place, errors)
     fields = line.split(",")
     count = next((n for n, field in enumerate(fields) if not _NUMBER.fullmatch(field)), len(fields))
     numbers = [float(field) for field in fields[:count]]
@@ -94,19 +95,23 @@ def _parse_line(line: str, place: Place, errors: Errors) -> list[Annotation]:
     corners = np.array(numbers[: count // 2 * 2]).reshape(-1, 2)
     if _is_polygon(corners) and (np.abs(corners) <= MAX_COORDINATE).all():
         return _polygon(corners, fields[2 * len(corners) :], place, errors)
-    return _parse_fields(fields[:8], ",".join(fields[8:]), place, errors)
+    return _parse_quad(fields[:8], ",".join(fields[8:]), place, errors)
 
 
-def _parse_fields(fields: Sequence[str], rest: str, place: Place, errors: Errors) -> list[Annotation]:
-    """A rectangle or a quadrilateral, from the numbers and what follows them."""
-    expected = _LINE if len(fields) != 4 or not rest else 'left, top, right, bottom, "transcription"'
+def _parse_rectangle(fields: Sequence[str], text: str, place: Place, errors: Errors) -> list[Annotation]:
     try:
-        if len(fields) == 4 and rest:
-            corners = rectangle(*numbers_of(fields, place.where, expected))
-        elif len(fields) == 8:
-            corners = numbers_of(fields, place.where, expected).reshape(4, 2)
-        else:
-            raise place.error(f"{len(fields)} coordinates instead of 8", expected)
+        numbers = numbers_of(fields, place.where, _RECTANGLE_LINE)
+    except UserError as error:
+        report(error, errors)
+        return mask(readable_corners(fields), place)
+    return annotate(rectangle(*numbers), place, errors, text=text, ignore=text in ILLEGIBLE)
+
+
+def _parse_quad(fields: Sequence[str], rest: str, place: Place, errors: Errors) -> list[Annotation]:
+    try:
+        if len(fields) != 8:
+            raise place.error(f"{len(fields)} coordinates instead of 8", _LINE)
+        corners = numbers_of(fields, place.where, _LINE).reshape(4, 2)
     except UserError as error:
         report(error, errors)
         return mask(readable_corners(fields), place)

@@ -125,6 +125,12 @@ def report(error: UserError, errors: Errors) -> None:
     errors.append(error)
 
 
+def report_image(error: UserError, errors: Errors) -> None:
+    """Report an error for which an image of a data set is left out."""
+    error.costs_image = True
+    report(error, errors)
+
+
 def annotate(
     corners: np.ndarray, place: Place, errors: Errors, *, text: str, ignore: bool, script: str = ""
 ) -> list[Annotation]:
