@@ -54,7 +54,7 @@ def test_a_folder_without_text_teaches_background_beside_others(tmp_path: Path) 
     blank, data = make_data(tmp_path / "blank", text="###"), make_data(tmp_path / "data")
     assert len(opened(f"{blank}=1", f"{data}=1")[0].sources) == 2
     assert len(opened(f"{blank}=1", "synthetic=1")[0].sources) == 2
-    with pytest.raises(UserError, match=r"--mix: no trainable text in 2 images of 1 sources; expected one"):
+    with pytest.raises(UserError, match=r"--mix: no trainable text in 2 images of 1 source; expected one"):
         opened(f"{blank}=1")
 
 
@@ -82,7 +82,7 @@ def test_images_without_text_are_hard_negatives(
             assert text is not None or batch.mask[index].all(), "background everywhere"
     assert cli.main(["check-data", "--data", str(blank)]) == 1
     out = capsys.readouterr().out
-    assert "no trainable text in 3 images" in out and "it can be mixed with others (--mix)" in out
+    assert "no trainable text in 3 images" in out and "images without text can be mixed with others (--mix)" in out
 
 
 def test_nothing_but_folders_without_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

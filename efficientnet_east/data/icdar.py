@@ -236,9 +236,11 @@ def require_text(records: Sequence[Record], where: object = "data set") -> None:
     """
     if not has_text(records):
         count = sum(len(record.truth.ignore) for record in records)
-        problem = f"no trainable text in {len(records)} images ({count} texts, all marked ###)"
+        told = f"{count} texts, all marked ###" if count else "no text at all"
         expected = "at least one text with a transcription other than ###"
-        raise UserError(where, problem, f"{expected}; without one it can be mixed with others (--mix)")
+        if records:
+            expected += "; images without text can be mixed with others (--mix)"
+        raise UserError(where, f"no trainable text in {len(records)} images ({told})", expected)
 
 
 def has_text(records: Sequence[Record]) -> bool:
