@@ -55,7 +55,8 @@ def _mixture(data: Data, seed: int, skipped: list[UserError]) -> Mixture:
     if not any(isinstance(part, SyntheticScenes) for part in parts):
         records = [record for part in parts if isinstance(part, IcdarImages) for record in part.records]
         if not has_text(records):
-            problem = f"no trainable text in {len(records)} images of {len(parts)} source{'s' * (len(parts) > 1)}"
+            count = f"{len(parts)} source{'s' if len(parts) > 1 else ''}"
+            problem = f"no trainable text in {len(records)} images of {count}"
             raise UserError("--mix", problem, "one with text, or `synthetic`, among them")
     return Mixture(tuple(parts), tuple((data.mix or {}).values()))
 
