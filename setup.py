@@ -54,6 +54,7 @@ setup(
             "fastapi>=0.115.2",  # of `demo` what the endpoint needs; Gradio is large
             "uvicorn>=0.30",
             "python-multipart>=0.0.18",
+            "pillow-heif>=0.22",
             "hypothesis>=6.100",
             "shapely>=2.0",  # the second implementation of the geometry, in its tests
             "tensorboard>=2.18",  # reads what training writes
