@@ -1,6 +1,6 @@
 """Installation: `pip install .`, with the extras `dev` for the tests, `lanms` to compare the merging with,
-`onnx` and `tflite` for exported networks, `demo` for the page and the HTTP endpoint, `pjrt` for training
-without TensorFlow, `torch` for PyTorch's weight files.
+`heic` for images in HEIC, `onnx` and `tflite` for exported networks, `demo` for the page and the HTTP
+endpoint, `pjrt` for training without TensorFlow, `torch` for PyTorch's weight files.
 """
 
 import re
@@ -39,6 +39,7 @@ setup(
     ],
     extras_require={
         "lanms": ["lanms-neo>=1.0.2"],  # for tests and benchmarks; needs a C++ compiler
+        "heic": ["pillow-heif>=0.22"],
         "onnx": ["onnxruntime>=1.20", "onnx>=1.21"],  # to run, and to write
         "tflite": ["ai-edge-litert>=1.2"],
         "demo": ["gradio>=6.31", "fastapi>=0.115.2", "uvicorn>=0.30", "python-multipart>=0.0.18"],
@@ -53,6 +54,7 @@ setup(
             "fastapi>=0.115.2",  # of `demo` what the endpoint needs; Gradio is large
             "uvicorn>=0.30",
             "python-multipart>=0.0.18",
+            "pillow-heif>=0.22",
             "hypothesis>=6.100",
             "shapely>=2.0",  # the second implementation of the geometry, in its tests
             "tensorboard>=2.18",  # reads what training writes

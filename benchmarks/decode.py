@@ -23,7 +23,8 @@ import cv2
 import numpy as np
 
 from efficientnet_east import installed
-from efficientnet_east.data.icdar import natural_key, parse_truth
+from efficientnet_east.data.annotations import parse_truth
+from efficientnet_east.data.folders import natural_key
 from efficientnet_east.geometry import maps, nms
 from efficientnet_east.geometry.quads import rectangle
 

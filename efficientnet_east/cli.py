@@ -203,6 +203,8 @@ def _add_export(commands: Any) -> None:
 def _add_data(commands: Any) -> None:
     help = "read a whole data set as training would: problems with file, line and fix, counts, a mosaic"
     cli_check.add_options(_subcommand(commands, "check-data", cli_check.run, help))
+    help = "write a data set of any format as ICDAR text files"
+    cli_data.add_convert_options(_subcommand(commands, "convert", cli_data.convert, help))
     help = "divide the images of a data set into lists to train and to validate on"
     cli_data.add_fold_options(_subcommand(commands, "folds", cli_data.folds, help))
     help = "find the places without text where a checkpoint sees some, to train on them (--mix)"

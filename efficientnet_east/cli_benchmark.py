@@ -15,8 +15,9 @@ from PIL import Image
 
 from efficientnet_east import model_file, progress
 from efficientnet_east.data import inputs
-from efficientnet_east.data.icdar import find_records, held_out, read_list
+from efficientnet_east.data.icdar import find_records, read_list
 from efficientnet_east.data.images import SUFFIXES, check_image
+from efficientnet_east.data.layouts import held_out
 from efficientnet_east.data.synthetic import SyntheticScenes
 from efficientnet_east.errors import UserError, one_line
 from efficientnet_east.evaluation import icdar, speed

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from efficientnet_east.config import Data
 from efficientnet_east.data import check
-from efficientnet_east.data.icdar import LAYOUTS, read_list
+from efficientnet_east.data.icdar import read_list
 from efficientnet_east.data.images import make_folder, write_image
+from efficientnet_east.data.layouts import LAYOUTS
 from efficientnet_east.errors import UserError, one_line
 from efficientnet_east.evaluation.report import as_csv
 from efficientnet_east.safe_files import write_file

@@ -1,4 +1,4 @@
-"""The commands `folds` and `mine`, which prepare what a run is trained on."""
+"""The commands `folds`, `mine` and `convert`, which prepare what a run is trained on."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from pathlib import Path
 
 from efficientnet_east.config import Detect
 from efficientnet_east.data import hard_negatives
+from efficientnet_east.data.convert import GTS, expect_apart, write_icdar
 from efficientnet_east.data.folds import split, write_lists
 from efficientnet_east.data.icdar import find_records, read_list
 from efficientnet_east.data.images import make_folder
-from efficientnet_east.errors import UserError
+from efficientnet_east.data.layouts import LAYOUTS
+from efficientnet_east.errors import UserError, one_line
 
 
 def add_fold_options(sub: argparse.ArgumentParser) -> None:
@@ -32,6 +34,18 @@ def add_mine_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--output", metavar="FILE", required=True, help="for the places; ends in .json")
 
 
+def add_convert_options(sub: argparse.ArgumentParser) -> None:
+    """Declare what `convert` takes."""
+    sub.add_argument("--data", metavar="DIR", required=True, help="a data set in any format that is read")
+    sub.add_argument("--list", metavar="FILE", help="text file of the image names to convert")
+    sub.add_argument("--limit", metavar="N", type=int, help="convert the first N usable images only")
+    help = "which images, where the data set has both [train]"
+    sub.add_argument("--split", choices=tuple(LAYOUTS), default="train", help=help)
+    sub.add_argument("--skip-bad", action="store_true", help="leave out what cannot be used, and list it")
+    sub.add_argument("--copy-images", action="store_true", help="also copy the images, to DIR/images")
+    sub.add_argument("--output", metavar="DIR", required=True, help="gets gts/gt_<image>.txt for each image")
+
+
 def _add_images(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--data", metavar="DIR", required=True, help="images and ground truth to train on")
     sub.add_argument("--list", metavar="FILE", help="text file of the image names to use")
@@ -49,6 +63,26 @@ def folds(arguments: argparse.Namespace) -> int:
     write_lists(lists)
     print(f"{len(names)} images in {arguments.folds} folds. To train on the first:")
     print(f"train --data {arguments.data} --list {folder}/fold0_train.txt --val-list {folder}/fold0_val.txt")
+    return 0
+
+
+def convert(arguments: argparse.Namespace) -> int:
+    """The subcommand `convert`: writes gt_<image>.txt files."""
+    if arguments.limit is not None and arguments.limit < 1:
+        raise UserError("--limit", f"{arguments.limit} cannot be used", "1 or more")
+    skipped: list[UserError] = []
+    names = read_list(arguments.list) if arguments.list else None
+    left_out = skipped if arguments.skip_bad else None
+    records = find_records(arguments.data, names, arguments.limit, left_out, arguments.split)
+    folder = Path(arguments.output)
+    expect_apart(folder, records)
+    make_folder(folder, "--output")
+    write_icdar(folder, records, copy_images=arguments.copy_images)
+    for error in skipped:
+        print(f"skipped: {error}", file=sys.stderr)
+    texts = sum(len(record.truth.texts) for record in records)
+    ignored = sum(int(record.truth.ignore.sum()) for record in records)
+    print(one_line(f"{len(records)} images, {texts} texts ({ignored} of them ###) -> {folder / GTS}"))
     return 0
 
 

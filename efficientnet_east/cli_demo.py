@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from efficientnet_east import model_file
+from efficientnet_east import model_file, text_files
 from efficientnet_east.data.images import PILLOW_MAX_PIXELS
 from efficientnet_east.errors import UserError
 from efficientnet_east.inference.detector import Detector
@@ -140,10 +140,9 @@ def _password(arguments: argparse.Namespace) -> str:
     if arguments.password_file is None:
         return ""
     try:
-        lines = Path(arguments.password_file).read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        problem = f"{arguments.password_file} cannot be read ({getattr(error, 'strerror', None) or error})"
-        raise UserError("--password-file", problem, "a text file") from None
+        lines = text_files.split_lines(text_files.read_text(arguments.password_file))
+    except UserError as error:
+        raise UserError("--password-file", f"{error.where} {error.problem}", error.expected) from None
     if not lines or not lines[0].strip():
         raise UserError(
             "--password-file", f"{arguments.password_file} is empty", "a password in its first line"

@@ -16,8 +16,9 @@ from efficientnet_east import calibration, model_file
 from efficientnet_east import config as configuration
 from efficientnet_east.data import icdar as folders
 from efficientnet_east.data import submissions
-from efficientnet_east.data.icdar import find_images, find_records, held_out, read_list
+from efficientnet_east.data.icdar import find_records, read_list
 from efficientnet_east.data.images import make_folder, read_image, write_image
+from efficientnet_east.data.layouts import find_images, held_out
 from efficientnet_east.draw import draw_quads
 from efficientnet_east.errors import UserError, WriteError, one_line
 from efficientnet_east.evaluation import curve as curves

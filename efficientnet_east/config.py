@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 import yaml
 
-from efficientnet_east import catalogue, model_file
+from efficientnet_east import catalogue, model_file, text_files
 from efficientnet_east.errors import UserError
 
 
@@ -400,17 +400,23 @@ def dump(config: Config, sections: Collection[str] = tuple(SECTIONS)) -> str:
 def _read(path: Path) -> dict[str, Any]:
     try:
         held = model_file.is_model_file(path)
-        tree = yaml.safe_load(model_file.read_config(path) if held else path.read_text(encoding="utf-8"))
+        tree = yaml.safe_load(model_file.read_config(path) if held else _text(path))
     except FileNotFoundError:
         raise UserError(path, "no such file", "a YAML configuration such as those in configs/") from None
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise UserError(f"{path}:{line}", f"is no YAML ({error.problem})", "a YAML configuration") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, yaml.YAMLError) as error:
         raise UserError(path, f"cannot be read ({error})", "a YAML configuration") from None
     if tree is not None and not isinstance(tree, dict):
         raise UserError(path, "is not a mapping", f"the sections {', '.join(SECTIONS)}")
     return tree or {}
+
+
+def _text(path: Path) -> str:
+    if not path.exists():
+        raise FileNotFoundError
+    return text_files.read_text(path, expected="a YAML configuration")
 
 
 def _expect_known(where: str, name: str, known: Mapping[str, Any]) -> None:

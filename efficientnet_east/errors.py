@@ -8,7 +8,12 @@ class UserError(Exception):
       where: the file, `file:line`, configuration field or option at fault.
       problem: what is wrong with it, with the value found.
       expected: what would have been right.
+
+    Attributes:
+      costs_image: whether an image of a data set is left out because of it, where reading goes on.
     """
+
+    costs_image = False
 
     def __init__(self, where: object, problem: str, expected: str) -> None:
         super().__init__(one_line(f"{where}: {problem}; expected {expected}"))

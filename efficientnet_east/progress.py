@@ -58,6 +58,8 @@ def say(line: str, to_stderr: bool = True) -> None:
 def _line(what: str, done: int, total: int | None, unit: str, seconds: float) -> str:
     of, left = "", ""
     if total:
-        of, minutes = f" of {total}", seconds / done * (total - done) / 60
+        of = f" of {total}"
+    if total and done:  # the first item may take longer than the interval
+        minutes = seconds / done * (total - done) / 60
         left = f", {minutes:.0f} min left" if minutes >= 1 else ", less than a minute left"
     return f"{what}: {done}{of} {unit}s, {done / seconds:.2f} a second{left}"

@@ -256,6 +256,18 @@ def test_plain_lines_where_there_is_no_terminal(
     ]
 
 
+def test_a_first_item_that_is_slower_than_the_interval(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = iter([0.0, 45.0, 50.0, 90.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    assert list(progress.track(iter("abc"), 3, "detect")) == ["a", "b", "c"]
+    assert capsys.readouterr().err.splitlines() == [
+        "detect: 0 of 3 images, 0.00 a second",
+        "detect: 2 of 3 images, 0.02 a second, less than a minute left",
+    ]
+
+
 def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     for _ in progress.track(range(3), 3, "detect"):

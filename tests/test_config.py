@@ -253,8 +253,15 @@ def test_no_such_file(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=re.escape(f"{path}: {said}")):
             load(str(path))
     (tmp_path / "latin.yaml").write_bytes(b"train:\n  init: caf\xe9\n")
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match=r"latin\.yaml:2: byte 0xe9 is not UTF-8"):
         load(str(tmp_path / "latin.yaml"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_files_of_windows_tools(encoding: str, tmp_path: Path) -> None:
+    path = tmp_path / "windows.yaml"
+    path.write_bytes("train:\r\n  workdir: Läufe\r\n".encode(encoding))
+    assert load(str(path)).train.workdir == "Läufe"
 
 
 @pytest.mark.parametrize(

@@ -143,8 +143,52 @@ def test_turned_photographs_are_measured_upright(tmp_path: Path) -> None:
         turned.save(data / "images" / "img_1.jpg", exif=exif)
     path.unlink()
     found = check(str(data))
-    assert not found.problems and not found.hints
+    assert not found.problems and [hint.kind for hint in found.hints] == ["turned"]
     assert mosaic(found).shape[:2] == (96 + 28, 128)
+
+
+def test_turned_photographs_are_counted_in_one_hint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = make_data(tmp_path / "data", range(1, 9))
+    for number, orientation in enumerate((1, 3, 6, 8, 2), 1):
+        path = data / "images" / f"img_{number}.png"
+        with Image.open(path) as image:
+            exif = image.getexif()
+            exif[0x0112] = orientation
+            image.save(path, exif=exif)
+    assert cli.main(["check-data", "--data", str(data)]) == 0
+    hints = [line for line in capsys.readouterr().out.splitlines() if "turned by" in line]
+    assert hints == [
+        f"hint: {data}: 4 of 8 images are turned by their EXIF data; "
+        "expected corners in pixels of the images as viewers show them, that is after turning (see --report)"
+    ]
+
+
+def test_polygons_are_hints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = make_data(tmp_path / "data")
+    truth = data / "gts" / "gt_img_1.txt"
+    truth.write_text(f"{LINE}a\n20,60,50,60,80,60,80,80,50,80,20,80,hexagon\n")
+    assert cli.main(["check-data", "--data", str(data)]) == 0
+    said = f"hint: {truth}:2: a polygon of 6 corners is read as the least rectangle around them; expected 4 "
+    assert said in capsys.readouterr().out
+
+
+def test_what_is_skipped_is_masked(tmp_path: Path) -> None:
+    """A line that cannot be used is no background: its region counts as illegible, and is not trained on."""
+    data = make_data(tmp_path / "data", range(1, 2))
+    truth = data / "gts" / "gt_img_1.txt"
+    kept = b"10,60,60,60,60,80,10,80," + "菜单".encode("gbk")
+    truth.write_bytes(f"{LINE}a\n".encode() + kept + b"\n70,60,120,90,120,60,70,90,CROSSED\n")
+    skipped: list[UserError] = []
+    source = IcdarImages(find_records(data, skipped=skipped))
+    assert len(skipped) == 2 and source[0].truth.ignore.tolist() == [False, False, True]
+    maps = encode(source[0].truth.quads, source[0].truth.ignore, (96, 128))
+    score, mask = np.squeeze(maps.score), np.squeeze(maps.mask)
+    assert score[70 // 4, 35 // 4] == 1 == mask[70 // 4, 35 // 4], "a text like any other"
+    assert mask[75 // 4, 95 // 4] == 0, "not looked at"
+    counts = check(str(data)).counts()
+    assert (counts["problems"], counts["legible texts"], counts["illegible texts"]) == (2, 2, 1)
 
 
 @pytest.mark.parametrize(

@@ -10,17 +10,18 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from efficientnet_east.data.annotations import parse_lines, parse_truth
+from efficientnet_east.data.annotations import parse_truth
+from efficientnet_east.data.folders import natural_key
+from efficientnet_east.data.formats.lines import parse_lines
 from efficientnet_east.data.icdar import (
-    LAYOUTS,
     IcdarImages,
     check_images,
     find_records,
-    natural_key,
     read_list,
     require_text,
     truths,
 )
+from efficientnet_east.data.layouts import LAYOUTS
 from efficientnet_east.errors import UserError
 from efficientnet_east.geometry.quads import area
 from efficientnet_east.structures import Truth
@@ -40,7 +41,7 @@ def make(
 ) -> Path:
     for number in numbers:
         image(folder / images / f"img_{number}.jpg")
-        (folder / gts).mkdir(exist_ok=True)
+        (folder / gts).mkdir(parents=True, exist_ok=True)
         (folder / gts / f"{prefix}img_{number}.txt").write_bytes(f"{LINE}word {number}\r\n".encode())
     return folder
 
@@ -71,7 +72,20 @@ def test_one_line() -> None:
         ("a,###", "a,###", False),
         ("###,a", "###,a", False),
         ("####", "####", False),
-        ('"quoted"', '"quoted"', False),
+        ('"quoted"', "quoted", False),
+        ('"###"', "###", True),
+        ('"He said ""no"", twice"', 'He said "no", twice', False),
+        ('0,"word"', "word", False),
+        ('1,"word"', "word", True),
+        ('1,"###"', "###", True),
+        ('0,"###"', "###", True),
+        ("1,word", "1,word", False),
+        ('2,"word"', '2,"word"', False),
+        ("1,000", "1,000", False),
+        ("3,50", "3,50", False),
+        ("1", "1", False),
+        ('"', '"', False),
+        ('Latin,"a, b"', "a, b", False),
         ("", "", False),
         ("Latin,###", "###", True),
         ("Chinese,東京", "東京", False),
@@ -109,6 +123,12 @@ def test_rectangles_of_icdar_2013(line: str) -> None:
     assert area(truth.quads).tolist() == [200, 200]
 
 
+@pytest.mark.parametrize("text", ["", "###", "Latin,a", '"a"', '1,"a"', 'He said "no"'])
+def test_what_stands_in_the_quotes_of_icdar_2013_is_the_transcription(text: str) -> None:
+    truth = parse_truth(f'3, 5, 23, 15, "{text}"', "gt.txt")
+    assert truth.texts == (text,) and truth.ignore.tolist() == [text == "###"] and truth.scripts == ()
+
+
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
@@ -131,7 +151,7 @@ def test_scripts_of_mlt() -> None:
     assert parse_truth(raw, "gt.txt").scripts == ("Latin", "Korean", "")
     assert parse_truth(LINE + "word", "gt.txt").scripts == ()
     lines = parse_lines("\n" + raw, "gt.txt")
-    assert [line.number for line in lines] == [2, 3, 4]
+    assert [text.place.line for text in lines] == [2, 3, 4]
 
 
 def test_empty_file_is_an_image_without_text() -> None:
@@ -175,15 +195,57 @@ def test_bad_line_is_named_or_left_out(line: str) -> None:
     with pytest.raises(UserError, match=r"^gt_img_7\.txt:3: .*" + re.escape(BAD_LINES[line])):
         parse_truth(raw, "gt_img_7.txt")
     skipped: list[UserError] = []
-    assert parse_truth(raw, "gt_img_7.txt", skipped).texts == ("first", "last")
+    truth = parse_truth(raw, "gt_img_7.txt", skipped)
     assert [error.where for error in skipped] == ["gt_img_7.txt:3"]
+    assert (truth.texts[0], truth.texts[-1]) == ("first", "last")
+    masked = MASKED.get(line)
+    assert len(truth.texts) == 2 + (masked is not None)
+    if masked is not None:  # never background: somebody saw a text there
+        assert truth.ignore.tolist() == [False, True, False]
+        assert [*truth.quads[1].min(axis=0), *truth.quads[1].max(axis=0)] == pytest.approx(masked)
 
 
-def test_line_in_another_encoding() -> None:
-    raw = LINE.encode() + b"caf\xe9\n" + LINE.encode() + b"tea"
-    with pytest.raises(UserError, match=r"gt\.txt:1: byte 0xe9 is not UTF-8"):
+# Where the corners of a bad line can be read: the rectangle around them.
+MASKED = {
+    "0,0,9,0,9,9,0": (0, 0, 9, 9),
+    "0,0,9,0,9,9,x,9,t": (0, 0, 9, 9),
+    "0,0,9,0,9,9,,9,t": (0, 0, 9, 9),
+    "0,0,9,0,9,9,0,nan,t": (0, 0, 9, 9),
+    "0,0,9,0,9,9,0,inf,t": (0, 0, 9, 9),
+    "0,0,9,0,9,1e300,0,9,t": (0, 0, 9, 9),
+    "0,0,9,0,9,1000001,0,9,t": (0, 0, 9, 9),
+    "0,0,9,9,9,0,0,9,t": (0, 0, 9, 9),
+    "0,0,90,9,90,0,0,8,t": (0, 0, 90, 9),
+}
+
+
+@pytest.mark.parametrize("encoding", ["gbk", "latin-1", "shift-jis"])
+@pytest.mark.parametrize("text", ["é", "菜单", "日本"])
+def test_a_transcription_in_another_encoding_costs_no_text(text: str, encoding: str) -> None:
+    try:
+        foreign = text.encode(encoding)
+    except UnicodeEncodeError:
+        pytest.skip("has no such letters")
+    raw = LINE.encode() + foreign + b"\n" + LINE.encode() + b"tea"
+    with pytest.raises(UserError, match=r"gt\.txt:1: byte 0x.. is not UTF-8"):
         parse_truth(raw, "gt.txt")
-    assert parse_truth(raw, "gt.txt", []).texts == ("tea",)
+    skipped: list[UserError] = []
+    truth = parse_truth(raw, "gt.txt", skipped)
+    assert len(skipped) == 1 and truth.texts[1] == "tea"
+    assert truth.quads[0].tolist() == truth.quads[1].tolist() and not truth.ignore.any()
+
+
+def test_corners_in_another_encoding_are_masked() -> None:
+    skipped: list[UserError] = []
+    truth = parse_truth(b"1,2,31,2,31,12,1,\xff,word", "gt.txt", skipped)
+    assert [error.problem for error in skipped] == ["byte 0xff is not UTF-8"]
+    assert truth.ignore.tolist() == [True]
+
+
+@pytest.mark.parametrize("raw", [b"rubbish", b"1,2,3", b"5,5,5,5,5,5,5,5,t", b"\xff\xff", b"a,b,c,d,e,f,g,h"])
+def test_what_has_no_region_is_left_out(raw: bytes) -> None:
+    skipped: list[UserError] = []
+    assert parse_truth(raw, "gt.txt", skipped).texts == () and len(skipped) == 1
 
 
 def test_message_does_not_grow_with_the_line() -> None:
@@ -314,7 +376,9 @@ def test_missing_empty_and_unknown_folders(tmp_path: Path) -> None:
     (tmp_path / "folder" / "pictures").mkdir(parents=True)
     looked_for = (
         "no train images found; expected ch4_training_images + ch4_training_localization_transcription_gt, "
-        "train_images + train_gts, images + gts, or images and gt_*.txt in one folder"
+        "train_images + train_gts, Images/Train + Groundtruth/Polygon/Train, "
+        "train/text_image + train/text_label_curve, images + gts, images and gt_*.txt in one folder, or an "
+        "annotation file of many images"
     )
     with pytest.raises(UserError, match=re.escape(looked_for)):
         find_records(tmp_path / "folder")
@@ -337,7 +401,7 @@ def faults(folder: Path) -> dict[str, str]:
     (folder / "gts" / "gt_img_6.txt").unlink()
     (folder / "gts" / "gt_img_6.txt").mkdir()
     return {
-        "img_2.jpg": "has no ground truth; expected gt_img_2.txt or img_2.txt in ",
+        "img_2.jpg": "has no ground truth; expected gt_img_2.txt, img_2.txt, poly_gt_img_2.txt or img_2.json",
         "gt_img_3.txt": "belongs to no image; expected an image named img_3.jpg or .png",
         "img_4.png": "differs from img_4.jpg in its suffix only",
         "gt_img_5.txt:2": "3 coordinates",

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, features
 
-from efficientnet_east.data.images import check_image, read_image, write_image
+from efficientnet_east.data import images
+from efficientnet_east.data.images import check_image, image_size, is_turned, read_image, write_image
 from efficientnet_east.errors import UserError
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
@@ -71,6 +72,13 @@ def test_any_size(size: tuple[int, int], suffix: str, tmp_path: Path) -> None:
         ("I;16", 257 * 200, "TIFF", (200, 200, 200)),
         ("I", 257 * 9, "TIFF", (9, 9, 9)),
         ("I", -5, "TIFF", (0, 0, 0)),
+        ("I", 200, "TIFF", (200, 200, 200)),
+        ("I", 255, "TIFF", (255, 255, 255)),
+        ("I", 65535, "TIFF", (255, 255, 255)),
+        ("I", 2**30, "TIFF", (255, 255, 255)),
+        ("I;16", 200, "TIFF", (1, 1, 1)),
+        ("I;16", 200, "PNG", (1, 1, 1)),
+        ("F", 257 * 9.0, "TIFF", (9, 9, 9)),
         ("F", 0.5, "TIFF", (128, 128, 128)),
         ("F", 200.0, "TIFF", (200, 200, 200)),
         ("F", float("nan"), "TIFF", (0, 0, 0)),
@@ -116,6 +124,91 @@ def test_exif_orientation(suffix: str, orientation: int) -> None:
     turned = read_image(encoded(scene(), suffix, exif=exif, **options))
     assert turned.shape == ((48, 64, 3) if orientation < 5 else (64, 48, 3)) == expected.shape
     assert np.abs(turned.astype(int) - expected).max() < 16
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_turned_images_are_known(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for suffix in ("JPEG", "PNG", "WEBP", "TIFF"):
+        assert is_turned(encoded(scene(), suffix, exif=exif)) is (orientation > 1)
+    assert not is_turned(encoded(scene(), "JPEG"))
+
+
+def test_values_of_32_bits_keep_their_differences() -> None:
+    """A label image or a depth map, as scientific tools write them, is not black."""
+    for top in (100, 255, 40_000, 2**24):
+        ramp = np.linspace(0, top, 64).astype(np.int32).reshape(8, 8)
+        image = read_image(encoded(Image.fromarray(ramp), "TIFF"))[..., 0]
+        assert image[-1, -1] == (round(top / 257) if 255 < top < 65536 else min(top, 255))
+        assert (np.diff(image.ravel().astype(int)) >= 0).all() and len(np.unique(image)) > 50
+
+
+# --- AVIF and HEIC
+
+
+def damaged(data: bytes) -> list[bytes]:
+    return [data[:40], data[: len(data) // 2], data[:-30]]
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_avif(orientation: int, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    expected = read_image(encoded(scene(), "PNG", exif=exif))
+    path = tmp_path / "photo.jpg"  # known by its contents
+    path.write_bytes(encoded(scene(), "AVIF", quality=95, exif=exif))
+    for source in (path, path.read_bytes()):
+        assert np.abs(read_image(source).astype(int) - expected).max() < 16
+        assert image_size(source) == (expected.shape[1], expected.shape[0])
+        assert is_turned(source) is (orientation > 1)
+    for data in damaged(path.read_bytes()):
+        assert not outcome(read_image, data) and not outcome(check_image, data)
+
+
+def test_heic(tmp_path: Path) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    pillow_heif.register_heif_opener()
+    path = tmp_path / "photo.HEIC"
+    path.write_bytes(encoded(scene(), "HEIF", quality=95))
+    assert np.abs(read_image(path).astype(int) - np.array(scene())).max() < 24
+    check_image(path)
+    assert image_size(path) == (64, 48) and not is_turned(path)
+    with pytest.raises(UserError, match="64 x 48 pixels; expected at most 10 in all"):
+        read_image(path, max_pixels=10)
+    for data in damaged(path.read_bytes()):
+        assert not outcome(read_image, data) and not outcome(check_image, data)
+
+
+HEADS = {
+    "heic": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
+    "general": b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic",
+    "avif": b"\0\0\0\x1cftypavif\0\0\0\0mif1avifmiaf",
+    "general avif": b"\0\0\0\x1cftypmif1\0\0\0\0mif1avifmiaf",
+}
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_a_decoder_that_is_not_installed_is_named(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    monkeypatch.setattr(images.features, "check", lambda _: False)
+    images._can_decode.cache_clear()
+    (tmp_path / "photo.jpg").write_bytes(HEADS[kind] + bytes(500))
+    name, install = ("AVIF", "pillow>=11.3") if "avif" in kind else ("HEIC", "pillow-heif")
+    said = rf"photo\.jpg: is in {name}, and its decoder is not installed; expected `pip install '?{install}"
+    for read in (read_image, check_image, image_size):
+        with pytest.raises(UserError, match=said):
+            read(tmp_path / "photo.jpg")
+    images._can_decode.cache_clear()
+
+
+@pytest.mark.parametrize("head", [b"\0\0\0\x18ftypisom\0\0\0\0", b"\0\0\0\x18ftypqt  ", b"\0\0\0\x08ftyp"])
+def test_a_film_is_no_image(head: bytes) -> None:
+    with pytest.raises(UserError, match="is empty or not an image"):
+        read_image(head + bytes(200))
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
@@ -250,6 +343,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 
 WHOLE = [encoded(scene(), suffix) for suffix in ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")]
+if features.check("avif"):
+    WHOLE.append(encoded(scene(), "AVIF", quality=90))
 
 
 @settings(max_examples=200, deadline=None)
@@ -289,8 +384,10 @@ def test_write_then_read(suffix: str, tmp_path: Path) -> None:
 
 def test_write_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rgb = np.zeros((2, 2, 3), np.uint8)
-    with pytest.raises(UserError, match=r"suffix '.xyz' names no image format"):
+    with pytest.raises(UserError, match=r"suffix '.xyz' names no image format that is written; expected one"):
         write_image(tmp_path / "a.xyz", rgb)
+    with pytest.raises(UserError, match=r"suffix '.heic' names no image format that is written"):
+        write_image(tmp_path / "a.heic", rgb)
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(UserError, match="cannot be written"):
         write_image(tmp_path / "file" / "a.png", rgb)

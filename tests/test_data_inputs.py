@@ -84,6 +84,7 @@ def test_long_names_leave_room_for_an_ending(tmp_path: Path) -> None:
         (b"\xef\xbb\xbfa.jpg\r\nb.jpg", ["a.jpg", "b.jpg"]),
         (b"two\nlines.jpg\0b.jpg\0", ["two\nlines.jpg", "b.jpg"]),
         (b"caf\xe9.jpg", [os.fsdecode(b"caf\xe9.jpg")]),
+        ("a.jpg\r\nüb er.jpg\r\n".encode("utf-16"), ["a.jpg", "üb er.jpg"]),
     ],
 )
 def test_lists(data: bytes, expected: list[str], tmp_path: Path) -> None:
@@ -110,6 +111,12 @@ def test_a_list_in_other_bytes_than_its_names_still_matches(tmp_path: Path) -> N
     name = os.fsdecode(b"caf\xe9.txt")
     (tmp_path / name).write_bytes(os.fsencode(name) + b"\n")
     assert inputs.read_list(tmp_path / name) == icdar.read_list(tmp_path / name) == [name]
+
+
+def test_what_systems_leave_in_folders_is_not_found(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "._a.jpg", "__MACOSX/a.jpg", "sub/._b.jpg", "sub/b.jpg", ".hidden/c.jpg")
+    assert names(inputs.find([str(tmp_path)])) == ["a"]
+    assert names(inputs.find([str(tmp_path)], recursive=True)) == ["a", "sub/b"]
 
 
 def test_lists_that_name_nothing(tmp_path: Path) -> None:

@@ -179,8 +179,9 @@ def test_bad_truth_line(tmp_path: Path) -> None:
         "res_a\\b.txt",
         "folder/res_img_1.txt",
         "folder/",
-        "__MACOSX/._res_img_1.txt",
-        ".DS_Store",
+        "folder/.DS_Store",
+        "..",
+        ".hidden/../res_img_1.txt",
         "res_inner.zip",
         "img_1.txt",
         "res_.txt",
@@ -191,6 +192,41 @@ def test_bad_truth_line(tmp_path: Path) -> None:
 def test_odd_names(name: str, tmp_path: Path) -> None:
     path = archive(tmp_path / "a.zip", {"res_img_0.txt": LINE, name: LINE})
     refuses(path, r"does not belong here; expected res_<image>\.txt at the top level of the zip file")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["__MACOSX/", "__MACOSX/._res_img_1.txt", ".DS_Store", "._res_img_0.txt", "Thumbs.db", "desktop.ini"],
+)
+def test_what_systems_add_to_archives_is_passed_over(name: str, tmp_path: Path) -> None:
+    path = archive(tmp_path / "a.zip", {"res_img_0.txt": LINE, name: b"\0\5\x16\7"})
+    assert list(read_submission(path)) == ["img_0"]
+    (tmp_path / "b").mkdir()
+    path = archive(tmp_path / "b" / "a.zip", {name: LINE})
+    refuses(path, "holds 0 files", read_submission)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_archives_of_windows_tools(encoding: str, tmp_path: Path) -> None:
+    found = read_submission(archive(tmp_path / "a.zip", {"res_img_1.txt": (LINE + LINE).encode(encoding)}))
+    assert found["img_1"].tolist() == [QUAD[0].tolist()] * 2
+    truth = (LINE.strip() + ",Straße\r\n").encode(encoding)
+    assert read_truth_zip(archive(tmp_path / "gt.zip", {"gt_1.txt": truth}))["1"].texts == ("Straße",)
+
+
+def test_another_encoding_in_an_archive_is_named(tmp_path: Path) -> None:
+    path = archive(tmp_path / "a.zip", {"res_img_1.txt": LINE.encode() + b"\xe9,2"})
+    refuses(path, r"a\.zip/res_img_1\.txt:2: byte 0xe9 is not UTF-8", read_submission)
+
+
+def test_polygons_and_total_text_in_a_ground_truth_zip(tmp_path: Path) -> None:
+    entries = {
+        "gt_1.txt": "0,0,15,0,30,0,30,20,15,20,0,20,word\n",
+        "gt_2.txt": "x: [[0 30 30 0]], y: [[0 0 9 9]], ornt: [u'#'], transcriptions: [u'#']\n",
+    }
+    truths = read_truth_zip(archive(tmp_path / "gt.zip", entries))
+    assert truths["1"].quads[0].tolist() == [[0, 0], [30, 0], [30, 20], [0, 20]]
+    assert truths["2"].ignore.tolist() == [True]
 
 
 def test_hostile_name_is_shown_without_effect(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ LAYERS = (
         "plain_paths",
         "progress",
         "safe_files",
+        "text_files",
     },
     {"scaling"},
     {"catalogue"},
@@ -162,7 +163,7 @@ def test_configuration_is_for_recipes() -> None:
     """Whoever is not a recipe takes plain arguments, so that it can be used without this program."""
     allowed = {module for module in MODULES if layer(module) >= len(LAYERS) - len(RECIPES_AND_ABOVE)}
     assert {module for module in MODULES if "config" in internal(MODULES[module])} <= allowed
-    assert internal(MODULES["config"]) == {"catalogue", "errors", "model_file"}
+    assert internal(MODULES["config"]) == {"catalogue", "errors", "model_file", "text_files"}
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from efficientnet_east.chart import Bars, draw_bars
-from efficientnet_east.data.annotations import Line, parse_lines
-from efficientnet_east.data.icdar import Record, find_records, require_text
-from efficientnet_east.data.images import check_image, image_size, read_image
+from efficientnet_east.data.formats.shapes import Annotated, Annotation
+from efficientnet_east.data.icdar import Record, find_annotated, require_text
+from efficientnet_east.data.images import check_image, image_size, is_turned, read_image
 from efficientnet_east.draw import at_most, contact_sheet, draw_quads, titled
 from efficientnet_east.errors import UserError, one_line
 from efficientnet_east.geometry.kinds import ANGLES, SIZES, bin_of, labels, size
@@ -150,20 +150,22 @@ def check(
     """
     errors: list[UserError] = []
     try:
-        records = find_records(folder, names, limit, errors, split)
+        found = find_annotated(folder, names, limit, errors, split)
     except UserError:
         if not errors:
             raise
-        records = []
-    usable, hints = [], list[Finding]()
-    for record in track(records, len(records), "check", show=progress):
+        found = []
+    usable, hints, turned = [], list[Finding](), 0
+    for record, annotated in track(found, len(found), "check", show=progress):
         try:
             check_image(record.image)
         except UserError as error:
             errors.append(error)
         else:
             usable.append(record)
-            hints += _hints(record, least_side)
+            hints += _hints(record, annotated, least_side)
+            turned += is_turned(record.image)
+    hints += _turned(folder, turned, len(usable))
     try:
         require_text(usable, folder)
     except UserError as error:
@@ -178,25 +180,50 @@ def _finding(error: UserError) -> Finding:
     return Finding(error.where, None, error.problem, error.expected)
 
 
-def _hints(record: Record, least_side: float) -> list[Finding]:
+def _hints(record: Record, annotated: Annotated, least_side: float) -> list[Finding]:
     """Of one image whose pixels and ground truth can be read."""
-    if record.truth_file is None:
-        return []
-    lines = parse_lines(record.truth_file.read_bytes(), str(record.truth_file), [])
-    file = str(record.truth_file)
-    if not lines:
+    width, height = image_size(record.image)
+    found = _other_size(record, annotated, (width, height))
+    texts = annotated.annotations
+    if not texts:
         fix = "a text a line, if the image shows any; as it is, it teaches the background"
-        return [Finding(file, None, "holds no text", fix, "no text")]
-    extent = np.array(image_size(record.image), np.float64)
-    quads = np.array([line.quad for line in lines])
-    found = [*_outside(file, lines, quads, extent), *_repeated(file, lines, quads)]
+        where = record.image if annotated.place else record.truth_file
+        return [*found, Finding(str(where), None, "holds no text", fix, "no text")]
+    quads = np.array([text.quad for text in texts])
+    found += [*_outside(texts, quads, np.array([width, height], np.float64)), *_repeated(texts, quads)]
     sides = shorter_side(quads)
-    for number in np.flatnonzero(sides < least_side).tolist():
-        if not lines[number].illegible:
-            problem = f"the text is {sides[number]:.1f} pixels thick"
+    for text, side in zip(texts, sides.tolist(), strict=True):
+        if side < least_side and not text.ignore:
             fix = f"at least {least_side:.1f} to be trained on (--min-text-side, --scale-max)"
-            found.append(Finding(file, lines[number].number, problem, fix, "too thin"))
+            found.append(_hint(text, f"the text is {side:.1f} pixels thick", fix, "too thin"))
+        if text.corners != 4:
+            problem = f"a polygon of {text.corners} corners is read as the least rectangle around them"
+            found.append(_hint(text, problem, "4 corners, where the text is not curved", "polygon"))
     return found
+
+
+def _hint(text: Annotation, problem: str, fix: str, kind: str) -> Finding:
+    place = text.place
+    return Finding(place.file, place.line, place.told(problem), fix, kind)
+
+
+def _other_size(record: Record, annotated: Annotated, size: tuple[int, int]) -> list[Finding]:
+    """An annotation that was made for a copy of another size, or for the image before it was turned."""
+    if annotated.size in (None, size):
+        return []
+    told = " x ".join(map(str, annotated.size or ()))
+    problem = f"was annotated as an image of {told} pixels, and has {size[0]} x {size[1]}"
+    return [Finding(str(record.image), None, problem, "corners in pixels of the image as viewers show it",
+                    "other size")]  # fmt: skip
+
+
+def _turned(folder: str, count: int, total: int) -> list[Finding]:
+    """Images that viewers turn: whoever annotated them with a tool that does not, drew on something else."""
+    if not count:
+        return []
+    problem = f"{count} of {total} images are turned by their EXIF data"
+    fix = "corners in pixels of the images as viewers show them, that is after turning (see --report)"
+    return [Finding(folder, None, problem, fix, "turned")]
 
 
 def shorter_side(quads: np.ndarray) -> np.ndarray:
@@ -212,16 +239,15 @@ def shorter_side(quads: np.ndarray) -> np.ndarray:
     return np.linalg.norm(corners[:, 1:3] - corners[:, :2], axis=2).min(axis=1, initial=np.inf)
 
 
-def _outside(file: str, lines: Sequence[Line], quads: np.ndarray, extent: np.ndarray) -> list[Finding]:
+def _outside(texts: Sequence[Annotation], quads: np.ndarray, extent: np.ndarray) -> list[Finding]:
     """Texts that lie outside of the image: a sign of ground truth for a larger copy of it, or of x for y."""
     low, high = quads.min(axis=1), quads.max(axis=1)
     inside = np.clip(np.minimum(high, extent - 0.5) - np.maximum(low, -0.5), 0, None)
     share = 1 - np.prod(inside, axis=1) / np.prod(np.maximum(high - low, 1e-9), axis=1)
     shown = f"{extent[0]:.0f} x {extent[1]:.0f} pixels"
     return [
-        Finding(
-            file,
-            lines[number].number,
+        _hint(
+            texts[number],
             f"{100 * share[number]:.0f} % of the text lies outside of the image of {shown}",
             "corners in pixels of the image as it is",
             "outside",
@@ -230,16 +256,17 @@ def _outside(file: str, lines: Sequence[Line], quads: np.ndarray, extent: np.nda
     ]
 
 
-def _repeated(file: str, lines: Sequence[Line], quads: np.ndarray) -> list[Finding]:
+def _repeated(texts: Sequence[Annotation], quads: np.ndarray) -> list[Finding]:
     """Texts whose four corners stand in the file already, in any order."""
-    first: dict[bytes, int] = {}
+    first: dict[bytes, Annotation] = {}
     found = []
-    for line, quad in zip(lines, quads, strict=True):
+    for text, quad in zip(texts, quads, strict=True):
         key = quad[np.lexsort((quad[:, 1], quad[:, 0]))].tobytes()
         if key in first:
-            problem = f"repeats the corners of line {first[key]}"
-            found.append(Finding(file, line.number, problem, "each text once", "repeated"))
-        first.setdefault(key, line.number)
+            other = first[key].place
+            problem = f"repeats the corners of {other.part or f'line {other.line}'}"
+            found.append(_hint(text, problem, "each text once", "repeated"))
+        first.setdefault(key, text)
     return found
 
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from efficientnet_east.data.icdar import natural_key
+from efficientnet_east.data.folders import natural_key
 from efficientnet_east.errors import UserError
 from efficientnet_east.safe_files import write_file
 

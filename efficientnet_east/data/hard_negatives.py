@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from efficientnet_east import text_files
 from efficientnet_east.data.icdar import IcdarImages
 from efficientnet_east.errors import UserError
 from efficientnet_east.safe_files import write_file
@@ -109,11 +110,9 @@ def read(path: str | os.PathLike[str]) -> tuple[str, list[Place]]:
       UserError: the file cannot be read, is no such file, or holds no place.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(text_files.read_text(path, expected=_FORM))
         folder, places = str(content["data"]), [_place(entry) for entry in content["places"]]
-    except OSError as error:
-        raise UserError(path, f"cannot be read ({error.strerror})", _FORM) from None
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise UserError(path, f"is no list of places ({type(error).__name__}: {error})", _FORM) from None
     if not places:
         raise UserError(path, "holds no places", "some: try mining with a lower --score-threshold")

@@ -1,45 +1,40 @@
-"""ICDAR data sets: folders of images with one text file of quadrilaterals each.
+"""Data sets: folders of images with an annotation file each, or with one for all of them.
 
-What stands in a text file is read by `annotations`. Files are only ever read.
+What stands in these files is read by `formats`. Files are only ever read.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import os
-import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from efficientnet_east.data.annotations import parse_truth, report
-from efficientnet_east.data.images import SUFFIXES, check_image, count_pixels, read_image
+from efficientnet_east import text_files
+from efficientnet_east.data import formats, sets
+from efficientnet_east.data.annotations import truth_of
+from efficientnet_east.data.folders import is_image, list_files, natural_key
+from efficientnet_east.data.formats.shapes import Annotated, report, report_image
+from efficientnet_east.data.images import check_image, count_pixels, read_image
+from efficientnet_east.data.layouts import PREFIXES, file_key, find_layout, truth_names
 from efficientnet_east.errors import UserError
 from efficientnet_east.structures import Sample, Truth
-
-# Folder of images and folder of ground truth below the data folder; the first images found are taken,
-# at last those in the data folder itself.
-LAYOUTS = {
-    "train": (
-        ("ch4_training_images", "ch4_training_localization_transcription_gt"),
-        ("train_images", "train_gts"),
-        ("images", "gts"),
-    ),
-    "test": (
-        ("ch4_test_images", "Challenge4_Test_Task1_GT"),
-        ("test_images", "test_gts"),
-        ("images", "gts"),
-    ),
-}
-
-MAX_TEXT_FILE = 32 << 20  # bytes of a ground truth or a list: hundreds of thousands of lines
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Record:
-    """One image of a data set, not yet read, with its ground truth and the file that this stands in."""
+    """One image of a data set, not yet read, with its ground truth and the file that this stands in.
+
+    Attributes:
+      image: the file.
+      truth: its texts.
+      truth_file: that they stand in; several images may share it.
+    """
 
     image: Path
     truth: Truth
@@ -106,8 +101,8 @@ def find_records(
     """Finds the images of a data set and reads their ground truth.
 
     Args:
-      folder: holds one of the `LAYOUTS` of the split. The ground truth of img_1.jpg is gt_img_1.txt or
-        img_1.txt.
+      folder: holds one of the `LAYOUTS` of the split, or an annotation file of many images. The ground truth
+        of img_1.jpg is gt_img_1.txt, img_1.txt, poly_gt_img_1.txt or img_1.json.
       names: the images to take (file names without folder); all where None.
       limit: how many images to take at most.
       skipped: where given, what cannot be used is left out and its error appended here; otherwise the
@@ -120,55 +115,88 @@ def find_records(
     Raises:
       UserError: no known layout, nothing usable, or a problem while `skipped` is None.
     """
-    image_folder, truth_folder = _layout(Path(folder), split)
-    images = [path for path in _files(image_folder) if _is_image(path)]
-    files = {path.stem: path for path in _files(truth_folder) if path.suffix.lower() == ".txt"}
-    if names is None:
-        # Among the images there may be other text files: a list, a licence.
-        prefix = "gt_" if image_folder == truth_folder else ""
-        _report_orphans(images, {stem: files[stem] for stem in files if stem.startswith(prefix)}, skipped)
+    return [record for record, _ in find_annotated(folder, names, limit, skipped, split)]
+
+
+def find_annotated(
+    folder: str | os.PathLike[str],
+    names: Sequence[str] | None = None,
+    limit: int | None = None,
+    skipped: list[UserError] | None = None,
+    split: str = "train",
+) -> list[tuple[Record, Annotated]]:
+    """Find the images of a data set, with what their annotation files say word by word.
+
+    Args:
+      folder: see `find_records`, as all of these.
+      names: see there.
+      limit: see there.
+      skipped: see there.
+      split: see there.
+
+    Returns:
+      Each record, and the places, corners and sizes that its truth was made of.
+
+    Raises:
+      UserError: see there.
+    """
+    found = find_layout(Path(folder), split)
+    if isinstance(found, Path):
+        candidates = _of_one_file(found, names, split, skipped)
     else:
-        images = _chosen(images, names, image_folder, skipped)
-    records: list[Record] = []
-    for image in _distinct(images, skipped):
+        candidates = _of_pairs(*found, names, skipped)
+    records: list[tuple[Record, Annotated]] = []
+    for image, read in candidates:
         if limit is not None and len(records) >= limit:
             break
         try:
-            records.append(_record(image, files, truth_folder, skipped))
+            file, annotated = read()
+            records.append((Record(image, truth_of(annotated.annotations), file), annotated))
         except UserError as error:
-            report(error, skipped)
+            report_image(error, skipped)
     if not records:
         raise UserError(folder, "no image can be used", f"at least one with ground truth{_first(skipped)}")
     return records
 
 
-def held_out(folder: str | os.PathLike[str]) -> str:
-    """Returns the split to score on: `test` where a folder has test images, else `train`.
-
-    Args:
-      folder: holds one of the `LAYOUTS`.
-    """
-    return "test" if any((Path(folder) / images).is_dir() for images, _ in LAYOUTS["test"]) else "train"
+_Candidates = Iterator[tuple[Path, Callable[[], tuple[Path, Annotated]]]]
 
 
-def find_images(folder: str | os.PathLike[str]) -> dict[str, Path]:
-    """Finds the images of a folder, with or without ground truth.
+def _of_pairs(
+    image_folder: Path, truth_folder: Path, names: Sequence[str] | None, skipped: list[UserError] | None
+) -> _Candidates:
+    """Images with an annotation file each, which is read when its image's turn has come."""
+    images = [path for path in list_files(image_folder) if is_image(path.name)]
+    files = _truth_files(truth_folder)
+    if names is None:
+        # Among the images there may be other text files: a list, a licence.
+        alone = image_folder != truth_folder
+        orphans = {name: file for name, file in files.items() if alone or name.startswith(PREFIXES)}
+        _report_orphans(images, orphans, skipped)
+    else:
+        images = _chosen(images, names, image_folder, skipped)
+    for image in _distinct(images, skipped):
+        yield image, functools.partial(_annotated, image, files, truth_folder, skipped)
 
-    Args:
-      folder: holds one of the `LAYOUTS` of the split to score on, or its images alone.
 
-    Returns:
-      Name without suffix to file, in natural order.
+def _of_one_file(
+    file: Path, names: Sequence[str] | None, split: str, skipped: list[UserError] | None
+) -> _Candidates:
+    """Images whose texts all stand in one file."""
+    try:
+        entries = dict(sets.read_set(file, split, skipped))
+    except UserError as error:
+        report(error, skipped)
+        return
+    images = sorted(entries, key=lambda path: natural_key(path.name))
+    if names is not None:
+        images = _chosen(images, names, file.parent, skipped)
+    for image in _distinct(images, skipped):
+        yield image, functools.partial(_pair, file, entries[image])
 
-    Raises:
-      UserError: the folder cannot be listed, or holds no image.
-    """
-    names = [images for images, _ in LAYOUTS[held_out(folder)]]
-    below = next((Path(folder) / name for name in names if (Path(folder) / name).is_dir()), Path(folder))
-    images = {path.stem: path for path in reversed(_files(below)) if _is_image(path)}
-    if not images:
-        raise UserError(below, "holds no image", f"files with the suffix {', '.join(SUFFIXES)}")
-    return dict(reversed(images.items()))
+
+def _pair(file: Path, annotated: Annotated) -> tuple[Path, Annotated]:
+    return file, annotated
 
 
 def check_images(records: Sequence[Record], skipped: list[UserError] | None = None) -> list[Record]:
@@ -190,7 +218,7 @@ def check_images(records: Sequence[Record], skipped: list[UserError] | None = No
             check_image(record.image)
             readable.append(record)
         except UserError as error:
-            report(error, skipped)
+            report_image(error, skipped)
     if not readable:
         raise UserError("data set", "none of the images can be read", f"images that can{_first(skipped)}")
     return readable
@@ -206,10 +234,22 @@ def require_text(records: Sequence[Record], where: object = "data set") -> None:
     Raises:
       UserError: every text of every image is illegible, or there is none at all.
     """
-    if not any((~record.truth.ignore).any() for record in records):
+    if not has_text(records):
         count = sum(len(record.truth.ignore) for record in records)
-        problem = f"no trainable text in {len(records)} images ({count} texts, all marked ###)"
-        raise UserError(where, problem, "at least one text with a transcription other than ###")
+        told = f"{count} texts, all marked ###" if count else "no text at all"
+        expected = "at least one text with a transcription other than ###"
+        if records:
+            expected += "; images without text can be mixed with others (--mix)"
+        raise UserError(where, f"no trainable text in {len(records)} images ({told})", expected)
+
+
+def has_text(records: Sequence[Record]) -> bool:
+    """Tell whether any text of any image can be trained on.
+
+    Args:
+      records: of one data set, or of several.
+    """
+    return any((~record.truth.ignore).any() for record in records)
 
 
 def truths(records: Sequence[Record]) -> dict[str, Truth]:
@@ -221,7 +261,8 @@ def read_list(path: str | os.PathLike[str]) -> list[str]:
     """Reads a list of images, one file name a line; blank lines and lines that begin with # do not count.
 
     Args:
-      path: a text file in UTF-8; the bytes of names that are not UTF-8 stand in it as they are.
+      path: a text file in UTF-8, or in UTF-16 with a byte order mark; the bytes of names that are not UTF-8
+        stand in it as they are.
 
     Returns:
       The names in file order.
@@ -230,8 +271,8 @@ def read_list(path: str | os.PathLike[str]) -> list[str]:
       UserError: the file cannot be read, is empty, or names an image twice.
     """
     names: dict[str, int] = {}
-    for number, line in enumerate(_read(Path(path)).splitlines(), 1):
-        name = os.fsdecode(line).lstrip("\ufeff").strip()
+    for number, line in enumerate(text_files.file_names(text_files.read_bytes(path), str(path)), 1):
+        name = line.lstrip("\ufeff").strip()
         if not name or name.startswith("#"):
             continue
         if name in names:
@@ -243,48 +284,8 @@ def read_list(path: str | os.PathLike[str]) -> list[str]:
     return list(names)
 
 
-def natural_key(name: str) -> tuple[str, str]:
-    """Sorts img_2 before img_10."""
-    return re.sub("[0-9]+", lambda digits: digits[0].zfill(20), name), name
-
-
-def _read(path: Path) -> bytes:
-    try:
-        if path.stat().st_size > MAX_TEXT_FILE:
-            raise UserError(path, f"is larger than {MAX_TEXT_FILE >> 20} MiB", "a text file")
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(path, f"cannot be read ({error.strerror})", "a text file") from None
-
-
 def _first(skipped: list[UserError] | None) -> str:
     return f" (first problem: {skipped[0]})" if skipped else ""
-
-
-def _layout(folder: Path, split: str) -> tuple[Path, Path]:
-    files = _files(folder)
-    for images, truths in LAYOUTS[split]:
-        if (folder / images).is_dir():
-            if not (folder / truths).is_dir():
-                raise UserError(folder / images, "has no ground truth", f"a folder {folder / truths}")
-            return folder / images, folder / truths
-    if any(_is_image(path) for path in files):
-        return folder, folder
-    looked_for = ", ".join(f"{images} + {truths}" for images, truths in LAYOUTS[split])
-    raise UserError(folder, f"no {split} images found", f"{looked_for}, or images and gt_*.txt in one folder")
-
-
-def _files(folder: Path) -> list[Path]:
-    """The files of a folder in natural order; hidden ones (macOS leaves ._img_1.jpg) do not count."""
-    try:
-        files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
-    except OSError as error:
-        raise UserError(folder, f"cannot be listed ({error.strerror})", "a folder") from None
-    return sorted(files, key=lambda path: natural_key(path.name))
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES
 
 
 def _chosen(
@@ -293,38 +294,58 @@ def _chosen(
     # Looked up, never joined to the folder: a name with ../ in it leads nowhere.
     wanted = set(names)
     for name in sorted(wanted - {path.name for path in images}, key=natural_key):
-        report(UserError(name, f"is not in {folder}", "the name of an image in that folder"), skipped)
+        encoding = "" if name.isprintable() else ", and a list in UTF-8"
+        expected = f"the name of an image in that folder{encoding}"
+        report_image(UserError(name, f"is not in {folder}", expected), skipped)
     return [path for path in images if path.name in wanted]
 
 
 def _distinct(images: Sequence[Path], skipped: list[UserError] | None) -> Iterator[Path]:
     seen: dict[str, Path] = {}
     for path in images:
-        if path.stem in seen:
-            problem = f"differs from {seen[path.stem].name} in its suffix only"
-            report(UserError(path, problem, "one image for each ground-truth file"), skipped)
-        else:
-            seen[path.stem] = path
+        other = seen.setdefault(path.stem, path)
+        if other is path:
             yield path
+            continue
+        problem = f"differs from {other.name} in its suffix only"
+        if other.name == path.name:
+            problem = f"has the name of {other}"
+        report_image(UserError(path, problem, "one image for each ground-truth file"), skipped)
 
 
-def _truth_names(image: Path) -> tuple[str, str]:
-    return f"gt_{image.stem}", image.stem
+def _truth_files(folder: Path) -> dict[str, Path]:
+    suffixes = {format.suffix for format in formats.FORMATS if not format.whole_set}
+    return {file_key(path): path for path in list_files(folder) if path.suffix.lower() in suffixes}
 
 
 def _report_orphans(
     images: Sequence[Path], files: Mapping[str, Path], skipped: list[UserError] | None
 ) -> None:
-    wanted = {name for image in images for name in _truth_names(image)}
-    for name in [name for name in files if name not in wanted]:
-        expected = f"an image named {name.removeprefix('gt_')}.jpg or .png"
-        report(UserError(files[name], "belongs to no image", expected), skipped)
+    wanted = {name for image in images for name in truth_names(image)}
+    for name in [name for name in files if name not in wanted and _is_annotation(files[name])]:
+        stem = Path(name).stem.removeprefix("poly_").removeprefix("gt_")
+        report(
+            UserError(files[name], "belongs to no image", f"an image named {stem}.jpg or .png"), skipped
+        )
 
 
-def _record(image: Path, files: Mapping[str, Path], folder: Path, skipped: list[UserError] | None) -> Record:
-    for name in _truth_names(image):
-        if name in files:
-            truth = parse_truth(_read(files[name]), str(files[name]), skipped)
-            return Record(image, truth, files[name])
-    expected = " or ".join(f"{name}.txt" for name in _truth_names(image))
-    raise UserError(image, "has no ground truth", f"{expected} in {folder}")
+def _is_annotation(file: Path) -> bool:
+    """Text files beside images are ground truth; of JSON files, only those that look like it."""
+    if file.suffix.lower() == ".txt":
+        return True
+    with contextlib.suppress(OSError), open(file, "rb") as opened:
+        beginning = opened.read(formats.SIGN_BYTES)
+        return formats.recognize(beginning, file.suffix, whole_set=False) is not None
+    return False
+
+
+def _annotated(
+    image: Path, files: Mapping[str, Path], folder: Path, skipped: list[UserError] | None
+) -> tuple[Path, Annotated]:
+    file = next((files[name] for name in truth_names(image) if name in files), None)
+    if file is None:
+        names = truth_names(image)
+        raise UserError(image, "has no ground truth", f"{', '.join(names[:-1])} or {names[-1]} in {folder}")
+    raw = text_files.read_bytes(file)
+    (annotated,) = formats.read(raw, str(file), skipped, suffix=file.suffix, whole_set=False)
+    return file, annotated

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import stat
@@ -11,16 +12,23 @@ from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, features
 
 from efficientnet_east.errors import UserError
 from efficientnet_east.safe_files import write_file
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
+_WRITTEN = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
+_HEIF, _AVIF = (".heic", ".heif"), (".avif",)
+SUFFIXES = (*_WRITTEN, *_HEIF, *_AVIF)
 
 # Only these decoders ever see a foreign file; Pillow also knows formats that run other programs (EPS).
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
-_EXPECTED = "a whole JPEG, PNG, BMP, WebP, TIFF or GIF image"
+_EXPECTED = "a whole JPEG, PNG, BMP, WebP, TIFF, GIF, HEIC or AVIF image"
+# Brands of the container that HEIC and AVIF share, behind the letters `ftyp` -> Pillow's name.
+_BRANDS = {b"avif": "AVIF", b"avis": "AVIF"} | dict.fromkeys(
+    (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "HEIF"
+)
+_INSTALL = {"AVIF": "`pip install 'pillow>=11.3'`", "HEIF": "`pip install pillow-heif`"}
 MAX_PIXELS = 100_000_000
 PILLOW_MAX_PIXELS = 178_956_970  # which Pillow refuses to exceed, whatever it is told here
 
@@ -44,7 +52,8 @@ def read_image(source: Encoded, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Reads an image as a viewer shows it.
 
     The EXIF orientation is applied, transparency lies on white, of an animation the first frame
-    is taken. 16-bit values are scaled to 8 bits; floating-point images may be in [0, 1] or [0, 255].
+    is taken. 16-bit values are scaled to 8 bits. Values of 32 bits may be in [0, 255], in [0, 65535], or, as
+    floating-point numbers, in [0, 1]; of larger ones the largest becomes white. HEIC needs pillow-heif.
 
     Args:
       source: a file, or the bytes of one.
@@ -125,6 +134,18 @@ def image_size(source: Encoded) -> tuple[int, int]:
     return _opened(source, size)
 
 
+def is_turned(source: str | os.PathLike[str] | bytes) -> bool:
+    """Tell whether viewers turn or mirror an image, because its EXIF data says so.
+
+    Args:
+      source: a file, or the bytes of one.
+
+    Raises:
+      UserError: the file is missing, empty or not one of the known formats.
+    """
+    return _opened(source, lambda image, where: _orientation(image) in _UPRIGHT)
+
+
 def write_image(path: str | os.PathLike[str], rgb: np.ndarray) -> None:
     """Writes an image; a reader sees the old file or the new one, never half of it.
 
@@ -136,8 +157,9 @@ def write_image(path: str | os.PathLike[str], rgb: np.ndarray) -> None:
       UserError: the suffix is unknown or the file cannot be written.
     """
     suffix = Path(path).suffix.lower()
-    if suffix not in SUFFIXES:
-        raise UserError(path, f"the suffix {suffix!r} names no image format", f"one of {', '.join(SUFFIXES)}")
+    if suffix not in _WRITTEN:
+        expected = f"one of {', '.join(_WRITTEN)}"
+        raise UserError(path, f"the suffix {suffix!r} names no image format that is written", expected)
     buffer = io.BytesIO()
     Image.fromarray(rgb).save(buffer, Image.registered_extensions()[suffix], quality=95)
     write_file(path, buffer.getvalue())
@@ -178,7 +200,7 @@ def _opened(source: Encoded, use: Callable[[Image.Image, object], _Result]) -> _
         with warnings.catch_warnings():
             # Of damaged EXIF data, and from 89 million pixels on; what is too large is decided below.
             warnings.filterwarnings("ignore", module="PIL")
-            with Image.open(file, formats=_FORMATS) as image:
+            with Image.open(file, formats=_decoders(source)) as image:
                 return use(image, where)
     except UserError:
         raise
@@ -187,6 +209,47 @@ def _opened(source: Encoded, use: Callable[[Image.Image, object], _Result]) -> _
     # A damaged file makes Pillow raise almost anything: OSError, SyntaxError, struct.error, IndexError...
     except Exception as error:
         raise UserError(where, _problem(error), _EXPECTED) from None
+
+
+def _decoders(source: Encoded) -> tuple[str, ...]:
+    """The decoders that may see a file: all common ones, or the one for HEIC or AVIF, by its first bytes."""
+    if isinstance(source, str | os.PathLike):
+        with open(source, "rb") as file:
+            beginning = file.read(64)
+    else:
+        beginning = bytes(memoryview(source)[:64])
+    kind = _container(beginning)
+    if kind is None:
+        return _FORMATS
+    if not _can_decode(kind):
+        where = source if isinstance(source, str | os.PathLike) else "image"
+        shown = "HEIC" if kind == "HEIF" else kind
+        raise UserError(where, f"is in {shown}, and its decoder is not installed", _INSTALL[kind])
+    return (kind,)
+
+
+def _container(beginning: bytes) -> str | None:
+    """HEIF or AVIF, if a file is one of them: by its main brand, or a general one's first specific brand."""
+    if beginning[4:8] != b"ftyp":
+        return None
+    length = min(int.from_bytes(beginning[:4], "big"), len(beginning))
+    brands = [beginning[8:12], *(beginning[start : start + 4] for start in range(16, length, 4))]
+    known = [_BRANDS[brand] for brand in brands if brand in _BRANDS]
+    return "AVIF" if "AVIF" in known else next(iter(known), None)
+
+
+@functools.cache
+def _can_decode(kind: str) -> bool:
+    """Whether there is a decoder; that for HEIC makes itself known to Pillow."""
+    if kind == "HEIF":
+        try:
+            import pillow_heif
+        except ImportError:
+            return False
+        pillow_heif.register_heif_opener()
+        return True
+    Image.init()
+    return bool(features.check("avif")) and kind in Image.OPEN
 
 
 def _never_ends(path: str | os.PathLike[str]) -> bool:
@@ -213,7 +276,8 @@ def _problem(error: Exception) -> str:
         return "does not exist"
     if isinstance(error, UnidentifiedImageError):
         return "is empty or not an image"
-    return f"cannot be read ({getattr(error, 'strerror', None) or error or type(error).__name__})"
+    told = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
+    return f"cannot be read ({told})"
 
 
 def _orientation(image: Image.Image) -> int:
@@ -225,7 +289,9 @@ def _orientation(image: Image.Image) -> int:
 
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F" or image.mode.startswith("I"):
-        image = Image.fromarray(_eight_bits(np.asarray(image)))
+        values = np.asarray(image)
+        # A PNG holds 16 bits at most, whatever Pillow makes of them.
+        image = Image.fromarray(_eight_bits(values.astype(np.uint16) if image.format == "PNG" else values))
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         image = Image.new("RGBA", layer.size, "white")
@@ -237,7 +303,16 @@ def _rgb(image: Image.Image) -> Image.Image:
 def _eight_bits(values: np.ndarray) -> np.ndarray:
     if values.dtype.kind == "f":
         values = np.nan_to_num(values)
-        scaled = values * 255 if values.max() <= 1 else values
-    else:
+        scaled = values * 255 if values.max() <= 1 else values / _white_of(float(values.max()))
+    elif values.dtype.itemsize == 2:
         scaled = values / 257
+    else:
+        scaled = values / _white_of(float(values.max()))
     return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+
+
+def _white_of(largest: float) -> float:
+    """What values of 32 bits are divided by: they mostly hold 8 or 16 bits."""
+    if largest <= 255:
+        return 1.0
+    return 257.0 if largest <= 65535 else largest / 255

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
+from efficientnet_east import text_files
 from efficientnet_east.data import films
-from efficientnet_east.data.icdar import natural_key
+from efficientnet_east.data.folders import is_foreign, is_image, natural_key
 from efficientnet_east.data.images import MAX_PIXELS, SUFFIXES, read_image
 from efficientnet_east.errors import UserError
 
@@ -97,11 +98,16 @@ def read_list(path: str | os.PathLike[str]) -> list[str]:
         data = sys.stdin.buffer.read() if str(path) == STANDARD_INPUT else Path(path).read_bytes()
     except OSError as error:
         raise UserError(path, f"cannot be read ({error.strerror})", "a text file, one name a line") from None
-    parts = data.split(b"\0") if b"\0" in data else data.removeprefix(b"\xef\xbb\xbf").splitlines()
-    names = [os.fsdecode(part) for part in parts if part.strip()]
+    parts = [os.fsdecode(part) for part in data.split(b"\0")] if _is_divided_by_zeros(data) else None
+    names = [name for name in parts or text_files.file_names(data, str(path)) if name.strip()]
     if not names:
         raise UserError(path, "names no file", "one name a line")
     return names
+
+
+def _is_divided_by_zeros(data: bytes) -> bool:
+    """Whether names end in zero bytes, as `find -print0` writes them; in UTF-16 they are parts of letters."""
+    return b"\0" in data and not text_files.is_utf16(data)
 
 
 def pictures(entry: Input, *, every: int = 1, max_pixels: int = MAX_PIXELS) -> Iterator[Picture]:
@@ -177,16 +183,16 @@ def _images_in(folder: Path, recursive: bool, avoid: Path | None) -> list[Path]:
         raise UserError("--output", f"{folder} is the folder of the images", "another folder")
     found = []
     for place, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if recursive and not _is_same(Path(place, name), avoid)]
-        found += [Path(place, name) for name in files if name.lower().endswith(SUFFIXES)]
+        folders[:] = [name for name in folders if recursive and _is_wanted(Path(place, name), avoid)]
+        found += [Path(place, name) for name in files if is_image(name)]
     if not found:
         deeper = "" if recursive else " (its folders count with --recursive)"
         raise UserError(folder, f"holds no image{deeper}", f"files that end in {', '.join(SUFFIXES)}")
     return sorted(found, key=lambda path: natural_key(str(path)))
 
 
-def _is_same(folder: Path, other: Path | None) -> bool:
-    return other is not None and folder.resolve() == other.resolve()
+def _is_wanted(folder: Path, avoid: Path | None) -> bool:
+    return not is_foreign(folder.name) and (avoid is None or folder.resolve() != avoid.resolve())
 
 
 def _named(found: Sequence[tuple[Path, Path]]) -> list[Input]:

@@ -16,8 +16,10 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from efficientnet_east.data.annotations import parse_corners, parse_numbers, parse_rectangle, parse_truth
-from efficientnet_east.data.icdar import natural_key
+from efficientnet_east import text_files
+from efficientnet_east.data.annotations import parse_truth
+from efficientnet_east.data.folders import is_foreign, natural_key
+from efficientnet_east.data.formats.shapes import numbers_of, rectangle
 from efficientnet_east.errors import UserError
 from efficientnet_east.geometry.quads import clockwise
 from efficientnet_east.safe_files import write_file
@@ -125,7 +127,8 @@ def read_scored(path: str | os.PathLike[str]) -> dict[str, tuple[np.ndarray, np.
     rows: dict[str, list[np.ndarray]] = {}
     count = 0
     for stem, data, where in _entries(path, "res"):
-        lines = [(number, line) for number, line in enumerate(_decoded(data), 1) if line.strip()]
+        text = text_files.split_lines(text_files.decode(data, where))
+        lines = [(number, line) for number, line in enumerate(text, 1) if line.strip()]
         _expect_few(len(lines), where)
         rows[stem] = []
         for number, line in lines:
@@ -169,19 +172,14 @@ def _lines(quads: np.ndarray, scores: np.ndarray | None, rectangles: bool) -> st
     return "".join(f"{line}\r\n" for line in lines)
 
 
-def _decoded(data: bytes) -> list[str]:
-    return data.decode("utf-8-sig", "replace").splitlines()
-
-
 def _parse_detection(fields: list[str], count: int, where: str) -> np.ndarray:
     """Eight coordinates, and the score or nan; `count` is the number of fields that the first line had."""
     if len(fields) != count:
         kind = "coordinates" if count in (4, 8) else "numbers"
         raise UserError(where, f"{len(fields)} {kind} instead of {count}", _FORMS[count])
-    parse = parse_corners if count >= 8 else parse_rectangle
-    corners = parse(fields[: count // 4 * 4], where, _FORMS[count])
-    score = parse_numbers(fields[8 if count == 9 else 4 :], where, _FORMS[count])[-1] if count % 2 else np.nan
-    return np.append(corners, score)
+    numbers = numbers_of(fields, where, _FORMS[count])
+    corners = numbers[:8].reshape(4, 2) if count >= 8 else rectangle(*numbers[:4])
+    return np.append(corners.astype(np.float32), numbers[-1] if count % 2 else np.nan)
 
 
 def _split_scores(found: list[np.ndarray], scored: bool) -> tuple[np.ndarray, np.ndarray | None]:
@@ -220,6 +218,8 @@ def _checked(
     for entry in entries:
         # Not `filename`, which zipfile cuts off at a zero byte.
         name = entry.orig_filename
+        if _is_foreign_entry(name):
+            continue
         # A hostile name may hold terminal commands, or be endless.
         where = f"{path}/{repr(name)[1:-1][:200]}"
         match = re.fullmatch(f"{prefix}_{_NAME}", name)
@@ -230,7 +230,15 @@ def _checked(
             raise UserError(where, "is there twice", "each image once")
         _check_entry(entry, where)
         stems[match[1]] = entry
+    if not stems:
+        raise UserError(path, "holds 0 files", f"1 to {MAX_ENTRIES} named {prefix}_<image>.txt")
     return stems
+
+
+def _is_foreign_entry(name: str) -> bool:
+    """What systems add to whatever they pack; the official scripts pass it over, too."""
+    hidden = re.fullmatch(r"[^/\\]+", name) and name.strip(".") and is_foreign(name)
+    return name.startswith("__MACOSX/") or bool(hidden)
 
 
 def _check_entry(entry: zipfile.ZipInfo, where: str) -> None:

@@ -51,6 +51,7 @@ LIBRARIES = (
     Library("grain", "grain", TRAIN),
     Library("psutil", "psutil", TRAIN),
     Library("matplotlib", "matplotlib", TRAIN),
+    Library("pillow_heif", "pillow-heif", "images in HEIC", install="efficientnet_east[heic]"),
     Library("h5py", "h5py", "weights in Keras's files"),
     Library("onnxruntime", "onnxruntime", "detect with .onnx files", "onnxruntime",
             "efficientnet_east[onnx]"),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from efficientnet_east.data.icdar import natural_key
+from efficientnet_east.data.folders import is_image, list_files
 from efficientnet_east.data.images import SUFFIXES, read_image
 from efficientnet_east.data.synthetic import SyntheticScenes
 from efficientnet_east.errors import UserError
@@ -89,10 +89,7 @@ def calibration(
 
 
 def _image_files(folder: Path) -> Sequence[Path]:
-    try:
-        files = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file()]
-    except OSError as error:
-        raise UserError(folder, f"cannot be listed ({error.strerror})", "a folder of images") from None
+    files = [path for path in list_files(folder) if is_image(path.name)]
     if not files:
         raise UserError(folder, "has no images", f"files ending in {', '.join(SUFFIXES)}")
-    return sorted(files, key=lambda path: natural_key(path.name))
+    return files

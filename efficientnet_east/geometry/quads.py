@@ -23,6 +23,7 @@ right), and in (-pi/4, pi/4], so that its "right" is the more horizontal one of 
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 # Every pair of corners: the least rectangle lies along a side of the convex hull, and each is one of these.
@@ -251,18 +252,36 @@ def min_area_rectangle(quads: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
       angles: float64 (...), radians in (-pi/4, pi/4].
     """
     quads = np.asarray(quads, np.float64)
-    side = quads[..., _ENDS, :] - quads[..., _STARTS, :]
+    return _least_rectangle(quads, quads[..., _ENDS, :] - quads[..., _STARTS, :])
+
+
+def enclosing_rectangle(corners: np.ndarray) -> np.ndarray:
+    """The rectangle of least area around any number of points.
+
+    Args:
+      corners: (k, 2), k of 1 or more, pixels, in any order.
+
+    Returns:
+      float64 (4, 2), clockwise from the rectangle's own top-left, see `min_area_rectangle`.
+    """
+    points = np.asarray(corners, np.float32).reshape(-1, 1, 2) + 0.0  # -0 beside 0 has no hull for OpenCV
+    hull = cv2.convexHull(points)[:, 0].astype(np.float64)
+    return _least_rectangle(hull, np.roll(hull, -1, axis=0) - hull)[0]
+
+
+def _least_rectangle(points: np.ndarray, side: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The least of the rectangles around points (..., k, 2) that lie along given sides (..., s, 2)."""
     angles = np.arctan2(-side[..., 1], side[..., 0])
     angles -= np.pi / 2 * np.ceil(angles / (np.pi / 2) - 0.5)
     u, v = axes(angles)
-    along, across = quads @ np.moveaxis(u, -1, -2), quads @ np.moveaxis(v, -1, -2)
+    along, across = points @ np.moveaxis(u, -1, -2), points @ np.moveaxis(v, -1, -2)
     extents = np.stack([across.min(-2), along.max(-2), across.max(-2), along.min(-2)], axis=-1)
     top, right, bottom, left = np.moveaxis(extents, -1, 0)
     size = (right - left) * (bottom - top)
     best = np.argmax(size <= size.min(axis=-1, keepdims=True) * (1 + EQUAL_AREAS), axis=-1)[..., None]
     angles = np.take_along_axis(angles, best, axis=-1)[..., 0]
     extents = np.take_along_axis(extents, best[..., None], axis=-2)[..., 0, :]
-    return rectangle(np.zeros_like(quads[..., 0, :]), extents * (-1, 1, 1, -1), angles), angles
+    return rectangle(np.zeros_like(points[..., 0, :]), extents * (-1, 1, 1, -1), angles), angles
 
 
 def shrink(quads: np.ndarray, ratio: float = 0.3, core: float = 0.0) -> np.ndarray:

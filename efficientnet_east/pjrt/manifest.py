@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from efficientnet_east import config as configuration
+from efficientnet_east import text_files
 from efficientnet_east.config import Config
 from efficientnet_east.errors import UserError
 from efficientnet_east.inference.detector import CONFIG_FILE
@@ -164,7 +165,7 @@ def read(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST_FILE
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
+        tree = json.loads(text_files.decode(path.read_bytes(), str(path)))
         found = (tree["format"], tree["version"])
         if found == (FORMAT, VERSION):
             return _parse(tree)

@@ -11,11 +11,11 @@ from efficientnet_east.data.icdar import (
     IcdarImages,
     check_images,
     find_records,
-    held_out,
+    has_text,
     read_list,
     require_text,
 )
-from efficientnet_east.data.images import SUFFIXES
+from efficientnet_east.data.layouts import held_out
 from efficientnet_east.data.loader import LabelOptions, Mixture
 from efficientnet_east.data.synthetic import SyntheticScenes
 from efficientnet_east.errors import UserError
@@ -53,8 +53,11 @@ def training_source(data: Data, seed: int, skipped: list[UserError]) -> Source |
 def _mixture(data: Data, seed: int, skipped: list[UserError]) -> Mixture:
     parts = [_part(name, data, seed, skipped) for name in data.mix or {}]
     if not any(isinstance(part, SyntheticScenes) for part in parts):
-        folders = [part for part in parts if isinstance(part, IcdarImages)]
-        require_text([record for folder in folders for record in folder.records], "--mix")
+        records = [record for part in parts if isinstance(part, IcdarImages) for record in part.records]
+        if not has_text(records):
+            count = f"{len(parts)} source{'s' if len(parts) > 1 else ''}"
+            problem = f"no trainable text in {len(records)} images of {count}"
+            raise UserError("--mix", problem, "one with text, or `synthetic`, among them")
     return Mixture(tuple(parts), tuple((data.mix or {}).values()))
 
 
@@ -161,10 +164,10 @@ def _open(
     before = len(skipped)
     source = open_images(folder, names, limit, skipped, split)
     # Lines and ground truth of no image are left out as well, but cost no image.
-    left_out = {error.where for error in skipped[before:] if Path(error.where).suffix.lower() in SUFFIXES}
+    left_out = {str(error): error.where for error in skipped[before:] if error.costs_image}
     total = len(source) + len(left_out)
     if len(left_out) > data.skip_share * total:
-        problem = f"{len(left_out)} of {total} images cannot be used (the first: {min(left_out)})"
+        problem = f"{len(left_out)} of {total} images cannot be used (the first: {min(left_out.values())})"
         raise UserError(folder, problem, f"at most {100 * data.skip_share:.3g} % (--skip-share)")
     return source
 

@@ -1,0 +1,50 @@
+"""Folders of anybody: which files in them count, and in which order."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from efficientnet_east.data.images import SUFFIXES
+from efficientnet_east.errors import UserError
+
+_FOREIGN = ("__macosx", "thumbs.db", "desktop.ini")
+
+
+def natural_key(name: str) -> tuple[str, str]:
+    """Sort img_2 before img_10."""
+    return re.sub("[0-9]+", lambda digits: digits[0].zfill(20), name), name
+
+
+def is_foreign(name: str) -> bool:
+    """Tell a file or folder that a system left among others: `.DS_Store`, `._img_1.jpg`, `__MACOSX`.
+
+    Args:
+      name: without folders.
+    """
+    return name.startswith(".") or name.lower() in _FOREIGN
+
+
+def is_image(name: str) -> bool:
+    """Tell an image by its name.
+
+    Args:
+      name: without folders.
+    """
+    return name.lower().endswith(SUFFIXES) and not is_foreign(name)
+
+
+def list_files(folder: Path) -> list[Path]:
+    """List the files of a folder in natural order; those that a system left there do not count.
+
+    Args:
+      folder: not looked into any deeper.
+
+    Raises:
+      UserError: it cannot be listed.
+    """
+    try:
+        files = [path for path in folder.iterdir() if not is_foreign(path.name) and path.is_file()]
+    except OSError as error:
+        raise UserError(folder, f"cannot be listed ({error.strerror})", "a folder") from None
+    return sorted(files, key=lambda path: natural_key(path.name))
