@@ -15,6 +15,7 @@ from efficientnet_east.structures import Detections, Truth
 
 # What the best box threshold becomes; users of EAST expect it about there.
 BOX_THRESHOLD = 0.5
+LEAST_THRESHOLD = 1e-3  # on cells; nothing would be background below it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,8 +70,9 @@ def tune(by_threshold: Mapping[float, Mapping[str, Detections]], truths: Mapping
     scale, offset = calibration.fit(scores, right, fixed=best.threshold)
     after = calibration.apply(scores, scale, offset)
     errors = [calibration.expected_error(calibration.reliability(part, right)) for part in (scores, after)]
-    threshold = float(calibration.apply(np.array(cells), scale, offset))
-    return Tuned(scale, offset, round(threshold, 4), BOX_THRESHOLD, best, *errors)
+    threshold = round(float(calibration.apply(np.array(cells), scale, offset)), 4)
+    threshold = min(max(threshold, LEAST_THRESHOLD), BOX_THRESHOLD)
+    return Tuned(scale, offset, threshold, BOX_THRESHOLD, best, *errors)
 
 
 def judged(found: Mapping[str, Any], truths: Mapping[str, Truth]) -> tuple[np.ndarray, np.ndarray]:
