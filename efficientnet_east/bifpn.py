@@ -164,6 +164,12 @@ def _node(inputs: Sequence[Tensor], scope: str) -> Tensor:
 
 
 def _double(net: Tensor) -> Tensor:
-    # The nearest neighbour, as in published EfficientDets; for it, OpenCV's importer knows only this form of
-    # the size, which is Keras' own.
+    """Each cell four times: the nearest neighbor, as in published EfficientDets."""
+    shape = net.shape.as_list()
+    if tf.get_default_graph().building_function and None not in shape:
+        # XLA, which compiles exported steps, knows no gradient of the resizing.
+        batch, height, width, channels = shape
+        rows = tf.reshape(tf.stack([net, net], 2), [batch, 2 * height, width, channels])
+        return tf.reshape(tf.stack([rows, rows], 3), [batch, 2 * height, 2 * width, channels])
+    # OpenCV's importer knows only this form of the size, which is Keras' own.
     return tf.image.resize_nearest_neighbor(net, tf.shape(net)[1:3] * tf.constant([2, 2]))
