@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from efficientnet_east.bifpn import _double, bifpn
+from efficientnet_east.bifpn import bifpn
 from efficientnet_east.compat import slim, tf
 from efficientnet_east.east_head import east_head
 
@@ -302,26 +302,3 @@ def test_what_cannot_be_merged() -> None:
             bifpn(maps(levels), finest=2, width=8, repeats=1)
     with pytest.raises(ValueError, match="merge must be one of u, bifpn, received 'fpn'"):
         east_head(maps(range(2, 6)), merge="fpn")
-
-
-def test_doubling_compiles_with_its_gradient_and_is_the_nearest_neighbor() -> None:
-    """What an exported training step needs: XLA has no gradient of TensorFlow's resizing."""
-    net = np.random.default_rng(1).normal(size=(2, 3, 5, 4)).astype(np.float32)
-    spec = [tf.TensorSpec(net.shape, tf.float32)]
-
-    def step(images: Any) -> Any:
-        doubled = _double(images)
-        return doubled, tf.gradients(tf.reduce_sum(doubled**2), images)[0]
-
-    with tf.init_scope():  # out of this test's graph
-        wrapped = tf.wrap_function(step, spec)
-        compiled = tf.function(lambda images: wrapped(images), jit_compile=True, input_signature=spec)
-        given = tf.constant(net)
-        text = compiled.experimental_get_compiler_ir(given)(stage="stablehlo", platform_name="CPU")
-        doubled, gradient = (np.asarray(value) for value in compiled(given))
-    assert "stablehlo" in text and "custom_call" not in text
-    with tf.Graph().as_default(), tf.Session() as session:
-        expected = session.run(_double(tf.constant(net)))
-    np.testing.assert_array_equal(doubled, expected)
-    np.testing.assert_array_equal(expected, net.repeat(2, axis=1).repeat(2, axis=2))
-    np.testing.assert_allclose(gradient, 8 * net, rtol=1e-6)

@@ -1,8 +1,13 @@
-"""The text surgery on an exported step."""
+"""The text surgery on an exported step, and what XLA can compile of it."""
 # ruff: noqa: E501  (the compiler's lines are long)
 
+from typing import Any
+
+import numpy as np
 import pytest
 
+from efficientnet_east.bifpn import _double
+from efficientnet_east.compat import tf
 from efficientnet_east.pjrt import stablehlo
 
 
@@ -48,3 +53,26 @@ def test_tidy_needs_a_module_with_main() -> None:
     for text in ("", "module @a attributes {} {\n}\n"):
         with pytest.raises(ValueError, match="holds no"):
             stablehlo.tidy(text)
+
+
+def test_doubling_compiles_with_its_gradient_and_is_the_nearest_neighbor() -> None:
+    """What an exported training step needs: XLA has no gradient of TensorFlow's resizing."""
+    net = np.random.default_rng(1).normal(size=(2, 3, 5, 4)).astype(np.float32)
+    spec = [tf.TensorSpec(net.shape, tf.float32)]
+
+    def step(images: Any) -> Any:
+        doubled = _double(images)
+        return doubled, tf.gradients(tf.reduce_sum(doubled**2), images)[0]
+
+    assert tf.executing_eagerly()
+    wrapped = tf.wrap_function(step, spec)
+    compiled = tf.function(lambda images: wrapped(images), jit_compile=True, input_signature=spec)
+    given = tf.constant(net)
+    text = compiled.experimental_get_compiler_ir(given)(stage="stablehlo", platform_name="CPU")
+    doubled, gradient = (np.asarray(value) for value in compiled(given))
+    assert "stablehlo" in text and "custom_call" not in text
+    with tf.Graph().as_default(), tf.Session() as session:
+        expected = session.run(_double(tf.constant(net)))
+    np.testing.assert_array_equal(doubled, expected)
+    np.testing.assert_array_equal(expected, net.repeat(2, axis=1).repeat(2, axis=2))
+    np.testing.assert_allclose(gradient, 8 * net, rtol=1e-6)
