@@ -36,11 +36,12 @@ setup(
         "absl-py>=2.0",
         "matplotlib>=3.8",  # its fonts letter the synthetic scenes
         "h5py>=3.11",
+        "onnxruntime>=1.20",  # runs the model in the package
     ],
     extras_require={
         "lanms": ["lanms-neo>=1.0.2"],  # for tests and benchmarks; needs a C++ compiler
         "heic": ["pillow-heif>=0.22"],
-        "onnx": ["onnxruntime>=1.20", "onnx>=1.21"],  # to run, and to write
+        "onnx": ["onnx>=1.21"],  # to write
         "tflite": ["ai-edge-litert>=1.2"],
         "demo": ["gradio>=6.31", "fastapi>=0.115.2", "uvicorn>=0.30", "python-multipart>=0.0.18"],
         "pjrt": ["jaxlib>=0.7.2"],
@@ -48,7 +49,6 @@ setup(
         "dev": [
             "pytest>=8.0",
             "jaxlib>=0.7.2",
-            "onnxruntime>=1.20",
             "onnx>=1.21",
             "ai-edge-litert>=1.2",
             "fastapi>=0.115.2",  # of `demo` what the endpoint needs; Gradio is large

@@ -58,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # a file name may hold what the terminal cannot show
             stream.reconfigure(errors="backslashreplace")
     environment.keep_memory()  # no command has imported TensorFlow yet
+    environment.hush()
     try:
         arguments = parser().parse_args(argv)
         code = arguments.command(arguments)
@@ -284,7 +285,6 @@ def _overrides(arguments: argparse.Namespace, *sections: str) -> dict[str, Any]:
 
 def _hush_tensorflow() -> None:
     """Keep TensorFlow's start-up notes and warnings of deprecation from burying our own lines."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message=".*layer.apply")  # tf-slim calls it
 

@@ -194,7 +194,8 @@ def _open(arguments: argparse.Namespace, data: dict[str, Any]) -> tuple[str, Sou
     if _is_export(path):
         if not given:
             raise UserError("--data", "is missing; an exported network validated on nothing", "a folder")
-        subject, config = str(path), configuration.load(None, chosen)
+        subject = arguments.checkpoint if arguments.checkpoint == model_file.DEFAULT else str(path)
+        config = configuration.load(None, chosen)
     else:
         from efficientnet_east import checkpoints
         from efficientnet_east.inference.detector import config_beside

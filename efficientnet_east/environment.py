@@ -8,6 +8,18 @@ import os
 ALLOCATOR = "TF_CPU_ALLOCATOR_USE_BFC"
 
 
+QUIET = "TF_CPP_MIN_LOG_LEVEL"
+
+
+def hush() -> None:
+    """Leave out most of what TensorFlow prints when it starts, unless the environment says something else.
+
+    "failed call to cuInit", on every machine without a GPU, is an error to it, so level 3 is needed. What really
+    goes wrong comes as a Python exception.
+    """
+    os.environ.setdefault(QUIET, "3")
+
+
 def keep_memory() -> None:
     """Let TensorFlow on a CPU keep the memory that it frees, unless the environment says something else.
 

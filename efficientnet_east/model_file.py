@@ -1,6 +1,7 @@
 """A detector in one file, as `export-weights` writes it: weights by name, and their configuration.
 
-One such file comes with the package, under the name `default`.
+One such file comes with the package, under the name `default`, and beside it the same network as ONNX, which
+detects without TensorFlow.
 """
 
 from __future__ import annotations
@@ -30,12 +31,13 @@ def is_model_file(path: str | Path) -> bool:
     return Path(path).suffix == SUFFIX
 
 
-def resolve(path: str | Path) -> Path:
+def resolve(path: str | Path, as_onnx: bool = False) -> Path:
     """Give the path of the model that a user named.
 
     Args:
       path: of a model of any kind; `default` stands for the one that comes with the package (a folder of
         that name is `./default`).
+      as_onnx: of `default`, give the ONNX file and not the weights.
 
     Returns:
       The path.
@@ -45,9 +47,16 @@ def resolve(path: str | Path) -> Path:
     """
     if str(path) != DEFAULT:
         return Path(path)
-    if not SHIPPED.is_file():
-        raise UserError(DEFAULT, f"no model came with this package ({SHIPPED} is absent)", "another model")
-    return SHIPPED
+    shipped = shipped_onnx() if as_onnx else SHIPPED
+    if not shipped.is_file():
+        problem = f"no model came with this package ({shipped} is absent)"
+        raise UserError(DEFAULT, problem, "the whole package: install it again, or name another model")
+    return shipped
+
+
+def shipped_onnx() -> Path:
+    """The path of the ONNX file that belongs to the weights in the package; it may be absent."""
+    return SHIPPED.with_suffix(".onnx")
 
 
 def short_names(paths: Sequence[str]) -> dict[str, str]:

@@ -1,5 +1,9 @@
 """The model that comes with the package: small enough, whole, and it finds words without further options."""
 
+import hashlib
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -7,7 +11,9 @@ import numpy as np
 import pytest
 
 from efficientnet_east import cli, config, model_file
+from efficientnet_east.geometry.quads import iou_matrix
 from efficientnet_east.inference.detector import Detector
+from efficientnet_east.inference.runtimes import metadata
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 WORDS = {"STATION": (150, 160), "coffee": (620, 330), "Exit 24": (260, 560)}  # where their baselines begin
@@ -59,3 +65,36 @@ def test_detect_needs_no_option_but_where_to(tmp_path: Path) -> None:
     lines = (tmp_path / "out" / "photo_words.txt").read_text().splitlines()
     assert len(lines) >= len(WORDS)
     assert (tmp_path / "out" / "photo_words.png").is_file()
+
+
+def test_the_onnx_file_is_of_these_weights() -> None:
+    described = metadata.read_file(model_file.shipped_onnx())[1]
+    assert described.source.sha256 == hashlib.sha256(model_file.SHIPPED.read_bytes()).hexdigest()
+    assert described.detect == config.load(str(model_file.SHIPPED)).detect.model_dump(mode="json")
+    assert model_file.shipped_onnx().stat().st_size <= 12e6
+
+
+def test_both_files_find_the_same(detector: Detector) -> None:
+    image, _ = placard()
+    weights = Detector.load(model_file.SHIPPED)
+    ours, theirs = detector.maps(image, bgr=True), weights.maps(image, bgr=True)
+    np.testing.assert_allclose(ours[0], theirs[0], atol=1e-2)
+    found, expected = detector(image, bgr=True), weights(image, bgr=True)
+    assert len(found) == len(expected)
+    assert iou_matrix(found.quads, expected.quads).max(axis=1).min() > 0.97
+
+
+def test_detecting_loads_no_tensorflow_and_prints_its_results_only(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "photo.jpg"), placard()[0])
+    program = (
+        "import sys; from efficientnet_east import cli; code = cli.main(sys.argv[1:]);"
+        "print(code, any(name.partition('.')[0] in ('tensorflow', 'tf_slim') for name in sys.modules))"
+    )
+    words = ["detect", str(tmp_path / "photo.jpg"), "--output", str(tmp_path / "out")]
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("TF_")}
+    environment = clean | {"PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-c", program, *words]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "0 False", done.stderr
+    said = [line for line in [*done.stdout.splitlines()[:-1], *done.stderr.splitlines()] if line.strip()]
+    assert len(said) == 1 and "words -> " in said[0], said

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from efficientnet_east import config as configuration
-from efficientnet_east import model_file
+from efficientnet_east import installed, model_file
 from efficientnet_east.config import Detect
 from efficientnet_east.errors import UserError
 from efficientnet_east.inference.runtimes.runtime import Runtime
@@ -49,12 +49,13 @@ def open_runtime(path: str | Path, threads: int = 0, runtime: str = AUTO) -> Run
       UserError: there is no such file, it is damaged, foreign, or not for this runtime, or the runtime is not
         installed.
     """
-    path = model_file.resolve(path)
     _expect_known(runtime)
-    suffix, readers = path.suffix.lower(), able(path)
+    readers = able(path)
     chosen = readers[0] if runtime == AUTO else runtime
     if chosen not in readers:
         raise UserError(path, f"is not for the runtime {chosen}", RUNTIMES[chosen])
+    path = model_file.resolve(path, as_onnx=chosen != "tensorflow")
+    suffix = path.suffix.lower()
     try:
         module = importlib.import_module(f"{__name__}.{_module(path, suffix, chosen)}")
     except ModuleNotFoundError as error:
@@ -74,6 +75,9 @@ def able(path: str | Path) -> tuple[str, ...]:
     Returns:
       Keys of `RUNTIMES`, the usual one first.
     """
+    if str(path) == model_file.DEFAULT:
+        with_onnx = installed.find("onnxruntime") is not None and model_file.shipped_onnx().is_file()
+        return ("onnxruntime", "tensorflow") if with_onnx else ("tensorflow",)
     path = Path(path)
     suffix = path.suffix.lower()
     own = _BY_SUFFIX.get(suffix, "tensorflow") if not path.is_dir() else "tensorflow"
