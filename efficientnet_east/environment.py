@@ -14,8 +14,8 @@ QUIET = "TF_CPP_MIN_LOG_LEVEL"
 def hush() -> None:
     """Leave out most of what TensorFlow prints when it starts, unless the environment says something else.
 
-    "failed call to cuInit", on every machine without a GPU, is an error to it, so level 3 is needed. What really
-    goes wrong comes as a Python exception.
+    "failed call to cuInit", on every machine without a GPU, is an error to it, so level 3 is needed. What
+    really goes wrong comes as a Python exception.
     """
     os.environ.setdefault(QUIET, "3")
 

@@ -99,8 +99,8 @@ def test_python_snippets_parse(path: Path) -> None:
         assert ast.parse(snippet).body
 
 
-def test_readme_table_of_backbones_is_what_the_catalogue_computes() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_table_of_backbones_is_what_the_catalogue_computes() -> None:
+    text = (ROOT / "docs" / "backbones.md").read_text(encoding="utf-8")
     for name in catalogue.names():
         row = next(line for line in text.splitlines() if line.startswith(f"| {name} |"))
         trunk, whole = catalogue.get_backbone(name), catalogue.get_backbone(name, classes=1000)
