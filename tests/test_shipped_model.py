@@ -10,8 +10,10 @@ import cv2
 import numpy as np
 import pytest
 
-from efficientnet_east import cli, config, model_file
+from efficientnet_east import cli, config, installed, model_file
+from efficientnet_east.errors import UserError
 from efficientnet_east.geometry.quads import iou_matrix
+from efficientnet_east.inference import runtimes
 from efficientnet_east.inference.detector import Detector
 from efficientnet_east.inference.runtimes import metadata
 
@@ -98,3 +100,14 @@ def test_detecting_loads_no_tensorflow_and_prints_its_results_only(tmp_path: Pat
     assert done.stdout.splitlines()[-1] == "0 False", done.stderr
     said = [line for line in [*done.stdout.splitlines()[:-1], *done.stderr.splitlines()] if line.strip()]
     assert len(said) == 1 and "words -> " in said[0], said
+
+
+def test_without_onnx_runtime_the_weights_run_in_tensorflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert runtimes.able(model_file.DEFAULT) == ("onnxruntime", "tensorflow")
+    monkeypatch.setattr(installed, "find", lambda name: None)
+    assert runtimes.able(model_file.DEFAULT) == ("tensorflow",)
+    monkeypatch.undo()
+    monkeypatch.setattr(model_file, "SHIPPED", model_file.SHIPPED.with_name("absent.npz"))
+    assert runtimes.able(model_file.DEFAULT) == ("tensorflow",)
+    with pytest.raises(UserError, match="install it again"):
+        runtimes.open_runtime(model_file.DEFAULT)
