@@ -399,8 +399,8 @@ CHANGED = {
     "schedule": "cosine", "milestones": (0.5,), "final_rate": 0.5, "val_limit": 2,
     "rotation": 5.0, "quarter_turns": 0.5, "aspect": 1.5, "box_threshold": 0.1, "decay_factor": 0.5,
     "cache_megabytes": 0, "mix": {"synthetic": 1.0}, "data": None, "list": None, "limit": None,
-    "nms": "standard", "skip_share": 0.25, "scales": (0.5, 1.0), "motion_blur": 0.5, "jpeg": 0.5, "mosaic": 0.5,
-    "score_offset": 0.5,
+    "nms": "standard", "skip_share": 0.25, "scales": (0.5, 1.0), "motion_blur": 0.5, "jpeg": 0.5,
+    "mosaic": 0.5, "score_offset": 0.5,
 }  # fmt: skip
 
 
