@@ -1,7 +1,9 @@
 """Two commands for a fresh machine: they make a virtual environment, install the project into it, and run.
 
-python3 quickstart.py demo    trains B0 for minutes on generated scenes, evaluates it, leaves pictures
+python3 quickstart.py demo    trains the bundled B0 further on generated scenes, evaluates it, leaves pictures
 python3 quickstart.py test    passes the tests, with lint and type checks
+
+The demo takes about five minutes on two CPU cores, after the installation.
 
 Only the standard library is used here; Python 3.11 or later is needed.
 """
@@ -47,10 +49,15 @@ def install() -> None:
 
 
 def demo() -> None:
-    """The main job on generated scenes: train, evaluate, draw."""
+    """The main job on generated scenes: train, evaluate, draw; and what to try next."""
+    print("\nTraining for about three minutes on two cores, then evaluating on 20 scenes that are new to it.")
     run("train.py", "--config", "configs/demo.yaml", "--workdir", DEMO)
     run("eval.py", "--checkpoint", DEMO, "--json", DEMO / "hmean.json", "--pictures", DEMO / "pictures")
-    print(f"\nDetections (green) and ground truth (blue) are in {DEMO / 'pictures'}")
+    print(f"\nDetections (green) and ground truth (blue) are in {DEMO / 'pictures'}\n\nTry next:")
+    program = f"{PYTHON.relative_to(HERE)} -m efficientnet_east"
+    print(f"  {program} detect photo.jpg --output out     # the words in your photograph")
+    print(f"  {program} check-data --data DIR             # are your own images ready to train on?")
+    print(f"  {program} train --data DIR --init default --workdir runs/mine")
 
 
 def test() -> None:
