@@ -11,7 +11,7 @@ import sys
 import types
 import typing
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -162,7 +162,7 @@ def _add_calibrate(commands: Any) -> None:
     help = "choose thresholds and calibrate scores on images that were not trained on, and write the model"
     sub = _subcommand(commands, "calibrate", calibrate, help)
     cli_calibrate.add_options(sub)
-    _add_fields(sub, {"detect": configuration.Detect}, threads=True)
+    _add_fields(sub, {"detect": configuration.Detect}, threads=True, without=cli_calibrate.CHOSEN)
 
 
 def _add_weights(commands: Any) -> None:
@@ -198,7 +198,7 @@ def _add_scaling(commands: Any) -> None:
 def _add_export(commands: Any) -> None:
     sub = _subcommand(commands, "export", export, "write a network, or its training, for another runtime")
     cli_export.add_options(sub)
-    _add_fields(sub, configuration.SECTIONS, without="precision")
+    _add_fields(sub, configuration.SECTIONS, without=("precision",))
 
 
 def _add_data(commands: Any) -> None:
@@ -227,13 +227,16 @@ def _subcommand(
 
 
 def _add_fields(
-    sub: argparse.ArgumentParser, sections: dict[str, Any], threads: bool = False, without: str = ""
+    sub: argparse.ArgumentParser,
+    sections: dict[str, Any],
+    threads: bool = False,
+    without: Collection[str] = (),
 ) -> None:
     """One option for each field, named after it; absent ones do not override anything."""
     for section, model in sections.items():
         group = sub.add_argument_group(section, model.__doc__)
         for name, info in model.model_fields.items():
-            if name != without:
+            if name not in without:
                 _add_field(group, name, info)
     if threads:
         _add_field(sub, "threads", configuration.Train.model_fields["threads"])

@@ -14,6 +14,8 @@ from efficientnet_east import config as configuration
 from efficientnet_east.data.images import make_folder
 from efficientnet_east.errors import UserError
 
+# Fields of the section `detect` that this command chooses, so that nobody can set them.
+CHOSEN = ("score_threshold", "box_threshold", "score_scale", "score_offset")
 # Thresholds on cells that are compared. Scores crowd near 1, and so do these.
 CELLS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98)
 

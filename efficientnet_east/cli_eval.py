@@ -22,7 +22,7 @@ from efficientnet_east.data.layouts import find_images, held_out
 from efficientnet_east.draw import draw_quads
 from efficientnet_east.errors import UserError, WriteError, one_line
 from efficientnet_east.evaluation import curve as curves
-from efficientnet_east.evaluation import deteval, gallery, icdar, mistakes, report, tune
+from efficientnet_east.evaluation import deteval, gallery, icdar, mistakes, report
 from efficientnet_east.evaluation.pictures import extremes, validation_picture
 from efficientnet_east.evaluation.report import Found, Scored
 from efficientnet_east.safe_files import write_file
@@ -239,7 +239,9 @@ def _judged(scored: Scored, found: Mapping[str, Any]) -> Scored:
     kinds = mistakes.kinds_of(scored.result, scored.quads, scored.truths)
     if scored.curve is None or not scored.curve.points:
         return dataclasses.replace(scored, mistakes=kinds)
-    bins = calibration.reliability(*tune.judged(found, scored.truths))
+    scores = {name: part.scores for name, part in found.items()}
+    ranked, right, _ = curves.judged(scored.quads, scores, scored.truths)
+    bins = calibration.reliability(ranked, right)
     return dataclasses.replace(scored, mistakes=kinds, reliability=bins)
 
 

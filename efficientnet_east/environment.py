@@ -6,8 +6,6 @@ import os
 
 # Of TensorFlow's CPU allocator: whether it keeps what is freed.
 ALLOCATOR = "TF_CPU_ALLOCATOR_USE_BFC"
-
-
 QUIET = "TF_CPP_MIN_LOG_LEVEL"
 
 
@@ -23,8 +21,8 @@ def hush() -> None:
 def keep_memory() -> None:
     """Let TensorFlow on a CPU keep the memory that it frees, unless the environment says something else.
 
-    By default it gives freed memory back to the system and asks for it again, page by page: a third of the
-    time of a training step. Call this before TensorFlow is imported; later it changes nothing. It is for
-    programs, not for libraries: it changes the whole process.
+    By default it gives freed memory back to the system and asks for it again, page by page: on some machines
+    a third of the time of a training step, on others none. Call this before TensorFlow is imported; later it
+    changes nothing. It is for programs, not for libraries: it changes the whole process.
     """
     os.environ.setdefault(ALLOCATOR, "true")

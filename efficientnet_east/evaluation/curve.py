@@ -77,6 +77,31 @@ def precision_recall(
     Raises:
       UserError: detections for an image without ground truth.
     """
+    ranked, right, texts = judged(found, scores, truths, iou=iou)
+    return _curve(ranked, right, texts)
+
+
+def judged(
+    found: Mapping[str, np.ndarray],
+    scores: Mapping[str, np.ndarray],
+    truths: Mapping[str, Truth],
+    *,
+    iou: float = 0.5,
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Rank all detections that count, and say which are right, by the ICDAR 2015 protocol.
+
+    Args:
+      found: image name to quads (n, 4, 2).
+      scores: image name to scores (n,).
+      truths: image name to its texts.
+      iou: a match must be above it.
+
+    Returns:
+      Falling scores (m,); 1.0 for each that is right, else 0.0 (m,); and the number of legible texts.
+
+    Raises:
+      UserError: detections for an image without ground truth.
+    """
     order = {name: np.argsort(-scores[name], kind="stable") for name in found}
     result = icdar.score({name: quads[order[name]] for name, quads in found.items()}, truths, iou=iou)
     ranked = [np.zeros((0, 2))]
@@ -87,7 +112,7 @@ def precision_recall(
         ranked.append(np.delete(rows, list(image.ignored), axis=0))
     table = np.concatenate(ranked)
     table = table[np.argsort(-table[:, 0], kind="stable")]
-    return _curve(table[:, 0], table[:, 1], result.care_truths)
+    return table[:, 0], table[:, 1], result.care_truths
 
 
 def _curve(scores: np.ndarray, right: np.ndarray, texts: int) -> Curve:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from efficientnet_east import calibration
-from efficientnet_east.evaluation import curve, icdar
+from efficientnet_east.evaluation import curve
 from efficientnet_east.evaluation.curve import Point
 from efficientnet_east.structures import Detections, Truth
 
@@ -63,10 +62,13 @@ def tune(by_threshold: Mapping[float, Mapping[str, Detections]], truths: Mapping
     Returns:
       Thresholds and calibration.
     """
-    curves = {threshold: _curve(found, truths) for threshold, found in by_threshold.items()}
+    curves = {
+        threshold: curve.precision_recall(*_parts(found), truths)
+        for threshold, found in by_threshold.items()
+    }
     cells = max(curves, key=lambda threshold: (_hmean(curves[threshold]), -threshold))
     best = curves[cells].best or Point(BOX_THRESHOLD, 0.0, 0.0, 0.0)
-    scores, right = judged(by_threshold[cells], truths)
+    scores, right, _ = curve.judged(*_parts(by_threshold[cells]), truths)
     scale, offset = calibration.fit(scores, right, fixed=best.threshold)
     after = calibration.apply(scores, scale, offset)
     errors = [calibration.expected_error(calibration.reliability(part, right)) for part in (scores, after)]
@@ -75,31 +77,10 @@ def tune(by_threshold: Mapping[float, Mapping[str, Detections]], truths: Mapping
     return Tuned(scale, offset, threshold, BOX_THRESHOLD, best, *errors)
 
 
-def judged(found: Mapping[str, Any], truths: Mapping[str, Truth]) -> tuple[np.ndarray, np.ndarray]:
-    """Collect the scores of all detections that count, and which are right, by the ICDAR 2015 protocol.
-
-    Args:
-      found: image name to what has `quads` (n, 4, 2) and `scores` (n,).
-      truths: image name to its texts.
-
-    Returns:
-      scores (n,), and bool (n,).
-    """
-    order = {name: np.argsort(-part.scores, kind="stable") for name, part in found.items()}
-    result = icdar.score({name: part.quads[order[name]] for name, part in found.items()}, truths)
-    scores: list[np.ndarray] = [np.zeros(0)]
-    right: list[np.ndarray] = [np.zeros(0, bool)]
-    for name, part in found.items():
-        image, matched = result.images[name], np.zeros(len(part.quads), bool)
-        matched[[detection for _, detection in image.pairs]] = True
-        scores.append(np.delete(part.scores[order[name]], list(image.ignored)))
-        right.append(np.delete(matched, list(image.ignored)))
-    return np.concatenate(scores), np.concatenate(right)
-
-
-def _curve(found: Mapping[str, Detections], truths: Mapping[str, Truth]) -> curve.Curve:
+def _parts(found: Mapping[str, Detections]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Image name to quads, and to scores."""
     quads = {name: part.quads for name, part in found.items()}
-    return curve.precision_recall(quads, {name: part.scores for name, part in found.items()}, truths)
+    return quads, {name: part.scores for name, part in found.items()}
 
 
 def _hmean(of: curve.Curve) -> float:
