@@ -2,7 +2,7 @@
 
 import sys
 
-from efficientnet_east.cli import main
+from efficientnet_east.cli.main import main
 
 if __name__ == "__main__":
     raise SystemExit(main(["eval", *sys.argv[1:]]))

@@ -2,7 +2,7 @@
 
     python benchmarks/allocator.py benchmarks/results/allocator.json --data DIR [--limit 30] [--rounds 2]
 
-Every command of this project sets `TF_CPU_ALLOCATOR_USE_BFC=true` (`efficientnet_east.environment`); here
+Every command of this project sets `TF_CPU_ALLOCATOR_USE_BFC=true` (`system.environment.keep_memory`); here
 it is `true` in one arm and `false` in the other. Each measurement is a process of its own, and a round has
 both arms of both jobs, so that other work on the machine disturbs all alike.
 """
@@ -22,8 +22,8 @@ from typing import Any
 
 import step
 
-from efficientnet_east import model_file
-from efficientnet_east.environment import ALLOCATOR
+from efficientnet_east.checkpoints import model_file
+from efficientnet_east.system.environment import ALLOCATOR
 
 ROOT = Path(__file__).resolve().parents[1]
 ARMS = {"kept": "true", "given back": "false"}

@@ -22,11 +22,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from efficientnet_east import installed
 from efficientnet_east.data.annotations import parse_truth
 from efficientnet_east.data.folders import natural_key
-from efficientnet_east.geometry import maps, nms
+from efficientnet_east.geometry import label_maps, nms
 from efficientnet_east.geometry.quads import rectangle
+from efficientnet_east.system import installed
 
 GROUND_TRUTH = Path(__file__).resolve().parents[2] / "shared" / "data" / "icdar2015" / "train_gts"
 SHAPE = 720, 1280
@@ -65,14 +65,17 @@ def scene(texts: Iterator[np.ndarray]) -> np.ndarray:
         room[:] = False
         taken.append(quad)
         quads = np.array(taken)
-        if len(taken) >= WORDS and maps.encode(quads, np.zeros(len(quads), bool), SHAPE).score.sum() >= CELLS:
+        if (
+            len(taken) >= WORDS
+            and label_maps.encode(quads, np.zeros(len(quads), bool), SHAPE).score.sum() >= CELLS
+        ):
             break
     return np.array(taken)
 
 
 def noisy_maps(quads: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Labels as a network would say them."""
-    labels = maps.encode(quads, np.zeros(len(quads), bool), SHAPE)
+    labels = label_maps.encode(quads, np.zeros(len(quads), bool), SHAPE)
     score = labels.score * rng.uniform(THRESHOLD + 0.01, 1, labels.score.shape)
     least = [0.5, 0.5, 0.5, 0.5, -np.pi / 4]
     geometry = np.maximum(labels.geometry + rng.normal(0, NOISE, labels.geometry.shape), least)
@@ -128,7 +131,7 @@ def main() -> None:
     rng = np.random.default_rng(0)
     quads = scene(real_texts(where) if where.is_dir() else generated_texts(rng))
     score, geometry = noisy_maps(quads, rng)
-    decode = functools.partial(maps.decode, score, geometry, threshold=THRESHOLD)
+    decode = functools.partial(label_maps.decode, score, geometry, threshold=THRESHOLD)
     candidates = decode()
     ways: dict[str, Callable[[], Any]] = {
         "decode": decode,

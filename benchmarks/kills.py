@@ -27,7 +27,9 @@ from typing import Any
 
 import numpy as np
 
-from efficientnet_east import checkpoints, cli, scaling
+from efficientnet_east import scaling
+from efficientnet_east.checkpoints import tf_checkpoints
+from efficientnet_east.cli import main as cli
 
 SAVE_EVERY, VALIDATE_EVERY = 3, 10
 TRAIN = ["--backbone=tiny", "--crop-size=64", "--batch-size=2", "--threads=1", "--drop-connect=0.9",
@@ -151,8 +153,8 @@ def torment(folder: Path, kills: int, steps: int, dice: random.Random) -> dict[s
             if run.process.returncode:
                 raise RuntimeError(workdir.with_suffix(".err").read_text()[-3000:])
             raise RuntimeError(f"the run ended before kill {len(rows) + 1}: take more --steps")
-        newest = checkpoints.newest_in(workdir)
-        saved = int(checkpoints.read(newest)["global_step"]) if newest else 0
+        newest = tf_checkpoints.newest_in(workdir)
+        saved = int(tf_checkpoints.read(newest)["global_step"]) if newest else 0
         rows.append({"moment": kind, "workers": workers, "half_written": run.saves(), "newest_step": saved})
         print(len(rows), *rows[-1].values(), sep="\t", flush=True)
     last = Run(workdir, f"--steps={steps}", "--workers=0")
@@ -165,7 +167,7 @@ def compare(folder: Path) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for name, part in (("newest", "."), ("best", "best")):
         whole, killed = (
-            checkpoints.read(checkpoints.find(folder / run / part)) for run in ("whole", "killed")
+            tf_checkpoints.read(tf_checkpoints.find(folder / run / part)) for run in ("whole", "killed")
         )
         result[name] = {
             "step": int(killed["global_step"]), "variables": len(whole),

@@ -3,7 +3,7 @@
     python benchmarks/labels.py labels.json [folder of gt_*.txt]
 
 Labels of training crops (512x512, in batches of 8) are made twice: by NumPy, as the data pipeline does, and
-inside the graph (`efficientnet_east.labels`). Without a folder, and without the ICDAR 2015 ground truth
+inside the graph (`pjrt.graph_labels`). Without a folder, and without the ICDAR 2015 ground truth
 beside the repository, generated texts are used. All times are processor time of one core.
 """
 
@@ -18,14 +18,15 @@ from pathlib import Path
 
 import numpy as np
 
-from efficientnet_east import installed, labels
 from efficientnet_east.compat import tf
 from efficientnet_east.data.annotations import parse_truth
 from efficientnet_east.data.augment import Augmentation, augment
-from efficientnet_east.evaluation import icdar
-from efficientnet_east.geometry import maps, nms
+from efficientnet_east.evaluation import icdar2015
+from efficientnet_east.geometry import label_maps, nms
 from efficientnet_east.geometry.quads import rectangle
+from efficientnet_east.pjrt import graph_labels
 from efficientnet_east.structures import Sample, Truth
+from efficientnet_east.system import installed
 
 GROUND_TRUTH = Path(__file__).resolve().parents[2] / "shared" / "data" / "icdar2015" / "train_gts"
 IMAGE, PADDED = (720, 1280), (736, 1280)
@@ -85,7 +86,7 @@ def measure_crops(crops: list[tuple[np.ndarray, np.ndarray]], geometry: str) -> 
     arrays = [padded(crops[start : start + BATCH]) for start in range(0, len(crops) - BATCH + 1, BATCH)]
     with tf.Graph().as_default():
         feeds = [tf.placeholder(array.dtype, array.shape) for array in arrays[0]]
-        made = labels.encode(*feeds, shape, **options)
+        made = graph_labels.encode(*feeds, shape, **options)
         one_core = tf.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)
         with tf.Session(config=one_core) as session:
 
@@ -94,8 +95,8 @@ def measure_crops(crops: list[tuple[np.ndarray, np.ndarray]], geometry: str) -> 
 
             graph_ms = milliseconds(in_graph, arrays) / BATCH
             found = np.concatenate([in_graph(*texts)[0][..., 0] for texts in arrays])
-    expected = [maps.encode(*crop, shape, **options).score for crop in crops[: len(found)]]
-    encode = functools.partial(maps.encode, shape=shape, **options)
+    expected = [label_maps.encode(*crop, shape, **options).score for crop in crops[: len(found)]]
+    encode = functools.partial(label_maps.encode, shape=shape, **options)
     return {
         "encode_crop_ms": milliseconds(encode, crops),
         "graph_crop_ms": round(graph_ms, 3),
@@ -104,15 +105,15 @@ def measure_crops(crops: list[tuple[np.ndarray, np.ndarray]], geometry: str) -> 
 
 
 def measure(truths: dict[str, Truth], geometry: str) -> dict[str, float]:
-    encode = functools.partial(maps.encode, geometry=geometry)
+    encode = functools.partial(label_maps.encode, geometry=geometry)
     made = [encode(truth.quads, truth.ignore, PADDED) for truth in truths.values()]
     cells = [(label.score, label.geometry) for label in made]
-    candidates = [maps.decode(*each) for each in cells]
+    candidates = [label_maps.decode(*each) for each in cells]
     found = {name: nms.locality_aware(*each)[0] for name, each in zip(truths, candidates, strict=True)}
-    result = icdar.score(found, truths)
+    result = icdar2015.score(found, truths)
     timed = {
         "encode_ms": milliseconds(encode, [(truth.quads, truth.ignore, IMAGE) for truth in truths.values()]),
-        "decode_ms": milliseconds(maps.decode, cells),
+        "decode_ms": milliseconds(label_maps.decode, cells),
         "suppress_ms": milliseconds(nms.locality_aware, candidates[:100]),
     }
     if installed.find("lanms") and geometry == "rbox":  # which it is right for
@@ -135,7 +136,8 @@ def main() -> None:
     real = {"real": where.is_dir(), "images": len(truths), "texts": texts}
     crops = cut_crops(truths)
     measured = {
-        geometry: measure(truths, geometry) | measure_crops(crops, geometry) for geometry in maps.CHANNELS
+        geometry: measure(truths, geometry) | measure_crops(crops, geometry)
+        for geometry in label_maps.CHANNELS
     }
     report = json.dumps(real | measured, indent=2)
     options.json.write_text(report + "\n", encoding="utf-8")

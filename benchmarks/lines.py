@@ -20,8 +20,8 @@ import numpy as np
 
 from efficientnet_east.data.icdar import IcdarImages, find_records
 from efficientnet_east.data.images import write_image
-from efficientnet_east.data.synthetic import SyntheticScenes
-from efficientnet_east.draw import draw_lines
+from efficientnet_east.data.synthetic.scenes import SyntheticScenes
+from efficientnet_east.drawing.overlays import draw_lines
 from efficientnet_east.geometry.lines import Line, find_lines
 from efficientnet_east.geometry.quads import thickness
 

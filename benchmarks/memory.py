@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 
-from efficientnet_east import catalogue, costs
+from efficientnet_east.backbones import catalog, costs
 
 SIZE, SMALL, STEPS = 512, 64, 3
 NETWORKS = [("b0", "relu", 2), ("b0", "relu", 4), ("b0", "swish", 2), ("b4", "relu", 2), ("b4", "swish", 2),
@@ -135,7 +135,7 @@ def traced_peak(tf: Any, advance: Callable[..., Any], feed: dict[Any, Any]) -> i
 
 def estimate(case: dict[str, Any]) -> float:
     """Megabytes of activations and of the weights' gradients."""
-    backbone = catalogue.get_backbone(case["backbone"])
+    backbone = catalog.get_backbone(case["backbone"])
     count = backbone.recomputed_bytes if case["recompute"] else backbone.activation_bytes
     total = count(SIZE, SIZE, batch=case["batch_size"], activation=case["activation"])
     head = head_layers(backbone)
@@ -146,7 +146,7 @@ def estimate(case: dict[str, Any]) -> float:
     return (total + 4 * (backbone.parameters + costs.parameters(head))) / MEGABYTE
 
 
-def head_layers(backbone: catalogue.Backbone) -> list[costs.Layer]:
+def head_layers(backbone: catalog.Backbone) -> list[costs.Layer]:
     """The layers of the EAST head, whose 1x1 convolutions read the maps that have been joined."""
     from efficientnet_east.east_head import FINAL_CHANNELS, MERGE_CHANNELS
 

@@ -30,10 +30,10 @@ import psutil
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from efficientnet_east.data.augment import Augmentation, augment
-from efficientnet_east.data.cache import keep_decoded
+from efficientnet_east.data.decoded_cache import keep_decoded
 from efficientnet_east.data.icdar import IcdarImages, find_records
 from efficientnet_east.data.loader import LabelOptions, batches
-from efficientnet_east.geometry.maps import encode
+from efficientnet_east.geometry.label_maps import encode
 
 BATCH = 8
 IDLE_SECONDS = 10

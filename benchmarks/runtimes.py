@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 from step import machine
 
-from efficientnet_east.environment import ALLOCATOR
+from efficientnet_east.system.environment import ALLOCATOR
 
 SHAPE = 720, 1280
 SCENE = 3  # of the generated ones: 20 words
@@ -79,9 +79,9 @@ WAYS = {
 
 def prepare(folder: Path, fields: dict[str, Any], ways: Sequence[str]) -> None:
     """Write a workdir of random weights, and its exports."""
-    from efficientnet_east import checkpoints
     from efficientnet_east import config as configuration
-    from efficientnet_east.data.synthetic import SyntheticScenes
+    from efficientnet_east.checkpoints import tf_checkpoints
+    from efficientnet_east.data.synthetic.scenes import SyntheticScenes
     from efficientnet_east.export import formats, network
     from efficientnet_east.inference.runtimes import SAVED_MODEL_FILE
     from efficientnet_east.inference.runtimes.metadata import Calibration
@@ -92,8 +92,8 @@ def prepare(folder: Path, fields: dict[str, Any], ways: Sequence[str]) -> None:
     if not (folder / "run").exists():
         (folder / "run").mkdir(parents=True)
         (folder / "run" / "config.yaml").write_text(configuration.dump(config))
-        checkpoints.write(folder / "run" / "model.ckpt-1", initial(config, images))
-    loaded = network.load(checkpoints.find(folder / "run"), config)
+        tf_checkpoints.write(folder / "run" / "model.ckpt-1", initial(config, images))
+    loaded = network.load(tf_checkpoints.find(folder / "run"), config)
     for way in dict.fromkeys(WAYS[name] for name in ways):
         path = folder / way.file / SAVED_MODEL_FILE if way.kind == "saved_model" else folder / way.file
         if way.kind and not path.exists():
@@ -128,12 +128,12 @@ def initial(config: Any, images: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
 
 def measure(path: str, runtime: str, threads: int, images: int) -> dict[str, Any]:
     """The milliseconds of each image, of all and of the network alone, and how many boxes came out."""
-    from efficientnet_east.data.synthetic import SyntheticScenes
-    from efficientnet_east.geometry import maps
+    from efficientnet_east.data.synthetic.scenes import SyntheticScenes
+    from efficientnet_east.geometry import label_maps
     from efficientnet_east.inference.detector import Detector
 
     scene = SyntheticScenes(SCENE + 1, 0, SHAPE)[SCENE]
-    labels = maps.encode(scene.truth.quads, scene.truth.ignore, SHAPE)
+    labels = label_maps.encode(scene.truth.quads, scene.truth.ignore, SHAPE)
     below = -(labels.score.shape[0]) % 8
     score, geometry = (
         np.pad(part.reshape(*labels.score.shape, -1), ((0, below), (0, 0), (0, 0)))[None]

@@ -44,7 +44,7 @@ WORDS = ["--backbone=b0", "--crop-size=256", "--batch-size=4", "--val-limit=1", 
 def write_scenes(folder: Path) -> None:
     """A small data set in the layout images + gts."""
     from efficientnet_east.data.images import write_image
-    from efficientnet_east.data.synthetic import SyntheticScenes
+    from efficientnet_east.data.synthetic.scenes import SyntheticScenes
 
     scenes = SyntheticScenes(SCENES, 0, (SIDE, SIDE))
     for part in ("images", "gts"):

@@ -25,7 +25,7 @@ import runtimes
 import trials
 
 from efficientnet_east import config as configuration
-from efficientnet_east.chart import Panel, Series, draw
+from efficientnet_east.drawing.charts import Panel, Series, draw
 
 SIDE = 512  # of the image that multiply-adds are counted for
 ROWS: dict[str, dict[str, str]] = {

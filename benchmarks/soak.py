@@ -69,7 +69,7 @@ def pictures(folder: Path | None, count: int) -> Iterator[np.ndarray]:
 def soak(path: str, folder: Path | None, count: int, threads: int) -> dict[str, Any]:
     """Detect in all images, and look at this process after each."""
     from efficientnet_east import Detector
-    from efficientnet_east.environment import keep_memory
+    from efficientnet_east.system.environment import keep_memory
 
     keep_memory()
     detector = Detector.load(path, {"threads": threads})

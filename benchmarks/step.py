@@ -32,7 +32,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from efficientnet_east.environment import ALLOCATOR
+from efficientnet_east.system.environment import ALLOCATOR
 
 SIZE = 512
 WARM_UP = 2  # steps that are not timed: the first one optimises the graph

@@ -13,15 +13,15 @@ _HOMES = {
     "Sample": "structures",
     "Truth": "structures",
     "UserError": "errors",
-    "get_backbone": "catalogue",
+    "get_backbone": "backbones.catalog",
 }
-_ROOMS = ("backbones", "bifpn", "catalogue", "compat", "costs", "east_head", "losses", "model", "scaling")
+_MODULES = ("backbones", "bifpn", "compat", "east_head", "losses", "model", "scaling")
 
-__all__ = ["Detections", "Detector", "Sample", "Truth", "UserError", "__version__", "get_backbone", *_ROOMS]
+__all__ = ["Detections", "Detector", "Sample", "Truth", "UserError", "__version__", "get_backbone", *_MODULES]
 
 
 def __getattr__(name: str) -> object:
-    if name in _ROOMS:
+    if name in _MODULES:
         return importlib.import_module(f"{__name__}.{name}")
     if name in _HOMES:
         return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -2,7 +2,7 @@
 
 import sys
 
-from efficientnet_east import installed
+from efficientnet_east.system import installed
 
 
 def main() -> int:
@@ -13,11 +13,11 @@ def main() -> int:
     """
     installed.leave_working_folder()
     if sys.argv[1:2] == ["doctor"]:
-        from efficientnet_east import cli_doctor
+        from efficientnet_east.cli import doctor
 
-        return cli_doctor.main(sys.argv[2:])
+        return doctor.main(sys.argv[2:])
     try:
-        from efficientnet_east import cli
+        from efficientnet_east.cli import main as cli
     except ImportError as error:
         first = str(error).partition("\n")[0]
         print(f"error: {first}; `python -m efficientnet_east doctor` tells what to install", file=sys.stderr)

@@ -19,7 +19,7 @@ from typing import Any
 
 from efficientnet_east.backbones.arg_scopes import isolated
 from efficientnet_east.backbones.batch_norm import batch_norm_options
-from efficientnet_east.backbones.efficientnet import conv_initializer
+from efficientnet_east.backbones.efficientnets import conv_initializer
 from efficientnet_east.backbones.precision import float32_variables, l2
 from efficientnet_east.compat import slim, tf
 

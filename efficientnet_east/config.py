@@ -15,8 +15,10 @@ from typing import Annotated, Any, Literal
 import pydantic
 import yaml
 
-from efficientnet_east import catalogue, model_file, text_files
+from efficientnet_east.backbones import catalog
+from efficientnet_east.checkpoints import model_file
 from efficientnet_east.errors import UserError
+from efficientnet_east.files import text_files
 
 
 class _Section(pydantic.BaseModel):
@@ -145,9 +147,7 @@ class Data(_Section):
     colour: bool = _field(True, "vary brightness, contrast, saturation, hue, sharpness and noise")
     motion_blur: float = _field(0.0, "share of crops that are blurred along a line", ge=0, le=1)
     jpeg: float = _field(0.0, "share of crops that are compressed as JPEG once more", ge=0, le=1)
-    mosaic: float = _field(
-        0.0, "share of crops that are four smaller ones, of different images", ge=0, le=1
-    )
+    mosaic: float = _field(0.0, "share of crops that are four smaller ones, of different images", ge=0, le=1)
     shrink: float = _field(
         0.3, "how far the score region keeps from the text's edges (section 3.3.1)", ge=0, lt=0.5
     )
@@ -352,10 +352,10 @@ def load(path: str | None = None, overrides: Mapping[str, Any] | None = None) ->
         _expect_known(f"--{name}", name, where)
         tree.setdefault(where[name], {})[name] = value
     config = _validate(tree, origin, overrides or {})
-    catalogue.get_backbone(config.model.backbone, pre_stride=config.model.pre_stride)
-    catalogue.check_activation(config.model.backbone, config.model.activation)
+    catalog.get_backbone(config.model.backbone, pre_stride=config.model.pre_stride)
+    catalog.check_activation(config.model.backbone, config.model.activation)
     if config.train.frozen is not None:
-        catalogue.frozen_blocks(config.model.backbone, config.train.frozen)
+        catalog.frozen_blocks(config.model.backbone, config.train.frozen)
     return config
 
 
@@ -382,9 +382,7 @@ def load_for_training(path: str | None = None, overrides: Mapping[str, Any] | No
         return config
     given = config.model.model_fields_set
     carried = load(str(init)).model.model_dump()
-    return load(
-        path, {name: carried[name] for name in carried if name not in given} | dict(overrides or {})
-    )
+    return load(path, {name: carried[name] for name in carried if name not in given} | dict(overrides or {}))
 
 
 def dump(config: Config, sections: Collection[str] = tuple(SECTIONS)) -> str:

@@ -12,9 +12,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from efficientnet_east import replicas
+from efficientnet_east.backbones import replicas
 from efficientnet_east.compat import tf
-from efficientnet_east.geometry.maps import CHANNELS
+from efficientnet_east.geometry.label_maps import CHANNELS
 
 Tensor = Any
 

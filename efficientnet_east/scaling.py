@@ -1,7 +1,7 @@
 """EfficientNet as numbers: the block table, compound scaling, and every count that follows from them.
 
 Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", ICML 2019. Nothing
-here needs TensorFlow: `backbones/efficientnet.py` walks the rows that `resolve` returns, and a merge head
+here needs TensorFlow: `backbones/efficientnets.py` walks the rows that `resolve` returns, and a merge head
 sizes itself from `features` before any graph exists.
 """
 
@@ -13,7 +13,7 @@ import math
 import re
 from collections.abc import Iterator
 
-from efficientnet_east.costs import Layer
+from efficientnet_east.backbones.costs import Layer
 from efficientnet_east.errors import UserError
 
 

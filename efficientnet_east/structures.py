@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from efficientnet_east.draw import draw_lines, draw_quads
+from efficientnet_east.drawing.overlays import draw_lines, draw_quads
 from efficientnet_east.geometry.lines import Line, find_lines
 from efficientnet_east.geometry.quads import clockwise
 from efficientnet_east.geometry.rectify import upright

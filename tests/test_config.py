@@ -11,14 +11,15 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from efficientnet_east import cli, config, east_head, scaling
+from efficientnet_east import config, east_head, scaling
+from efficientnet_east.cli import main
 from efficientnet_east.config import Config, dump, fields, load
 from efficientnet_east.errors import UserError
-from efficientnet_east.geometry import maps
+from efficientnet_east.geometry import label_maps
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FILES = sorted((REPOSITORY / "configs").glob("*.yaml"))
-PARSER = cli.parser()
+PARSER = main.parser()
 NAMES = [name for _, name, _ in fields()]
 
 
@@ -89,7 +90,7 @@ def test_every_field_says_what_it_is() -> None:
 
 def test_geometries_are_those_that_labels_and_outputs_know() -> None:
     known = get_args(config.Model.model_fields["geometry"].annotation)
-    assert list(known) == list(maps.CHANNELS) == list(east_head.OUTPUTS)
+    assert list(known) == list(label_maps.CHANNELS) == list(east_head.OUTPUTS)
 
 
 # --- files and overrides
@@ -144,7 +145,7 @@ def test_a_mix_names_all_that_is_trained_on(beside: dict[str, Any]) -> None:
 
 def test_help_lists_every_field(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
-        cli.main(["train", "--help"])
+        main.main(["train", "--help"])
     assert stopped.value.code == 0
     shown = re.sub(r"\s+", " ", capsys.readouterr().out)
     for _, name, info in fields():

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from graphs import as_if_trained
+from helpers.graphs import as_if_trained
 
-from efficientnet_east import checkpoints, model, scaling
+from efficientnet_east import model, scaling
+from efficientnet_east.checkpoints import tf_checkpoints
 from efficientnet_east.compat import tf
 from efficientnet_east.east_head import MERGES
 from efficientnet_east.errors import UserError
@@ -187,7 +188,7 @@ def test_frozen_graph_in_opencv(options: dict[str, Any], graph: Any, tmp_path: A
     pixels = RNG.integers(0, 256, (1, *size, 3)).astype(np.float32)
     with tf.Session() as session:
         session.run(tf.global_variables_initializer())
-        checkpoints.assign(session, as_if_trained(tf.global_variables(), RNG), tf.global_variables())
+        tf_checkpoints.assign(session, as_if_trained(tf.global_variables(), RNG), tf.global_variables())
         expected = session.run(outputs, {images: pixels})
         frozen = freeze(session, names)
     path = tmp_path / "frozen.pb"

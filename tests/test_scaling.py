@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from efficientnet_east import costs, scaling
+from efficientnet_east import scaling
+from efficientnet_east.backbones import costs
 from efficientnet_east.errors import UserError
 
 # Published, or recounted from the official code: trainable parameters with 1000 classes, those of the trunk,

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from efficientnet_east.data.submissions import read_submission, write_submission
-from efficientnet_east.draw import draw_quads
+from efficientnet_east.drawing.overlays import draw_quads
 from efficientnet_east.geometry.quads import rectangle
 from efficientnet_east.structures import Detections
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from efficientnet_east import replicas
+from efficientnet_east.backbones import replicas
 from efficientnet_east.compat import slim, tf
 from efficientnet_east.errors import UserError
 

@@ -11,10 +11,10 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from efficientnet_east import catalogue
+from efficientnet_east.backbones import catalog
 from efficientnet_east.backbones.arg_scopes import REGULARIZERS, isolated
 from efficientnet_east.backbones.batch_norm import batch_norm_options
-from efficientnet_east.backbones.efficientnet import feature_maps
+from efficientnet_east.backbones.efficientnets import feature_maps
 from efficientnet_east.backbones.precision import float32_variables
 from efficientnet_east.backbones.recompute import recomputed
 from efficientnet_east.compat import slim, tf
@@ -69,21 +69,21 @@ def resnet50(
       UserError: an option that this network does not have.
     """
     del drop_connect, seed
-    catalogue.check_activation(catalogue.RESNET50, activation)
-    still = -1 if frozen is None else catalogue.frozen_blocks(catalogue.RESNET50, frozen)
+    catalog.check_activation(catalog.RESNET50, activation)
+    still = -1 if frozen is None else catalog.frozen_blocks(catalog.RESNET50, frozen)
     options: dict[str, Any] = {"is_training": is_training, "batch_norm": batch_norm, "bn_decay": bn_decay}
-    found = catalogue.get_backbone(catalogue.RESNET50, pre_stride=pre_stride).features
+    found = catalog.get_backbone(catalog.RESNET50, pre_stride=pre_stride).features
     with (
         tf.variable_scope(scope, reuse=reuse, custom_getter=float32_variables),
         isolated(REGULARIZERS),
     ):
         with _arg_scope(**options, trainable=still < 0):
             net = slim.nets.resnet_utils.conv2d_same(
-                images, catalogue.RESNET50_STEM, 7, stride=2, scope="conv1"
+                images, catalog.RESNET50_STEM, 7, stride=2, scope="conv1"
             )
         end_points = {"conv1": net}
         net = end_points["pool1"] = slim.max_pool2d(net, 3, stride=2, padding="SAME", scope="pool1")
-        for number, row in enumerate(catalogue.RESNET50_BLOCKS, start=1):
+        for number, row in enumerate(catalog.RESNET50_BLOCKS, start=1):
             part = {**options, "trainable": number > still}
             again = recompute and part["trainable"] and is_training is not False
             for unit in range(1, row.units + 1):
@@ -101,7 +101,7 @@ def resnet50(
 
 
 def _unit(
-    net: Tensor, *, row: catalogue.ResnetBlock, unit: int, again: bool = False, **options: Any
+    net: Tensor, *, row: catalog.ResnetBlock, unit: int, again: bool = False, **options: Any
 ) -> list[Tensor]:
     """One bottleneck unit, of which the last of a block takes the stride."""
     stride = row.stride if unit == row.units else 1

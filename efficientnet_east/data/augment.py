@@ -209,8 +209,9 @@ def warp(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
         ratio = [width, height] / reduced
         # Pixel u of the reduced image is centred on pixel (u + 0.5) * ratio - 0.5 of the full one.
         matrix = _compose(matrix, ratio, ratio / 2 - 0.5)
-    return cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR,
-                          borderMode=cv2.BORDER_CONSTANT, borderValue=fill)
+    return cv2.warpAffine(
+        image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=fill
+    )
 
 
 def crop_truth(truth: Truth, matrix: np.ndarray, size: int, kept: float) -> Truth:
@@ -306,8 +307,9 @@ def _random_linear(rng: np.random.Generator, options: Augmentation) -> np.ndarra
     return np.array([[cos, -sin], [sin, cos]]) @ np.diag([scale * stretch, scale / stretch])
 
 
-def _choose_window(linear: np.ndarray, sample: Sample, rng: np.random.Generator,
-                   options: Augmentation) -> np.ndarray:
+def _choose_window(
+    linear: np.ndarray, sample: Sample, rng: np.random.Generator, options: Augmentation
+) -> np.ndarray:
     """The matrix (2, 3) whose offset cuts the fewest texts, of `options.tries` random ones.
 
     Where the sample says what the crop must show, it shows that, and of all texts as few as can be.
@@ -339,8 +341,13 @@ def _offsets_around(quad: np.ndarray, rng: np.random.Generator, options: Augment
     return rng.uniform(ends[0], ends[1], (options.tries, 2))
 
 
-def _inside_image(offsets: np.ndarray | None, linear: np.ndarray, shape: tuple[int, ...],
-                  rng: np.random.Generator, options: Augmentation) -> np.ndarray:
+def _inside_image(
+    offsets: np.ndarray | None,
+    linear: np.ndarray,
+    shape: tuple[int, ...],
+    rng: np.random.Generator,
+    options: Augmentation,
+) -> np.ndarray:
     """Offsets (tries, 2) whose windows waste no pixels beside the image; None draws them anywhere.
 
     The limits hold for the window's centre and are set on the image's own axes, where they are a box
@@ -369,7 +376,7 @@ def _needed_part(image: np.ndarray, matrix: np.ndarray, size: int) -> tuple[np.n
     last = np.array([image.shape[1], image.shape[0]]) - 1
     low = np.clip(np.floor(corners.min(axis=0) - margin), 0, last).astype(int)
     high = np.clip(np.ceil(corners.max(axis=0) + margin), 0, last).astype(int)
-    return image[low[1]:high[1] + 1, low[0]:high[0] + 1], _compose(matrix, np.ones(2), low)
+    return image[low[1] : high[1] + 1, low[0] : high[0] + 1], _compose(matrix, np.ones(2), low)
 
 
 def _compose(matrix: np.ndarray, scale: np.ndarray, offset: np.ndarray) -> np.ndarray:

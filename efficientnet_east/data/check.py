@@ -15,16 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from efficientnet_east.chart import Bars, draw_bars
 from efficientnet_east.data.formats.shapes import Annotated, Annotation
 from efficientnet_east.data.icdar import Record, find_annotated, require_text
 from efficientnet_east.data.images import check_image, image_size, is_turned, read_image
-from efficientnet_east.draw import at_most, contact_sheet, draw_quads, titled
+from efficientnet_east.drawing.charts import Bars, draw_bars
+from efficientnet_east.drawing.overlays import at_most, contact_sheet, draw_quads, titled
 from efficientnet_east.errors import UserError, one_line
-from efficientnet_east.geometry.kinds import ANGLES, SIZES, bin_of, labels, size
+from efficientnet_east.geometry.bins import ANGLES, SIZES, bin_of, labels, size
 from efficientnet_east.geometry.quads import clockwise, min_area_rectangle, tilt
-from efficientnet_east.progress import track
 from efficientnet_east.structures import Truth
+from efficientnet_east.system.progress import track
 
 PANELS, PANEL_SIDE = 16, 640  # of the mosaic
 GREEN, GREY, YELLOW = (60, 230, 90), (160, 160, 160), (255, 210, 40)

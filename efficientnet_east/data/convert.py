@@ -13,7 +13,7 @@ from efficientnet_east.data.annotations import parse_truth
 from efficientnet_east.data.formats.shapes import MASKED
 from efficientnet_east.data.icdar import Record
 from efficientnet_east.errors import UserError
-from efficientnet_east.safe_files import replacing, write_file
+from efficientnet_east.files.atomic import replacing, write_file
 from efficientnet_east.structures import Truth
 
 IMAGES, GTS = "images", "gts"  # a layout that is read, see `layouts.LAYOUTS`

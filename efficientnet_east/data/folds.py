@@ -9,7 +9,7 @@ from pathlib import Path
 
 from efficientnet_east.data.folders import natural_key
 from efficientnet_east.errors import UserError
-from efficientnet_east.safe_files import write_file
+from efficientnet_east.files.atomic import write_file
 
 
 def split(names: Sequence[str], folds: int, seed: int) -> list[tuple[list[str], list[str]]]:

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from efficientnet_east import text_files
 from efficientnet_east.data.icdar import IcdarImages
 from efficientnet_east.errors import UserError
-from efficientnet_east.safe_files import write_file
+from efficientnet_east.files import text_files
+from efficientnet_east.files.atomic import write_file
 from efficientnet_east.structures import Sample
 
 SUFFIX = ".json"

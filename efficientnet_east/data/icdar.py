@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 
-from efficientnet_east import text_files
 from efficientnet_east.data import formats, sets
 from efficientnet_east.data.annotations import truth_of
 from efficientnet_east.data.folders import is_image, list_files, natural_key
@@ -23,6 +22,7 @@ from efficientnet_east.data.formats.shapes import Annotated, report, report_imag
 from efficientnet_east.data.images import check_image, count_pixels, read_image
 from efficientnet_east.data.layouts import PREFIXES, file_key, find_layout, truth_names
 from efficientnet_east.errors import UserError
+from efficientnet_east.files import text_files
 from efficientnet_east.structures import Sample, Truth
 
 
@@ -324,9 +324,7 @@ def _report_orphans(
     wanted = {name for image in images for name in truth_names(image)}
     for name in [name for name in files if name not in wanted and _is_annotation(files[name])]:
         stem = Path(name).stem.removeprefix("poly_").removeprefix("gt_")
-        report(
-            UserError(files[name], "belongs to no image", f"an image named {stem}.jpg or .png"), skipped
-        )
+        report(UserError(files[name], "belongs to no image", f"an image named {stem}.jpg or .png"), skipped)
 
 
 def _is_annotation(file: Path) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError, features
 
 from efficientnet_east.errors import UserError
-from efficientnet_east.safe_files import write_file
+from efficientnet_east.files.atomic import write_file
 
 _WRITTEN = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
 _HEIF, _AVIF = (".heic", ".heif"), (".avif",)

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from efficientnet_east import text_files
-from efficientnet_east.data import films
+from efficientnet_east.data import video
 from efficientnet_east.data.folders import is_foreign, is_image, natural_key
 from efficientnet_east.data.images import MAX_PIXELS, SUFFIXES, read_image
 from efficientnet_east.errors import UserError
+from efficientnet_east.files import text_files
 
 STANDARD_INPUT = "-"
 LONGEST_NAME = 200  # bytes, so that a result's ending fits within the 255 that file systems allow
@@ -121,11 +121,11 @@ def pictures(entry: Input, *, every: int = 1, max_pixels: int = MAX_PIXELS) -> I
     Yields:
       Pictures, to be read before the next one is asked for.
     """
-    if entry.path.suffix.lower() not in films.SUFFIXES:
+    if entry.path.suffix.lower() not in video.SUFFIXES:
         yield Picture(str(entry.path), entry.name, lambda: read_image(entry.path, max_pixels=max_pixels))
         return
     try:
-        film = films.open_file(entry.path, max_pixels)
+        film = video.open_file(entry.path, max_pixels)
     except UserError as error:
         yield Picture(str(entry.path), entry.name, _raiser(error))
         return
@@ -145,7 +145,7 @@ def camera(number: int, *, every: int = 1) -> Iterator[Picture]:
     Raises:
       UserError: there is no such camera.
     """
-    yield from _frames(films.open_camera(number), f"camera {number}", Path(f"camera{number}"), every)
+    yield from _frames(video.open_camera(number), f"camera {number}", Path(f"camera{number}"), every)
 
 
 def _expanded(name: str, recursive: bool, avoid: Path | None) -> list[tuple[Path, Path]]:
@@ -233,7 +233,7 @@ def _raiser(error: UserError) -> Callable[[], np.ndarray]:
     return read
 
 
-def _frames(film: films.Film, where: str, name: Path, every: int) -> Iterator[Picture]:
+def _frames(film: video.Film, where: str, name: Path, every: int) -> Iterator[Picture]:
     number = -1
     for number, read in film.frames(every):
         place = f"{where}, frame {number}"

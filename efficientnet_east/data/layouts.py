@@ -125,5 +125,3 @@ def find_images(folder: str | os.PathLike[str]) -> dict[str, Path]:
     if not images:
         raise UserError(below, "holds no image", f"files with the suffix {', '.join(SUFFIXES)}")
     return dict(reversed(images.items()))
-
-

@@ -31,7 +31,7 @@ from absl import flags
 
 from efficientnet_east.data.augment import Augmentation, augment, mosaic
 from efficientnet_east.errors import UserError
-from efficientnet_east.geometry.maps import encode
+from efficientnet_east.geometry.label_maps import encode
 from efficientnet_east.structures import Sample, Source
 
 if TYPE_CHECKING:  # who detects and evaluates needs no Grain, but this module's names
@@ -140,8 +140,9 @@ class Batches(Iterator[AnyBatch], Generic[AnyBatch]):
       position: index of the next batch, counted from the very first one; what a checkpoint keeps.
     """
 
-    def __init__(self, iterator: Any, kind: type[AnyBatch], start: int,
-                 on_bad: Callable[[UserError], None] | None) -> None:
+    def __init__(
+        self, iterator: Any, kind: type[AnyBatch], start: int, on_bad: Callable[[UserError], None] | None
+    ) -> None:
         self.position = start
         self._kind: type[AnyBatch] = kind
         self._on_bad = on_bad
@@ -166,8 +167,11 @@ class Batches(Iterator[AnyBatch], Generic[AnyBatch]):
         except Exception as error:
             self.close()
             if "Worker process was terminated" in str(error):
-                raise UserError("data workers", str(error).split(". ")[0],
-                                "enough memory and room in /dev/shm for them; try fewer workers") from error
+                raise UserError(
+                    "data workers",
+                    str(error).split(". ")[0],
+                    "enough memory and room in /dev/shm for them; try fewer workers",
+                ) from error
             raise
         self._report(parts["skipped"])
         self.position += 1
@@ -181,8 +185,9 @@ class Batches(Iterator[AnyBatch], Generic[AnyBatch]):
     def __enter__(self) -> Batches[AnyBatch]:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _report(self, skipped: Sequence[UserError]) -> None:
@@ -198,21 +203,50 @@ def _close_held(held: list[Any]) -> None:
 
 
 @overload
-def batches(source: Source | Mixture, *, batch_size: int, seed: int, augmentation: Augmentation,
-            labels: LabelOptions, workers: int = 0, start: int = 0, shard: tuple[int, int] = (0, 1),
-            on_bad: Callable[[UserError], None] | None = None, buffer: int = 2) -> Batches[Batch]: ...
+def batches(
+    source: Source | Mixture,
+    *,
+    batch_size: int,
+    seed: int,
+    augmentation: Augmentation,
+    labels: LabelOptions,
+    workers: int = 0,
+    start: int = 0,
+    shard: tuple[int, int] = (0, 1),
+    on_bad: Callable[[UserError], None] | None = None,
+    buffer: int = 2,
+) -> Batches[Batch]: ...
 
 
 @overload
-def batches(source: Source | Mixture, *, batch_size: int, seed: int, augmentation: Augmentation,
-            labels: TextOptions, workers: int = 0, start: int = 0, shard: tuple[int, int] = (0, 1),
-            on_bad: Callable[[UserError], None] | None = None, buffer: int = 2) -> Batches[TextBatch]: ...
+def batches(
+    source: Source | Mixture,
+    *,
+    batch_size: int,
+    seed: int,
+    augmentation: Augmentation,
+    labels: TextOptions,
+    workers: int = 0,
+    start: int = 0,
+    shard: tuple[int, int] = (0, 1),
+    on_bad: Callable[[UserError], None] | None = None,
+    buffer: int = 2,
+) -> Batches[TextBatch]: ...
 
 
-def batches(source: Source | Mixture, *, batch_size: int, seed: int, augmentation: Augmentation,
-            labels: LabelOptions | TextOptions, workers: int = 0, start: int = 0,
-            shard: tuple[int, int] = (0, 1), on_bad: Callable[[UserError], None] | None = None,
-            buffer: int = 2) -> Batches[Any]:
+def batches(
+    source: Source | Mixture,
+    *,
+    batch_size: int,
+    seed: int,
+    augmentation: Augmentation,
+    labels: LabelOptions | TextOptions,
+    workers: int = 0,
+    start: int = 0,
+    shard: tuple[int, int] = (0, 1),
+    on_bad: Callable[[UserError], None] | None = None,
+    buffer: int = 2,
+) -> Batches[Any]:
     """Opens an endless stream of shuffled, augmented, labelled batches, and starts preparing them.
 
     Each epoch of a source is a new permutation; batches run on across epochs, so a source may be smaller
@@ -243,12 +277,14 @@ def batches(source: Source | Mixture, *, batch_size: int, seed: int, augmentatio
     import grain
 
     mixture = source if isinstance(source, Mixture) else Mixture((source,), (1.0,))
-    _check_least(batch_size=(batch_size, 1), seed=(seed, 0), workers=(workers, 0), start=(start, 0),
-                 buffer=(buffer, 1))
+    _check_least(
+        batch_size=(batch_size, 1), seed=(seed, 0), workers=(workers, 0), start=(start, 0), buffer=(buffer, 1)
+    )
     if not 0 <= shard[0] < shard[1]:
         raise UserError("shard", f"is {shard}", "(index, count) with an index from 0 and below the count")
-    load = functools.partial(_load, sources=mixture.sources, augmentation=augmentation, labels=labels,
-                             skip=on_bad is not None)
+    load = functools.partial(
+        _load, sources=mixture.sources, augmentation=augmentation, labels=labels, skip=on_bad is not None
+    )
     stream = _positions(mixture, seed).random_map(load, seed=_seed(seed, len(mixture.sources)))
     # Batch m of the shares' size holds crops m * batch_size and on: the shards take them in turn.
     index, count = shard
@@ -317,8 +353,15 @@ def _seed(seed: int, purpose: int) -> int:
     return int(np.random.SeedSequence([seed, purpose]).generate_state(1)[0])
 
 
-def _load(position: tuple[int, int], rng: np.random.Generator, *, sources: Sequence[Source],
-          augmentation: Augmentation, labels: LabelOptions | TextOptions, skip: bool) -> dict[str, Any]:
+def _load(
+    position: tuple[int, int],
+    rng: np.random.Generator,
+    *,
+    sources: Sequence[Source],
+    augmentation: Augmentation,
+    labels: LabelOptions | TextOptions,
+    skip: bool,
+) -> dict[str, Any]:
     """One crop with its maps or texts, or the error that stands in for it."""
     number, index = position
     try:
@@ -329,8 +372,14 @@ def _load(position: tuple[int, int], rng: np.random.Generator, *, sources: Seque
     return {"arrays": {"images": crop.image, **arrays}, "name": crop.name, "skipped": skipped, "error": None}
 
 
-def _crop(source: Source, index: int, rng: np.random.Generator, augmentation: Augmentation,
-          labels: LabelOptions | TextOptions, skip: bool) -> tuple[Sample, list[UserError]]:
+def _crop(
+    source: Source,
+    index: int,
+    rng: np.random.Generator,
+    augmentation: Augmentation,
+    labels: LabelOptions | TextOptions,
+    skip: bool,
+) -> tuple[Sample, list[UserError]]:
     """A crop of the sample, or a mosaic of it and three others of its source."""
     sample, skipped = _read(source, index, skip)
     if augmentation.mosaic and rng.random() < augmentation.mosaic:
@@ -370,8 +419,11 @@ def _read(source: Source, index: int, skip: bool) -> tuple[Sample, list[UserErro
             if not skip:
                 raise
             skipped.append(error)
-    raise UserError(skipped[0].where, f"{skipped[0].problem}, and {len(skipped) - 1} more images after it "
-                    "cannot be used either", "at least some good images")
+    raise UserError(
+        skipped[0].where,
+        f"{skipped[0].problem}, and {len(skipped) - 1} more images after it cannot be used either",
+        "at least some good images",
+    )
 
 
 def _portable(error: BaseException) -> Exception:
@@ -393,8 +445,9 @@ def _stack(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
     for item in items:
         if item["error"] is not None:
             return {"error": item["error"]}
-    batch: dict[str, Any] = {name: np.stack([item["arrays"][name] for item in items])
-                             for name in items[0]["arrays"]}
+    batch: dict[str, Any] = {
+        name: np.stack([item["arrays"][name] for item in items]) for name in items[0]["arrays"]
+    }
     batch["names"] = [item["name"] for item in items]
     batch["skipped"] = [error for item in items for error in item["skipped"]]
     return {**batch, "error": None}

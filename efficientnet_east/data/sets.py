@@ -12,11 +12,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from efficientnet_east import text_files
 from efficientnet_east.data import formats
 from efficientnet_east.data.folders import is_foreign, is_image
 from efficientnet_east.data.formats.shapes import Annotated, Errors, Place, report, report_image
 from efficientnet_east.errors import UserError
+from efficientnet_east.files import text_files
 
 # Split -> what its files and images are called in data sets.
 SPLITS = {"train": ("train",), "test": ("test", "val")}

@@ -16,13 +16,13 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from efficientnet_east import text_files
 from efficientnet_east.data.annotations import parse_truth
 from efficientnet_east.data.folders import is_foreign, natural_key
 from efficientnet_east.data.formats.shapes import numbers_of, rectangle
 from efficientnet_east.errors import UserError
+from efficientnet_east.files import text_files
+from efficientnet_east.files.atomic import write_file
 from efficientnet_east.geometry.quads import clockwise
-from efficientnet_east.safe_files import write_file
 from efficientnet_east.structures import Detections, Truth
 
 MAX_ARCHIVE = 64 << 20  # bytes, packed; also the limit of all entries together, unpacked

@@ -12,7 +12,7 @@ import json
 import os
 import sys
 
-from efficientnet_east import installed
+from efficientnet_east.system import installed
 
 
 def main(name: str) -> int:

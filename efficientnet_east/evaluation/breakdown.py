@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from efficientnet_east.evaluation.icdar import Result
-from efficientnet_east.geometry.kinds import ANGLES, SIZES, bin_of, labels, size
+from efficientnet_east.evaluation.icdar2015 import Result
+from efficientnet_east.geometry.bins import ANGLES, SIZES, bin_of, labels, size
 from efficientnet_east.geometry.quads import tilt
 from efficientnet_east.structures import Truth
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from efficientnet_east.evaluation import icdar
-from efficientnet_east.evaluation.icdar import Result, harmonic_mean
+from efficientnet_east.evaluation import icdar2015
+from efficientnet_east.evaluation.icdar2015 import Result, harmonic_mean
 from efficientnet_east.structures import Truth
 
 Score = Callable[[Mapping[str, np.ndarray], Mapping[str, Truth]], Result]
@@ -103,7 +103,7 @@ def judged(
       UserError: detections for an image without ground truth.
     """
     order = {name: np.argsort(-scores[name], kind="stable") for name in found}
-    result = icdar.score({name: quads[order[name]] for name, quads in found.items()}, truths, iou=iou)
+    result = icdar2015.score({name: quads[order[name]] for name, quads in found.items()}, truths, iou=iou)
     ranked = [np.zeros((0, 2))]
     for name in [name for name in truths if name in found]:
         image, right = result.images[name], np.zeros(len(found[name]))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from efficientnet_east.evaluation.icdar import ImageResult, Result
+from efficientnet_east.evaluation.icdar2015 import ImageResult, Result
 from efficientnet_east.geometry.quads import intersection_matrix
 from efficientnet_east.structures import Truth
 

@@ -7,8 +7,8 @@ from typing import Protocol
 
 import numpy as np
 
-from efficientnet_east.draw import at_most, draw_quads, side_by_side, titled
-from efficientnet_east.evaluation.icdar import ImageResult
+from efficientnet_east.drawing.overlays import at_most, draw_quads, side_by_side, titled
+from efficientnet_east.evaluation.icdar2015 import ImageResult
 from efficientnet_east.structures import Sample
 
 EXTREMES = 4  # best and worst images that are shown

@@ -21,15 +21,15 @@ from typing import Any
 
 import numpy as np
 
-from efficientnet_east import calibration
-from efficientnet_east.chart import Bars, Panel, Series, draw, draw_bars
+from efficientnet_east.drawing.charts import Bars, Panel, Series, draw, draw_bars
 from efficientnet_east.errors import one_line
 from efficientnet_east.evaluation import curve as curves
 from efficientnet_east.evaluation import mistakes
 from efficientnet_east.evaluation.breakdown import Bin, by_angle, by_script, by_size
 from efficientnet_east.evaluation.curve import Curve, Point
-from efficientnet_east.evaluation.icdar import Result
-from efficientnet_east.safe_files import write_file
+from efficientnet_east.evaluation.icdar2015 import Result
+from efficientnet_east.files.atomic import write_file
+from efficientnet_east.inference import calibration
 from efficientnet_east.structures import Truth
 
 PAGE, FIGURES, IMAGES_TABLE, IMAGES = "report.html", "report.json", "images.csv", "images.json"

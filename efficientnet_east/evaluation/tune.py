@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from efficientnet_east import calibration
 from efficientnet_east.evaluation import curve
 from efficientnet_east.evaluation.curve import Point
+from efficientnet_east.inference import calibration
 from efficientnet_east.structures import Detections, Truth
 
 # What the best box threshold becomes; users of EAST expect it about there.
@@ -63,8 +63,7 @@ def tune(by_threshold: Mapping[float, Mapping[str, Detections]], truths: Mapping
       Thresholds and calibration.
     """
     curves = {
-        threshold: curve.precision_recall(*_parts(found), truths)
-        for threshold, found in by_threshold.items()
+        threshold: curve.precision_recall(*_parts(found), truths) for threshold, found in by_threshold.items()
     }
     cells = max(curves, key=lambda threshold: (_hmean(curves[threshold]), -threshold))
     best = curves[cells].best or Point(BOX_THRESHOLD, 0.0, 0.0, 0.0)

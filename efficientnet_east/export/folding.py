@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from efficientnet_east import half
+from efficientnet_east.checkpoints import float16
 from efficientnet_east.compat import tf
 
 GraphDef = Any
@@ -94,7 +94,7 @@ def with_kernels_rounded(graph: GraphDef) -> GraphDef:
     rounded.CopyFrom(graph)
     nodes = {node.name: node for node in rounded.node}
     for name in {node.input[1] for node in rounded.node if node.op in CONVOLUTIONS}:
-        set_constant(nodes[name], half.round_kernel(constant(nodes[name])))
+        set_constant(nodes[name], float16.round_kernel(constant(nodes[name])))
     return rounded
 
 

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 import efficientnet_east
-from efficientnet_east import catalogue, checkpoints, model_file
+from efficientnet_east.backbones import catalog
+from efficientnet_east.checkpoints import model_file, tf_checkpoints
 from efficientnet_east.compat import tf
 from efficientnet_east.config import Config, folded
 from efficientnet_east.export import folding
-from efficientnet_east.geometry.maps import CHANNELS
+from efficientnet_east.geometry.label_maps import CHANNELS
 from efficientnet_east.inference.graph import INPUT_NAME, freeze, load_session
 from efficientnet_east.inference.runtimes import metadata
 from efficientnet_east.inference.runtimes.metadata import Calibration, Input, Metadata
@@ -106,7 +107,7 @@ def describe(
       The metadata, without a digest.
     """
     section = network.config.model
-    backbone = catalogue.get_backbone(section.backbone, pre_stride=section.pre_stride)
+    backbone = catalog.get_backbone(section.backbone, pre_stride=section.pre_stride)
     known = section.normalisation
     batch = 1 if size is not None and kind in ("tflite", "stablehlo") else None
     wanted = Input.model_validate(
@@ -135,7 +136,7 @@ def described_graph(network: Network, described: Metadata) -> Any:
 def checkpoint_digest(prefix: str) -> str:
     """The SHA-256 of a checkpoint's files, one after the other."""
     state = hashlib.sha256()
-    for part in [""] if model_file.is_model_file(prefix) else checkpoints.PARTS:
+    for part in [""] if model_file.is_model_file(prefix) else tf_checkpoints.PARTS:
         state.update(Path(prefix + part).read_bytes())
     return state.hexdigest()
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from efficientnet_east.config import Detect
 from efficientnet_east.geometry.quads import iou_matrix
-from efficientnet_east.inference.boxes import find_boxes
+from efficientnet_east.inference.postprocess import find_boxes
 from efficientnet_east.inference.runtimes.runtime import Run, Runtime
 
 # The largest difference that a map may have: of scores absolute, of the geometry relative.

@@ -7,9 +7,9 @@ from types import ModuleType
 
 import numpy as np
 
-from efficientnet_east import installed
 from efficientnet_east.geometry.overlaps import bounds, exceed, meeting, meeting_each_other
 from efficientnet_east.geometry.quads import clockwise, convex, from_top_side, quarter_turns, rolled
+from efficientnet_east.system import installed
 
 _LEAST_WEIGHT = 1e-3  # boxes of score 0 still have a mean, and the compiled merge, fixed-point, its digits
 _BLOCK = 1024  # boxes that are suppressed together

@@ -12,13 +12,14 @@ from typing import IO, Any, TypeAlias, TypeGuard, TypeVar, cast, overload
 import numpy as np
 import PIL.Image
 
-from efficientnet_east import calibration, model_file
 from efficientnet_east import config as configuration
+from efficientnet_east.checkpoints import model_file
 from efficientnet_east.config import Detect
 from efficientnet_east.data.images import Encoded, from_pillow, read_image
 from efficientnet_east.errors import UserError
-from efficientnet_east.inference.boxes import Layer, find_in_layers
-from efficientnet_east.inference.fitting import Fitted, Tile, prepare, stitch
+from efficientnet_east.inference import calibration
+from efficientnet_east.inference.postprocess import Layer, find_in_layers
+from efficientnet_east.inference.preprocess import Fitted, Tile, prepare, stitch
 from efficientnet_east.inference.runtimes.runtime import Run
 from efficientnet_east.structures import Detections
 

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from efficientnet_east import calibration, checkpoints, model
+from efficientnet_east import model
+from efficientnet_east.checkpoints import tf_checkpoints
 from efficientnet_east.compat import tf
 from efficientnet_east.config import Config
+from efficientnet_east.inference import calibration
 from efficientnet_east.inference.runtimes.runtime import Run
 from efficientnet_east.inference.threads import available_threads
 
@@ -37,10 +39,10 @@ def load_session(prefix: str, config: Config) -> tuple[Any, Any, model.Outputs]:
         outputs = model.build(images, **config.model.model_dump(), is_training=False)
         variables = tf.global_variables()
         session = tf.Session(graph=graph, config=session_config(config.train.threads))
-        weights = checkpoints.averaged(checkpoints.read(prefix))
+        weights = tf_checkpoints.averaged(tf_checkpoints.read(prefix))
         weights = calibration.fold(weights, config.detect.score_scale, config.detect.score_offset)
-        checkpoints.check_fit(prefix, weights, variables)
-        checkpoints.assign(session, weights, variables)
+        tf_checkpoints.check_fit(prefix, weights, variables)
+        tf_checkpoints.assign(session, weights, variables)
     return session, images, outputs
 
 

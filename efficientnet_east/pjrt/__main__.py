@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from efficientnet_east import config as configuration
-from efficientnet_east import installed, interruption
 from efficientnet_east.errors import UserError
-from efficientnet_east.pjrt import engine
+from efficientnet_east.pjrt import trainer
 from efficientnet_east.pjrt.device import PLATFORMS
 from efficientnet_east.pjrt.manifest import RUN_FIELDS
+from efficientnet_east.system import installed, interruption
 
 EXIT_USER_ERROR = 2
 # They act on the first state alone, on TensorFlow's threads, or on pictures and validations, never made here.
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             given = vars(parser().parse_args(argv))
             folder, platform = Path(given.pop("export")), given.pop("platform")
-            return 0 if engine.train(folder, given, platform) else told.exit_code
+            return 0 if trainer.train(folder, given, platform) else told.exit_code
         except (UserError, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
             return EXIT_USER_ERROR

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from efficientnet_east import installed
 from efficientnet_east.errors import UserError
+from efficientnet_east.system import installed
 
 PLATFORMS = ("auto", "cpu", "cuda", "tpu")
 PLUGINS = {"cuda": ("jax_plugins", "xla_cuda*/xla_cuda_plugin.so"), "tpu": ("libtpu", "libtpu.so")}

@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 
 from efficientnet_east import config as configuration
-from efficientnet_east import text_files
 from efficientnet_east.config import Config
 from efficientnet_east.errors import UserError
+from efficientnet_east.files import text_files
+from efficientnet_east.files.atomic import write_file
 from efficientnet_east.inference.detector import CONFIG_FILE
-from efficientnet_east.safe_files import write_file
 
 MANIFEST_FILE, PROGRAM_FILE = "manifest.json", "step.mlir"
 FORMAT, VERSION = "efficientnet_east train step", 1

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from efficientnet_east import checkpoints
 from efficientnet_east import config as configuration
+from efficientnet_east.checkpoints import tf_checkpoints
 from efficientnet_east.errors import UserError
+from efficientnet_east.files.atomic import write_file
 from efficientnet_east.inference.detector import CONFIG_FILE
 from efficientnet_east.pjrt import manifest as manifests
 from efficientnet_east.pjrt import state
 from efficientnet_east.pjrt.manifest import STEP_NAME
-from efficientnet_east.safe_files import write_file
 
 
 def restore(source: Path, workdir: Path, say: Callable[[str], None]) -> str:
@@ -38,10 +38,10 @@ def restore(source: Path, workdir: Path, say: Callable[[str], None]) -> str:
         arrays = found[1]
     else:
         arrays = state.load(source, described.state)
-    if (workdir / CONFIG_FILE).exists() or checkpoints.newest_in(workdir):
+    if (workdir / CONFIG_FILE).exists() or tf_checkpoints.newest_in(workdir):
         raise UserError(workdir, "holds a run already", "a new folder for the workdir")
     config = configuration.load(str(folder / CONFIG_FILE), {"workdir": str(workdir)})
-    prefix = f"{workdir / checkpoints.PREFIX}-{int(arrays[STEP_NAME])}"
-    checkpoints.write(prefix, arrays)
+    prefix = f"{workdir / tf_checkpoints.PREFIX}-{int(arrays[STEP_NAME])}"
+    tf_checkpoints.write(prefix, arrays)
     write_file(workdir / CONFIG_FILE, configuration.dump(config).encode())
     return prefix

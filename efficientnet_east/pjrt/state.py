@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from efficientnet_east.archives import read_arrays
 from efficientnet_east.errors import UserError
+from efficientnet_east.files.archives import read_arrays
+from efficientnet_east.files.atomic import replacing
 from efficientnet_east.pjrt.manifest import STEP_NAME, Tensor, check_arrays
-from efficientnet_east.safe_files import replacing
 
 PREFIX, SUFFIX = "state-", ".npz"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from efficientnet_east.chart import Panel, Series, draw
 from efficientnet_east.config import Train
+from efficientnet_east.drawing.charts import Panel, Series, draw
 from efficientnet_east.training.results import Row
 from efficientnet_east.training.schedule import learning_rate
 

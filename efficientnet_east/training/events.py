@@ -18,7 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from efficientnet_east.safe_files import cannot_be_written
+from efficientnet_east.files.atomic import cannot_be_written
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types
 VERSION = b"brain.Event:2"

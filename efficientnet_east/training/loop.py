@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any, SupportsFloat
 
 from efficientnet_east.config import Config, Train
-from efficientnet_east.data.cache import keep_decoded
+from efficientnet_east.data.decoded_cache import keep_decoded
 from efficientnet_east.data.loader import Batch, Batches, LabelOptions, Mixture, TextOptions, batches
 from efficientnet_east.errors import UserError, WriteError
-from efficientnet_east.evaluation import icdar
-from efficientnet_east.evaluation.evaluate import detect_all, quads_of
+from efficientnet_east.evaluation import icdar2015
+from efficientnet_east.evaluation.run import detect_all, quads_of
 from efficientnet_east.structures import Source
 from efficientnet_east.training import sources
 from efficientnet_east.training.engine import FINITE, Engine
-from efficientnet_east.training.log import Log
+from efficientnet_east.training.logger import Log
 from efficientnet_east.training.results import Results
 from efficientnet_east.training.schedule import is_due, learning_rate
 
@@ -252,14 +252,14 @@ def _floats(scalars: Mapping[str, SupportsFloat]) -> dict[str, float]:
     return {name: float(value) for name, value in scalars.items() if name != FINITE}
 
 
-def _validate(engine: Engine, samples: Source, log: Log, last: bool) -> icdar.Result | None:
+def _validate(engine: Engine, samples: Source, log: Log, last: bool) -> icdar2015.Result | None:
     """Score the averaged weights as somebody would who loads the checkpoint; None if the engine cannot."""
     with log.pause():
         detector = engine.detector()
         if detector is None:
             return None
         found, truths = detect_all(detector, samples)
-        result = icdar.score(quads_of(found), truths)
+        result = icdar2015.score(quads_of(found), truths)
         try:
             engine.save_if_best(result.hmean)
         except WriteError as error:

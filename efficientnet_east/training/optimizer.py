@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from efficientnet_east import replicas
+from efficientnet_east.backbones import replicas
+from efficientnet_east.backbones.replicas import name_of
 from efficientnet_east.compat import tf
-from efficientnet_east.replicas import name_of
 
 Tensor = Any
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from efficientnet_east import catalogue
+from efficientnet_east.backbones import catalog
 
 
 def factors(backbone: str, backbone_rate: float, layer_decay: float) -> Callable[[str], float]:
@@ -19,7 +19,7 @@ def factors(backbone: str, backbone_rate: float, layer_decay: float) -> Callable
     Returns:
       A function from a variable's name to its factor of the learning rate; 1 outside of the backbone.
     """
-    scope, parts = catalogue.scope_of(backbone), catalogue.parts(backbone)
+    scope, parts = catalog.scope_of(backbone), catalog.parts(backbone)
     known = {
         f"{scope}/{part}/": backbone_rate * layer_decay**depth for depth, part in enumerate(reversed(parts))
     }
@@ -43,7 +43,7 @@ def in_parts(backbone: str, frozen: str | None) -> Callable[[str], bool]:
     Returns:
       A function from a variable's name to whether it is one of them.
     """
-    scope = catalogue.scope_of(backbone)
-    parts = () if frozen is None else catalogue.frozen_parts(backbone, frozen)
+    scope = catalog.scope_of(backbone)
+    parts = () if frozen is None else catalog.frozen_parts(backbone, frozen)
     prefixes = tuple(f"{scope}/{part}/" for part in parts)
     return lambda name: name.startswith(prefixes)

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from efficientnet_east import checkpoints, model
+from efficientnet_east import model
 from efficientnet_east.backbones.batch_norm import is_statistic, reestimate
+from efficientnet_east.checkpoints import tf_checkpoints
 from efficientnet_east.compat import tf
 from efficientnet_east.config import Config
 from efficientnet_east.data.loader import Batch
@@ -40,6 +41,6 @@ def recalibrated(
         statistics = [variable for variable in variables if is_statistic(variable.op.name)]
         updates = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
         with tf.Session(graph=graph, config=session_config(config.train.threads)) as session:
-            checkpoints.assign(session, weights, variables)
+            tf_checkpoints.assign(session, weights, variables)
             feeds = ({images: batch.images} for batch in itertools.islice(batches, count))
             return reestimate(session, updates, statistics, feeds)

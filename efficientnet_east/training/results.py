@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from efficientnet_east.errors import UserError
-from efficientnet_east.safe_files import write_file
+from efficientnet_east.files.atomic import write_file
 
 FILE = "results.csv"
 BEGIN, END = ("step", "seconds", "images", "epochs"), ("precision", "recall", "hmean", "best")

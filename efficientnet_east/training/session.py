@@ -11,19 +11,20 @@ from typing import Any, SupportsFloat
 
 import numpy as np
 
-from efficientnet_east import checkpoints, replicas
+from efficientnet_east.backbones import replicas
+from efficientnet_east.checkpoints import tf_checkpoints
 from efficientnet_east.compat import tf
 from efficientnet_east.config import Config, Train
 from efficientnet_east.data.loader import Batch, Mixture
 from efficientnet_east.errors import UserError
-from efficientnet_east.geometry.maps import CHANNELS
+from efficientnet_east.geometry.label_maps import CHANNELS
 from efficientnet_east.inference.detector import Detector
 from efficientnet_east.structures import Source
 from efficientnet_east.training import loop
 from efficientnet_east.training import step as training_step
-from efficientnet_east.training.checkpoint import Checkpoints, compare, with_averages
+from efficientnet_east.training.checkpointing import Checkpoints, compare, with_averages
 from efficientnet_east.training.cluster import Cluster, from_environment
-from efficientnet_east.training.distribute import Place, Vote
+from efficientnet_east.training.distributed import Place, Vote
 from efficientnet_east.training.engine import FINITE
 from efficientnet_east.training.recalibrate import recalibrated
 from efficientnet_east.training.workdir import hold
@@ -77,7 +78,7 @@ def _train(
     shared: str,
 ) -> bool:
     """Build a graph, load or begin the run and train; twice if parts are thawed on the way."""
-    done, reached = _step_of(checkpoints.newest_in(Path(shared or config.train.workdir))), True
+    done, reached = _step_of(tf_checkpoints.newest_in(Path(shared or config.train.workdir))), True
     while reached:
         thawed = is_thawed(done, config.train)
         with tf.Graph().as_default() as graph:
@@ -219,7 +220,7 @@ class SessionEngine:
         weights = dict(zip(names, self._session.run(model_variables), strict=True))
         statistics = recalibrated(weights, self._config, stream, count)
         known = {variable.op.name for variable in variables}
-        checkpoints.assign(self._session, with_averages(statistics, known), variables)
+        tf_checkpoints.assign(self._session, with_averages(statistics, known), variables)
         return f"estimated {len(statistics)} batch-norm statistics anew from {count} batches"
 
     def take_chiefs_values(self) -> None:

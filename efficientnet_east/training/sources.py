@@ -17,7 +17,7 @@ from efficientnet_east.data.icdar import (
 )
 from efficientnet_east.data.layouts import held_out
 from efficientnet_east.data.loader import LabelOptions, Mixture
-from efficientnet_east.data.synthetic import SyntheticScenes
+from efficientnet_east.data.synthetic.scenes import SyntheticScenes
 from efficientnet_east.errors import UserError
 from efficientnet_east.structures import Source
 

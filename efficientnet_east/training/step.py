@@ -6,8 +6,10 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from efficientnet_east import checkpoints, losses, model, replicas
+from efficientnet_east import losses, model
+from efficientnet_east.backbones import replicas
 from efficientnet_east.backbones.batch_norm import is_statistic
+from efficientnet_east.checkpoints import tf_checkpoints
 from efficientnet_east.compat import tf
 from efficientnet_east.config import Config, Train
 from efficientnet_east.training import rates
@@ -243,7 +245,7 @@ def _average_of_copies(updated: Any, decay: float, global_step: Any) -> Any:
     for variable in tf.model_variables():
         first = replicas.copies(variable)[0]
         average = tf.get_variable(
-            replicas.name_of(variable) + checkpoints.AVERAGE_SUFFIX,
+            replicas.name_of(variable) + tf_checkpoints.AVERAGE_SUFFIX,
             # Identity: both initial values can be fed, and not with the same number.
             initializer=lambda *_, value=first.initial_value, **__: tf.identity(value),
             dtype=tf.float32,

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from efficientnet_east import __version__
+from efficientnet_east.files.atomic import write_file
 from efficientnet_east.inference.threads import available_threads
-from efficientnet_east.safe_files import write_file
 
 FILE = "versions.json"
 PACKAGES = (

@@ -9,9 +9,9 @@ import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from efficientnet_east import safe_files
 from efficientnet_east.data.images import make_folder
 from efficientnet_east.errors import UserError
+from efficientnet_east.files import atomic
 
 LOCK = ".lock"  # there as long as a run goes on; holds the process and its machine
 BEST = "best"  # folder of the best checkpoint
@@ -40,10 +40,10 @@ def hold(workdir: Path, say: Callable[[str], None]) -> Iterator[None]:
     except BlockingIOError:
         raise UserError(workdir, f"is in use by {_holder(path)}", "another --workdir, or patience") from None
     except OSError as error:
-        raise safe_files.cannot_be_written(path, error.strerror or str(error)) from None
+        raise atomic.cannot_be_written(path, error.strerror or str(error)) from None
     try:
         for folder in (workdir, workdir / BEST):
-            safe_files.remove_leftovers(folder)
+            atomic.remove_leftovers(folder)
         yield
     finally:
         with contextlib.suppress(OSError):

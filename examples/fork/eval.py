@@ -13,13 +13,13 @@ from pathlib import Path
 import model
 import numpy as np
 
-from efficientnet_east import checkpoints
+from efficientnet_east.checkpoints import tf_checkpoints
 from efficientnet_east.compat import tf
 from efficientnet_east.config import Detect
 from efficientnet_east.data.images import SUFFIXES, read_image
 from efficientnet_east.errors import UserError
+from efficientnet_east.files.atomic import write_file
 from efficientnet_east.inference.detector import Detector
-from efficientnet_east.safe_files import write_file
 
 
 def parser() -> argparse.ArgumentParser:
@@ -72,15 +72,15 @@ def load(flags: argparse.Namespace) -> Detector:
     Raises:
       UserError: no checkpoint, or one of another network.
     """
-    prefix = checkpoints.find(flags.checkpoint_path)
+    prefix = tf_checkpoints.find(flags.checkpoint_path)
     with tf.Graph().as_default() as graph:
         images = tf.placeholder(tf.float32, [None, None, None, 3], "input_images")
         options = {"text_scale": flags.text_scale, "activation": flags.activation}
         maps = model.model(images, flags.backbone, is_training=False, **options)
-        weights = checkpoints.averaged(checkpoints.read(prefix))
-        checkpoints.check_fit(prefix, weights, tf.global_variables())
+        weights = tf_checkpoints.averaged(tf_checkpoints.read(prefix))
+        tf_checkpoints.check_fit(prefix, weights, tf.global_variables())
         session = tf.Session(graph=graph)
-        checkpoints.assign(session, weights, tf.global_variables())
+        tf_checkpoints.assign(session, weights, tf.global_variables())
     detect = Detect(score_threshold=flags.score_threshold)
     return Detector(lambda batch: session.run(maps, {images: batch}), detect)
 

@@ -17,12 +17,13 @@ from typing import Any
 
 import model
 
-from efficientnet_east import backbones, checkpoints
+from efficientnet_east import backbones
+from efficientnet_east.checkpoints import tf_checkpoints
 from efficientnet_east.compat import slim, tf
 from efficientnet_east.data.augment import Augmentation, Colour
 from efficientnet_east.data.icdar import IcdarImages, check_images, find_records, require_text
 from efficientnet_east.data.loader import Batch, Batches, LabelOptions, batches
-from efficientnet_east.data.synthetic import SyntheticScenes
+from efficientnet_east.data.synthetic.scenes import SyntheticScenes
 from efficientnet_east.errors import UserError
 from efficientnet_east.structures import Source
 
@@ -89,7 +90,7 @@ def train(flags: argparse.Namespace) -> None:
         with tf.Session(graph=graph, config=config) as session:
             session.run(tf.global_variables_initializer())
             if newest:
-                checkpoints.check_fit(newest, checkpoints.read(newest), tf.global_variables())
+                tf_checkpoints.check_fit(newest, tf_checkpoints.read(newest), tf.global_variables())
                 saver.restore(session, newest)
             elif flags.pretrained_model_path:
                 scope = backbones.scope_of(flags.backbone)
@@ -100,7 +101,7 @@ def train(flags: argparse.Namespace) -> None:
                 for step in range(done + 1, flags.max_steps + 1):
                     advance(session, feeds, update, loss, next(stream), step)
                     if step % flags.save_checkpoint_steps == 0 or step == flags.max_steps:
-                        prefix = str(Path(flags.checkpoint_path) / checkpoints.PREFIX)
+                        prefix = str(Path(flags.checkpoint_path) / tf_checkpoints.PREFIX)
                         saver.save(session, prefix, global_step=step, write_meta_graph=False)
 
 
@@ -153,8 +154,8 @@ def find_beginning(folder: str, restore: bool) -> str | None:
       UserError: there is nothing to restore, or something that the run would write over.
     """
     if restore:
-        return checkpoints.find(folder)
-    if checkpoints.newest_in(Path(folder)):
+        return tf_checkpoints.find(folder)
+    if tf_checkpoints.newest_in(Path(folder)):
         raise UserError(folder, "holds checkpoints", "--restore to go on from them, or another folder")
     return None
 
@@ -210,7 +211,7 @@ def restore_backbone(session: Any, path: str, scope: str) -> str:
     Raises:
       UserError: the checkpoint holds nothing of this backbone.
     """
-    prefix = checkpoints.find(path)
+    prefix = tf_checkpoints.find(path)
     there = {name for name, _ in tf.train.list_variables(prefix)}
     # Not the trainable ones alone: the moving statistics belong to the weights.
     variables = slim.get_model_variables(scope)

@@ -5,10 +5,10 @@ The first format whose sign a file bears is the file's; `docs/data.md` shows the
 
 from __future__ import annotations
 
-from efficientnet_east import text_files
 from efficientnet_east.data.formats import coco_text, label_list, labelme, lines, total_text
 from efficientnet_east.data.formats.shapes import Annotated, Errors, Format, Place
 from efficientnet_east.errors import UserError
+from efficientnet_east.files import text_files
 
 __all__ = ["FORMATS", "Annotated", "Errors", "Format", "Place", "read", "recognize"]
 

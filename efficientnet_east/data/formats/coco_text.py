@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from efficientnet_east import text_files
 from efficientnet_east.data.formats.shapes import (
     ILLEGIBLE,
     Annotated,
@@ -34,6 +33,7 @@ from efficientnet_east.data.formats.shapes import (
     text_in,
 )
 from efficientnet_east.errors import UserError
+from efficientnet_east.files import text_files
 
 _EXPECTED = "a JSON file of COCO-Text or TextOCR, with `imgs` and `anns`"
 _BEGIN = re.compile(r'\s*\{\s*"(?:cats|anns|imgs|imgToAnns|info)"\s*:')

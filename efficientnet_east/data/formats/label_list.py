@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from efficientnet_east import text_files
 from efficientnet_east.data.formats.shapes import (
     ILLEGIBLE,
     Annotated,
@@ -26,6 +25,7 @@ from efficientnet_east.data.formats.shapes import (
     text_in,
 )
 from efficientnet_east.errors import UserError
+from efficientnet_east.files import text_files
 
 _EXPECTED = 'image, tab, [{"transcription": "word", "points": [[x, y], ...]}, ...]'
 _BEGIN = re.compile(r"\s*[^\t\r\n]+\t[ \t]*\[")

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from efficientnet_east import text_files
 from efficientnet_east.data.formats.shapes import (
     ILLEGIBLE,
     Annotated,
@@ -31,6 +30,7 @@ from efficientnet_east.data.formats.shapes import (
     text_in,
 )
 from efficientnet_east.errors import UserError
+from efficientnet_east.files import text_files
 
 _EXPECTED = "a JSON file of LabelMe, with `shapes`"
 _KEYS = ("shapes", "version", "flags", "imagePath", "imageData", "imageHeight", "imageWidth", "lineColor")

@@ -21,7 +21,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from efficientnet_east import text_files
 from efficientnet_east.data.formats.shapes import (
     ILLEGIBLE,
     MAX_COORDINATE,
@@ -38,6 +37,7 @@ from efficientnet_east.data.formats.shapes import (
     report,
 )
 from efficientnet_east.errors import UserError
+from efficientnet_east.files import text_files
 
 # ICDAR 2017 MLT writes the script between the corners and the transcription.
 _SCRIPT = re.compile("^(Arabic|Latin|Chinese|Japanese|Korean|Bangla|Hindi|Symbols|Mixed|None),")

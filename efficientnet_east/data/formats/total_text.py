@@ -11,7 +11,6 @@ import re
 
 import numpy as np
 
-from efficientnet_east import text_files
 from efficientnet_east.data.formats.shapes import (
     ILLEGIBLE,
     Annotated,
@@ -26,6 +25,7 @@ from efficientnet_east.data.formats.shapes import (
     report,
 )
 from efficientnet_east.errors import UserError
+from efficientnet_east.files import text_files
 
 _EXPECTED = "x: [[...]], y: [[...]], ornt: [u'c'], transcriptions: [u'word']"
 _BEGIN = re.compile(r"^\s*x\s*:\s*\[\[", re.MULTILINE)

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from efficientnet_east import config as configuration
-from efficientnet_east import installed, model_file
+from efficientnet_east.checkpoints import model_file
 from efficientnet_east.config import Detect
 from efficientnet_east.errors import UserError
 from efficientnet_east.inference.runtimes.runtime import Runtime
+from efficientnet_east.system import installed
 
 # Each module has `open(path, threads) -> Runtime`.
 RUNTIMES = {
@@ -110,8 +111,8 @@ def _module(path: Path, suffix: str, chosen: str) -> str:
     if chosen != "tensorflow":
         return _MODULES[chosen]
     if (path / SAVED_MODEL_FILE).exists() or suffix == ".pb":
-        return "graph_file"
+        return "tensorflow_graph"
     if suffix in _FOREIGN and path.is_file():
         what = "a workdir of train.py, or a file that `export` wrote (.onnx, .pb, .tflite, a SavedModel)"
         raise UserError(path, f"no runtime here opens {suffix} files; models are programs", what)
-    return "checkpoint"
+    return "tensorflow_checkpoint"

@@ -1,0 +1,394 @@
+"""What a backbone costs, as tables: its stages, parameters, multiply-adds and the memory of training it.
+
+Everything is counted from the rows of `catalogue`; nothing is built, and nothing here needs TensorFlow.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from efficientnet_east.backbones import catalog, costs
+from efficientnet_east.backbones.catalog import Backbone
+from efficientnet_east.backbones.costs import Layer
+from efficientnet_east.errors import UserError
+from efficientnet_east.scaling import Feature, Network
+
+MAX_SIDE = 65536
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One line of the paper's Table 1, with its sizes at one resolution.
+
+    Attributes:
+      name: `stem`, `stage1` ..., `head`, `logits`; of ResNet-50 `conv1`, `pool1`, `block1` ...
+      operator: such as `MBConv6, k5x5, SE`.
+      kernel: side of the (depthwise) kernel.
+      stride: of the whole stage; None where all cells become one.
+      channels: out of the stage.
+      repeats: blocks or units.
+      height: of the stage's input, in cells.
+      width: of the stage's input, in cells.
+      parameters: trainable numbers.
+      multiply_adds: of one image.
+      activation_bytes: that a training step keeps of the whole batch.
+    """
+
+    name: str
+    operator: str
+    kernel: int
+    stride: int | None
+    channels: int
+    repeats: int
+    height: int
+    width: int
+    parameters: int
+    multiply_adds: int
+    activation_bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """All that is known of a backbone at one size, its stages included.
+
+    Attributes:
+      name: as given to `catalogue.get_backbone`.
+      phi: compound coefficient.
+      width_factor: on channels; None for ResNet-50, as for the next two.
+      depth_factor: on repeats.
+      dropout: before the classifier.
+      resolution: side of the ImageNet crop that it was made for, in pixels.
+      normalisation: of the pixels, see `model.NORMALISATIONS`.
+      activation: that the memory is counted for.
+      pre_stride: which maps `features` are, see `scaling.features`.
+      classes: of the classifier; None for the trunk alone.
+      height: of the images, in pixels.
+      width: of the images, in pixels.
+      batch: images in a step.
+      stages: from the image to the last map or the classifier.
+      features: the maps f1 to f5.
+      parameters: trainable numbers, batch-norm gamma and beta included.
+      multiply_adds: of one image.
+      activation_bytes: that a training step keeps of the batch, see `costs.activation_bytes`.
+      recomputed_bytes: that it needs with recomputation, see `costs.recomputed_bytes`.
+    """
+
+    name: str
+    phi: float
+    width_factor: float | None
+    depth_factor: float | None
+    dropout: float | None
+    resolution: int
+    normalisation: str
+    activation: str
+    pre_stride: str
+    classes: int | None
+    height: int
+    width: int
+    batch: int
+    stages: tuple[Stage, ...]
+    features: tuple[Feature, ...]
+    parameters: int
+    multiply_adds: int
+    activation_bytes: int
+    recomputed_bytes: int
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Read a size as people write it.
+
+    Args:
+      text: `512` for a square, or `1280x720`, width before height, in pixels.
+
+    Returns:
+      (height, width).
+
+    Raises:
+      UserError: something else, or a side of 0 or more than `MAX_SIDE` pixels.
+    """
+    match = re.fullmatch(r"([0-9]{1,6})(?:x([0-9]{1,6}))?", text)
+    width, height = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
+        expected = f"a side such as 512 or WIDTHxHEIGHT such as 1280x720, each from 1 to {MAX_SIDE}"
+        raise UserError("--size", f"{text!r} cannot be used", expected)
+    return height, width
+
+
+def phi_name(text: str) -> str:
+    """The backbone's name for a compound coefficient.
+
+    Args:
+      text: a plain decimal, such as `1.5`.
+
+    Returns:
+      The name, such as `phi=1.5`.
+
+    Raises:
+      UserError: no number, or one out of range.
+    """
+    try:
+        catalog.get_variant(f"phi={text}")
+    except UserError:
+        expected = "a plain decimal from -3 to 12, such as 1.5"
+        raise UserError("--phi", f"{text!r} cannot be used", expected) from None
+    return f"phi={text}"
+
+
+def offered(activation: str | None, pre_stride: str) -> tuple[str, ...]:
+    """The named backbones that exist with these options: ResNet-50 has ReLU and block outputs only."""
+    plain = activation in (None, "relu") and pre_stride == "block"
+    return tuple(name for name in catalog.names() if plain or name != catalog.RESNET50)
+
+
+def describe(
+    name: str,
+    size: tuple[int, int] | None = None,
+    *,
+    batch: int = 1,
+    activation: str | None = None,
+    pre_stride: str = "block",
+    classes: int | None = None,
+) -> Report:
+    """Count what a backbone costs.
+
+    Args:
+      name: see `catalogue.get_backbone`.
+      size: (height, width) of the images in pixels; None for the size that the backbone was made for.
+      batch: images in a training step.
+      activation: a key of `costs.KEPT_MAPS`, on which memory depends; None for the backbone's own.
+      pre_stride: which maps count as "right before the stride", see `scaling.features`.
+      classes: count head and classifier of so many classes, too.
+
+    Returns:
+      The report.
+
+    Raises:
+      UserError: an unknown name, an option that the backbone does not have, a number below 1.
+    """
+    for option, number in (("--batch", batch), ("--classes", classes)):
+        if number is not None and number < 1:
+            raise UserError(option, f"is {number}", "a whole number from 1")
+    backbone = catalog.get_backbone(name, pre_stride=pre_stride, classes=classes)
+    own = activation or backbone.activation
+    if own not in costs.KEPT_MAPS:
+        raise UserError("--activation", f"unknown {own!r}", f"one of {', '.join(costs.KEPT_MAPS)}")
+    if name == catalog.RESNET50 and own != "relu":
+        raise UserError("--activation", f"{own!r} with {name}", "relu")
+    height, width = size or (backbone.resolution, backbone.resolution)
+    variant = backbone.network.variant if backbone.network else None
+    return Report(
+        name=name,
+        phi=backbone.phi,
+        width_factor=variant.width if variant else None,
+        depth_factor=variant.depth if variant else None,
+        dropout=variant.dropout if variant else None,
+        resolution=backbone.resolution,
+        normalisation=backbone.normalisation,
+        activation=own,
+        pre_stride=pre_stride,
+        classes=classes,
+        height=height,
+        width=width,
+        batch=batch,
+        stages=_stages(backbone, height, width, own, batch),
+        features=backbone.features,
+        parameters=backbone.parameters,
+        multiply_adds=backbone.multiply_adds(height, width),
+        activation_bytes=backbone.activation_bytes(height, width, batch=batch, activation=own),
+        recomputed_bytes=backbone.recomputed_bytes(height, width, batch=batch, activation=own),
+    )
+
+
+# --- from layers to stages
+
+
+@dataclasses.dataclass(frozen=True)
+class _Shape:
+    """A stage before anything is counted."""
+
+    operator: str
+    kernel: int
+    stride: int | None
+    channels: int
+    repeats: int = 1
+
+
+def _stages(backbone: Backbone, height: int, width: int, activation: str, batch: int) -> tuple[Stage, ...]:
+    shapes, stage_of = _shapes(backbone), {}
+    if backbone.network:
+        stage_of = {block.name: f"stage{block.stage}" for block in backbone.network.blocks}
+    layers: dict[str, list[Layer]] = {name: [] for name in shapes}
+    for layer in backbone.layers:
+        part = layer.name.partition("/")[0]
+        layers[stage_of.get(part, part)].append(layer)
+    stages, stride = [], 1
+    for name, shape in shapes.items():
+        stages.append(
+            Stage(
+                name=name,
+                **dataclasses.asdict(shape),
+                height=math.ceil(height / stride),
+                width=math.ceil(width / stride),
+                parameters=costs.parameters(layers[name]),
+                multiply_adds=costs.multiply_adds(layers[name], height, width),
+                activation_bytes=costs.activation_bytes(layers[name], height, width, activation, batch),
+            )
+        )
+        stride *= shape.stride or 1
+    return tuple(stages)
+
+
+def _shapes(backbone: Backbone) -> dict[str, _Shape]:
+    """Every stage by its name, which is that of its layers but for the numbered ones."""
+    shapes = _efficientnet_shapes(backbone.network) if backbone.network else _resnet_shapes()
+    for layer in backbone.layers:
+        if layer.name == "head":
+            shapes["head"] = _Shape("Conv, k1x1", 1, 1, layer.outputs)
+        if layer.name == "logits":
+            shapes["logits"] = _Shape("Mean, dense", 1, None, layer.outputs)
+    return shapes
+
+
+def _efficientnet_shapes(network: Network) -> dict[str, _Shape]:
+    shapes = {"stem": _Shape("Conv, k3x3", 3, 2, network.stem)}
+    for block in network.blocks:
+        name = f"stage{block.stage}"
+        if block.repeat == 0:
+            squeezed = ", SE" if block.squeeze else ""
+            operator = f"MBConv{block.expand}, k{block.kernel}x{block.kernel}{squeezed}"
+            shapes[name] = _Shape(operator, block.kernel, block.stride, block.outputs)
+        else:
+            shapes[name] = dataclasses.replace(shapes[name], repeats=block.repeat + 1)
+    return shapes
+
+
+def _resnet_shapes() -> dict[str, _Shape]:
+    stem = catalog.RESNET50_STEM
+    shapes = {"conv1": _Shape("Conv, k7x7", 7, 2, stem), "pool1": _Shape("Max pool, k3x3", 3, 2, stem)}
+    for row in catalog.RESNET50_BLOCKS:
+        shapes[row.name] = _Shape("Bottleneck, k3x3", 3, row.stride, row.outputs, row.units)
+    return shapes
+
+
+# --- for machines and for people
+
+
+def as_dict(reports: Sequence[Report]) -> dict[str, Any]:
+    """Everything as plain dictionaries, for JSON: `{"backbones": [...]}`, fields as in `Report`."""
+    return {"backbones": [dataclasses.asdict(report) for report in reports]}
+
+
+def text(reports: Sequence[Report]) -> str:
+    """A table of stages for each report and, of several, an overview below."""
+    parts = [stage_table(report) for report in reports]
+    return "\n\n".join([*parts, overview(reports)] if len(reports) > 1 else parts)
+
+
+def overview(reports: Sequence[Report]) -> str:
+    """One line for each report, 100 columns at most.
+
+    Args:
+      reports: with the same options.
+
+    Returns:
+      Lines of text.
+    """
+    rows = [
+        [
+            report.name,
+            f"{report.width}x{report.height}",
+            report.activation,
+            f"{report.parameters:,}",
+            _giga(report.multiply_adds),
+            _mega(report.activation_bytes),
+            _mega(report.recomputed_bytes),
+            " ".join(str(feature.channels) for feature in report.features),
+        ]
+        for report in reports
+    ]
+    heads = [
+        ["", "size", "acti-", "parameters", "mult.-", "kept", "kept*", "f1 ... f5"],
+        ["", "pixels", "vation", "", "adds, G", "MB", "MB", "channels"],
+    ]
+    return f"{_aligned([*heads, *rows], left=(0, 2, 7))}\n{_legend(reports[0])}; kept*: with recomputation"
+
+
+def stage_table(report: Report) -> str:
+    """The stages of one report, its totals and its feature maps, 100 columns at most.
+
+    Args:
+      report: from `describe`.
+
+    Returns:
+      Lines of text.
+    """
+    rows = [
+        [
+            stage.name,
+            stage.operator,
+            str(stage.stride or "-"),
+            f"{stage.channels:,}",
+            str(stage.repeats),
+            f"{stage.width}x{stage.height}",
+            f"{stage.parameters:,}",
+            _giga(stage.multiply_adds),
+            _mega(stage.activation_bytes),
+        ]
+        for stage in report.stages
+    ]
+    totals = [f"{report.parameters:,}", _giga(report.multiply_adds), _mega(report.activation_bytes)]
+    heads = [
+        ["", "operator", "stride", "channels", "repeats", "input", "parameters", "mult.-", "kept"],
+        ["", "", "", "", "", "cells", "", "adds, G", "MB"],
+    ]
+    table = _aligned([*heads, *rows, ["total", *[""] * 5, *totals]], left=(0, 1))
+    maps = [
+        ["maps", *(feature.name for feature in report.features)],
+        ["stride", *(str(feature.stride) for feature in report.features)],
+        ["channels", *(f"{feature.channels:,}" for feature in report.features)],
+        ["end point", *(feature.end_point for feature in report.features)],
+    ]
+    legend = f"{_legend(report)}; with recomputation {_mega(report.recomputed_bytes)} MB"
+    return "\n".join([_title(report), table, legend, "", _aligned(maps, left=(0,))])
+
+
+def _title(report: Report) -> str:
+    factors = ""
+    if report.width_factor and report.depth_factor:
+        factors = f" (phi {report.phi:g}, width {report.width_factor:.4g}, depth {report.depth_factor:.4g})"
+    return f"{report.name}{factors}; {report.width}x{report.height} pixels, {report.activation}"
+
+
+def _legend(report: Report) -> str:
+    """What the figures mean, in two lines."""
+    if report.classes is not None:
+        extent = f"classifier of {report.classes:,} included"
+    else:
+        extent = "trunk alone" if report.pre_stride == "block" else "trunk and head convolution"
+    images = "1 image" if report.batch == 1 else f"{report.batch:,} images"
+    return f"{extent}; multiply-adds of 1 image\nkept: estimated for a training step of {images}"
+
+
+def _giga(count: int) -> str:
+    return f"{count / 1e9:,.4f}"
+
+
+def _mega(count: int) -> str:
+    return f"{count / 1e6:,.1f}" if count < 1e10 else f"{count / 1e6:,.0f}"
+
+
+def _aligned(rows: Sequence[Sequence[str]], left: Sequence[int]) -> str:
+    """Columns two spaces apart, to the right but for those named."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.ljust(width) if column in left else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)

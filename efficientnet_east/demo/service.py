@@ -1,0 +1,142 @@
+"""What is asked about one uploaded image, and the answer; runs where a crash hurts nobody."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from efficientnet_east.data.images import read_image
+from efficientnet_east.drawing.overlays import at_most, heat_overlay
+from efficientnet_east.errors import UserError
+from efficientnet_east.inference import runtimes
+from efficientnet_east.inference.detector import Detector
+from efficientnet_east.inference.postprocess import Layer, find_in_layers
+from efficientnet_east.structures import Detections
+
+# What a stranger may change. Others, such as `scales`, would let one request cost as much as hundreds.
+THRESHOLDS = (
+    "score_threshold", "box_threshold", "nms", "nms_iou", "min_box_side", "max_detections", "axis_aligned",
+)  # fmt: skip
+SHOWN_SIDE = 1600  # pixels of the heat map, which is only looked at
+_JPEG_QUALITY = 92
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """One image, and how to look at it.
+
+    Attributes:
+      data: the bytes of an image file.
+      model: a name of a loaded detector; empty takes the first.
+      thresholds: fields of `THRESHOLDS`; text is converted.
+      pictures: names of the pictures that are wanted: `boxes`, `heat`.
+      max_pixels: above which the image is refused.
+    """
+
+    data: bytes
+    model: str = ""
+    thresholds: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    pictures: tuple[str, ...] = ()
+    max_pixels: int = 50_000_000
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Answer:
+    """What was found.
+
+    Attributes:
+      found: the words, in pixels of the image as a viewer shows it.
+      width, height: of the image.
+      seconds: spent on it, by the name of the part.
+      pictures: JPEG files by name; without metadata.
+      fresh: whether the network ran; else its maps were still known.
+    """
+
+    found: Detections
+    width: int
+    height: int
+    seconds: dict[str, float]
+    pictures: dict[str, bytes]
+    fresh: bool = True
+
+    def to_json(self) -> str:
+        """One line, as `detect --formats json` writes it, without a name for the image."""
+        return self.found.to_json(width=self.width, height=self.height)
+
+
+class Look:
+    """Answers questions; remembers the maps of the last image, so that a threshold is moved at no cost.
+
+    Args:
+      detectors: by name, at least one.
+    """
+
+    def __init__(self, detectors: Mapping[str, Detector]) -> None:
+        self.detectors = detectors
+        self._last: tuple[str, str] | None = None
+        self._seen: tuple[np.ndarray, list[Layer]]
+
+    def answer(self, question: Question) -> Answer:
+        """Look at one image.
+
+        Args:
+          question: the image.
+
+        Returns:
+          The answer.
+
+        Raises:
+          UserError: an unknown model or threshold, or bytes that are no image.
+        """
+        detector = self._detector(question.model)
+        detect = runtimes.with_overrides(detector.detect, _allowed(question.thresholds))
+        seconds: dict[str, float] = {}
+        key = (question.model, hashlib.sha256(question.data).hexdigest())
+        fresh, begun = key != self._last, time.perf_counter()
+        if fresh:
+            self._remember(key, detector, question)
+        image, layers = self._seen
+        seconds["maps"] = time.perf_counter() - begun
+        found = find_in_layers(layers, detect, detector.stride)
+        seconds["boxes"] = time.perf_counter() - begun - seconds["maps"]
+        pictures = {name: _picture(name, image, found, layers[0]) for name in question.pictures}
+        return Answer(found, image.shape[1], image.shape[0], seconds, pictures, fresh)
+
+    def _detector(self, name: str) -> Detector:
+        name = name or next(iter(self.detectors))
+        if name not in self.detectors:
+            raise UserError("model", f"{name!r} is unknown", f"one of {', '.join(self.detectors)}")
+        return self.detectors[name]
+
+    def _remember(self, key: tuple[str, str], detector: Detector, question: Question) -> None:
+        """Read the image and run the network at each scale."""
+        self._last = None
+        image = read_image(question.data, max_pixels=question.max_pixels)
+        self._seen = image, [detector.maps(image, factor) for factor in detector.detect.scales]
+        self._last = key
+
+
+def _allowed(thresholds: Mapping[str, Any]) -> dict[str, Any]:
+    unknown = [name for name in thresholds if name not in THRESHOLDS]
+    if unknown:
+        raise UserError(unknown[0], "is unknown", f"some of {', '.join(THRESHOLDS)}")
+    return dict(thresholds)
+
+
+def _picture(name: str, image: np.ndarray, found: Detections, layer: Layer) -> bytes:
+    if name == "boxes":
+        return _jpeg(found.draw(image))
+    return _jpeg(heat_overlay(at_most(image, SHOWN_SIDE), layer[0]))
+
+
+def _jpeg(rgb: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(rgb).save(buffer, "JPEG", quality=_JPEG_QUALITY)
+    return buffer.getvalue()

@@ -1,0 +1,94 @@
+"""How long a detector takes for an image, part by part.
+
+Parts are those that a user waits for: `file` (decoding it), `resize` (scaling, padding, tiles, and putting
+their maps together), `network`, `boxes` (decoding the maps and merging), `draw`. `detector` is what
+`Detector.__call__` does with an array: resize, network and boxes.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from efficientnet_east.data.images import read_image
+from efficientnet_east.inference.detector import Detector
+from efficientnet_east.inference.postprocess import find_in_layers
+from efficientnet_east.inference.runtimes.runtime import Run
+from efficientnet_east.structures import Detections
+
+PARTS = ("file", "resize", "network", "boxes", "draw")
+DETECTOR = "detector"
+_IN_DETECTOR = ("resize", "network", "boxes")
+
+
+def time_image(
+    detector: Detector, data: bytes, clock: Callable[[], float] = time.perf_counter
+) -> tuple[dict[str, float], Detections]:
+    """Detect in one image, and look at the clock between the parts.
+
+    Args:
+      detector: any.
+      data: the bytes of an image file.
+      clock: gives seconds.
+
+    Returns:
+      Seconds by part, with `detector`; and what was found.
+
+    Raises:
+      UserError: the bytes are no image.
+    """
+    inside: list[float] = []
+    watched = Detector(
+        watch(detector.run, inside, clock), detector.detect, detector.stride, detector.divisor, detector.size
+    )
+    marks = [clock()]
+    image = read_image(data)
+    marks.append(clock())
+    layers = [watched.maps(image, factor) for factor in detector.detect.scales]
+    marks.append(clock())
+    found = find_in_layers(layers, detector.detect, detector.stride)
+    marks.append(clock())
+    found.draw(image)
+    marks.append(clock())
+    file, maps, boxes, draw = np.diff(marks).tolist()
+    seconds = dict(zip(PARTS, (file, maps - sum(inside), sum(inside), boxes, draw), strict=True))
+    return seconds | {DETECTOR: sum(seconds[part] for part in _IN_DETECTOR)}, found
+
+
+def watch(run: Run, seconds: list[float], clock: Callable[[], float]) -> Run:
+    """A network that notes how long each of its runs takes.
+
+    Args:
+      run: the network.
+      seconds: to which they are appended.
+      clock: gives seconds.
+    """
+
+    def watched(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        begun = clock()
+        maps = run(batch)
+        seconds.append(clock() - begun)
+        return maps
+
+    return watched
+
+
+def summarise(laps: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """What many images took.
+
+    Args:
+      laps: seconds by part, of each image; at least one.
+
+    Returns:
+      By part, in milliseconds: the median, `p90`, which nine of ten images do not exceed, and the least.
+    """
+    found = {}
+    for part in laps[0]:
+        values = sorted(lap[part] * 1000 for lap in laps)
+        p90 = values[min(len(values) - 1, int(len(values) * 0.9))]
+        numbers = {"median": statistics.median(values), "p90": p90, "least": values[0]}
+        found[part] = {name: round(value, 3) for name, value in numbers.items()}
+    return found

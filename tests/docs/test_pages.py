@@ -1,0 +1,151 @@
+"""Commands, links and snippets of the documents are those of the code."""
+
+import argparse
+import ast
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from helpers.programs import load_example
+
+from efficientnet_east.backbones import catalog
+from efficientnet_east.cli import main
+from efficientnet_east.config import Detect
+from efficientnet_east.pjrt import __main__ as pjrt
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PROGRAMS = r"train\.py|eval\.py|-m efficientnet_east(?:\.pjrt)?|examples/\S+"
+COMMAND = re.compile(rf"^ {{4}}(python (?:{PROGRAMS}) .*?)(?: +#.*)?$", re.MULTILINE)
+
+
+def commands() -> list[str]:
+    headers = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "configs").glob("*.yaml"))]
+    in_configs = [line for text in headers for line in re.findall(r"^# +(python .*)$", text, re.MULTILINE)]
+    in_documents = [line for path in DOCUMENTS for line in COMMAND.findall(path.read_text(encoding="utf-8"))]
+    return in_documents + in_configs
+
+
+def test_documents_show_the_three_main_commands() -> None:
+    text = " ".join(commands())
+    assert all(word in text for word in ("train.py", "eval.py", "efficientnet_east detect"))
+
+
+@pytest.mark.parametrize("command", commands())
+def test_command_is_understood(command: str) -> None:
+    words = shlex.split(command)[1:]
+    if words[0].startswith("examples/"):
+        assert example(Path(words[0])).parse_args(words[1:])
+        return
+    if words[:2] == ["-m", "efficientnet_east.pjrt"]:
+        assert pjrt.parser().parse_args(words[2:]).export
+        return
+    words = words[2:] if words[0] == "-m" else [Path(words[0]).stem, *words[1:]]
+    assert main.parser().parse_args(words).command is not None
+    for word in words:
+        if word.startswith("configs/"):
+            assert (ROOT / word).is_file()
+
+
+def example(script: Path) -> argparse.ArgumentParser:
+    """The parser of one of the programs in `examples/`."""
+    (module,) = load_example(str(script.parent.relative_to("examples")), script.stem)
+    return module.parser()
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_options_exist(path: Path) -> None:
+    """Every `--option` that a document names, in a command or not, is one of a program here."""
+    known = set(re.findall(r"--[\w-]+", " ".join(help_of(main.parser()) + help_of(pjrt.parser()))))
+    for script in sorted((ROOT / "examples").rglob("*.py")):
+        if "def parser()" in script.read_text(encoding="utf-8"):
+            known |= set(re.findall(r"--[\w-]+", " ".join(help_of(example(script.relative_to(ROOT))))))
+    text = re.sub(r"^ {4}pip install .*$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    text = BENCHMARK.sub("", text)
+    named = re.findall(r"(?<![\w-])--[a-z][\w-]*", text)
+    assert not set(named) - known
+
+
+BENCHMARK = re.compile(r"python benchmarks/(\w+)\.py([^`\n]*)")
+
+
+@pytest.mark.parametrize("path", [*DOCUMENTS, ROOT / "benchmarks" / "README.md"], ids=lambda path: path.name)
+def test_options_of_benchmarks_exist(path: Path) -> None:
+    """Each is an option of that very program, or of the common ones if it takes them."""
+    for name, rest in BENCHMARK.findall(path.read_text(encoding="utf-8")):
+        source = (ROOT / "benchmarks" / f"{name}.py").read_text(encoding="utf-8")
+        if "trials.add_options" in source:
+            source += (ROOT / "benchmarks" / "trials.py").read_text(encoding="utf-8")
+        known = set(re.findall(r'add_argument\(\s*"(--[\w-]+)"', source))
+        assert set(re.findall(r"(?<![\w-])--[a-z][\w-]*", rest)) <= known, (name, rest)
+
+
+def help_of(parser: argparse.ArgumentParser) -> list[str]:
+    """The help of a parser and of its subcommands."""
+    subcommands = [action.choices for action in parser._actions if isinstance(action.choices, dict)]
+    inside = [text for choices in subcommands for sub in choices.values() for text in help_of(sub)]
+    return [parser.format_help(), *inside]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)", path.read_text(encoding="utf-8")):
+        assert target.startswith("http") or (path.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_python_snippets_parse(path: Path) -> None:
+    for snippet in re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL):
+        assert ast.parse(snippet).body
+
+
+def test_table_of_backbones_is_what_the_catalogue_computes() -> None:
+    text = (ROOT / "docs" / "backbones.md").read_text(encoding="utf-8")
+    for name in catalog.names():
+        row = next(line for line in text.splitlines() if line.startswith(f"| {name} |"))
+        trunk, whole = catalog.get_backbone(name), catalog.get_backbone(name, classes=1000)
+        giga = whole.multiply_adds(whole.resolution, whole.resolution) / 1e9
+        assert row == (
+            f"| {name} | {trunk.parameters:,} | {whole.parameters:,} | {giga:.4g} G @{whole.resolution} "
+            f"| {', '.join(map(str, trunk.channels))} |"
+        )
+
+
+def test_channels_for_forks_are_those_of_the_catalogue() -> None:
+    text = (ROOT / "docs" / "forks.md").read_text(encoding="utf-8")
+    described = [catalog.get_backbone(name) for name in ("resnet50", "b0", "b4", "b4-modified")]
+    for level in range(1, 6):
+        numbers = [described[0].strides[level - 1], *(b.channels[level - 1] for b in described)]
+        assert f"| `pool{level}` = `f{level}` | {' | '.join(map(str, numbers))} |" in text
+
+
+def test_what_a_fork_adds_parses() -> None:
+    text = (ROOT / "docs" / "forks.md").read_text(encoding="utf-8")
+    (diff,) = re.findall(r"```diff\n(.*?)```", text, re.DOTALL)
+    assert ast.parse("\n".join(line[1:] for line in diff.splitlines() if not line.startswith("-"))).body
+
+
+@pytest.mark.parametrize("page", ["security.md", "detection.md"])
+def test_tests_that_a_page_names_exist(page: str) -> None:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    named = re.findall(r"`(tests/\w+\.py)::(\w+)`", text)
+    assert len(named) >= 20
+    for file, test in named:
+        assert f"def {test}(" in (ROOT / file).read_text(encoding="utf-8"), f"{file}::{test}"
+
+
+def test_every_row_of_the_security_page_names_a_test() -> None:
+    text = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| somebody")]
+    assert all("`tests/" in row for row in rows), "every row names the test that holds it"
+
+
+def test_limits_of_detection_are_those_of_the_configuration() -> None:
+    """Names and defaults in the page's table."""
+    text = (ROOT / "docs" / "detection.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` (\S+) \|", text, re.MULTILINE))
+    assert len(rows) == 8
+    for name, said in rows.items():
+        default = str(Detect.model_fields[name].default).lower()
+        assert said.replace(",", "") in (default, default.removesuffix(".0")), name
