@@ -345,7 +345,9 @@ def load(path: str | None = None, overrides: Mapping[str, Any] | None = None) ->
     for section, values in tree.items():
         _expect_known(f"{origin}: {section}", section, SECTIONS)
         if not isinstance(values, dict):
-            raise UserError(f"{origin}: {section}", f"{values!r} is not a section", "'field: value' lines")
+            raise UserError(
+                f"{origin}: {section}", f"{values!r} is not a section", "expected 'field: value' lines"
+            )
         for name in values:
             _expect_known(f"{origin}: {section}.{name}", name, SECTIONS[section].model_fields)
     for name, value in (overrides or {}).items():
@@ -400,14 +402,18 @@ def _read(path: Path) -> dict[str, Any]:
         held = model_file.is_model_file(path)
         tree = yaml.safe_load(model_file.read_config(path) if held else _text(path))
     except FileNotFoundError:
-        raise UserError(path, "no such file", "a YAML configuration such as those in configs/") from None
+        raise UserError(
+            path, "no such file", "expected a YAML configuration such as those in configs/"
+        ) from None
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise UserError(f"{path}:{line}", f"is no YAML ({error.problem})", "a YAML configuration") from None
+        raise UserError(
+            f"{path}:{line}", f"is no YAML ({error.problem})", "expected a YAML configuration"
+        ) from None
     except (OSError, yaml.YAMLError) as error:
-        raise UserError(path, f"cannot be read ({error})", "a YAML configuration") from None
+        raise UserError(path, f"cannot be read ({error})", "expected a YAML configuration") from None
     if tree is not None and not isinstance(tree, dict):
-        raise UserError(path, "is not a mapping", f"the sections {', '.join(SECTIONS)}")
+        raise UserError(path, "is not a mapping", f"expected the sections {', '.join(SECTIONS)}")
     return tree or {}
 
 
@@ -422,7 +428,7 @@ def _expect_known(where: str, name: str, known: Mapping[str, Any]) -> None:
         return
     near = difflib.get_close_matches(str(name), known, n=1)
     hint = f"{near[0]!r} (did you mean that?)" if near else f"one of {', '.join(known)}"
-    raise UserError(where, "unknown key", hint)
+    raise UserError(where, "unknown key", f"expected {hint}")
 
 
 def _validate(tree: dict[str, Any], origin: str, overrides: Mapping[str, Any]) -> Config:
@@ -435,4 +441,4 @@ def _validate(tree: dict[str, Any], origin: str, overrides: Mapping[str, Any]) -
         where = f"--{path[1].replace('_', '-')}" if given else f"{origin}: {'.'.join(path) or 'values'}"
         received = "" if not path else f"{first['input']!r} cannot be used"
         expected = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-        raise UserError(where, received or "values do not fit together", expected) from None
+        raise UserError(where, received or "values do not fit together", f"expected {expected}") from None

@@ -7,7 +7,7 @@ class UserError(Exception):
     Args:
       where: the file, `file:line`, configuration field or option at fault.
       problem: what is wrong with it, with the value found.
-      expected: what would have been right.
+      hint: what would be right, or what to do; a phrase or a sentence.
 
     Attributes:
       costs_image: whether an image of a data set is left out because of it, where reading goes on.
@@ -15,13 +15,13 @@ class UserError(Exception):
 
     costs_image = False
 
-    def __init__(self, where: object, problem: str, expected: str) -> None:
-        super().__init__(one_line(f"{where}: {problem}; expected {expected}"))
-        self.where, self.problem, self.expected = str(where), problem, expected
+    def __init__(self, where: object, problem: str, hint: str) -> None:
+        super().__init__(one_line(f"{where}: {problem}; {hint}"))
+        self.where, self.problem, self.hint = str(where), problem, hint
 
     def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
         """Three arguments, so that the error survives the way out of a worker process."""
-        return type(self), (self.where, self.problem, self.expected)
+        return type(self), (self.where, self.problem, self.hint)
 
 
 class WriteError(UserError):

@@ -45,7 +45,7 @@ def normalise(images: Tensor, kind: str = "imagenet", *, by_row: bool = False) -
       UserError: another kind.
     """
     if kind not in NORMALISATIONS:
-        raise UserError("normalisation", f"unknown {kind!r}", f"one of {', '.join(NORMALISATIONS)}")
+        raise UserError("normalisation", f"unknown {kind!r}", f"expected one of {', '.join(NORMALISATIONS)}")
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
     mean, deviation = NORMALISATIONS[kind]
@@ -174,4 +174,4 @@ def check_sides(images: Tensor, divisor: int = 32) -> None:
     sides = images.shape.as_list()[1:3]
     if any(side is not None and side % divisor for side in sides):
         problem = f"are {sides[0]} x {sides[1]} pixels"
-        raise UserError("images", problem, f"sides that are multiples of {divisor}: pad them")
+        raise UserError("images", problem, f"expected sides that are multiples of {divisor}: pad them")

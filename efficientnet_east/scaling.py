@@ -151,7 +151,7 @@ def get_variant(name: str) -> Variant:
     if match and -3 <= float(match[1]) <= 12:
         return compound(float(match[1]))
     known = f"one of {', '.join(VARIANTS)}, or phi=NUMBER from -3 to 12"
-    raise UserError("backbone", f"unknown variant {name!r}", known)
+    raise UserError("backbone", f"unknown variant {name!r}", f"expected {known}")
 
 
 def round_channels(channels: float, width: float) -> int:
@@ -354,7 +354,7 @@ def frozen_blocks(network: Network, frozen: str) -> int:
     if frozen not in last:
         stages = ", ".join(f"stage{number}" for number in sorted({b.stage for b in network.blocks}))
         known = f"one of stem, {stages}, blocks_0 to {network.blocks[-1].name}"
-        raise UserError("frozen", f"unknown part {frozen!r}", known)
+        raise UserError("frozen", f"unknown part {frozen!r}", f"expected {known}")
     return last[frozen]
 
 

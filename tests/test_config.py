@@ -246,7 +246,7 @@ def test_bad_file(text: str, where: str, said: str, tmp_path: Path) -> None:
         load(path)
     assert str(error.value).startswith(path) and "\n" not in str(error.value)
     assert where in error.value.where.removeprefix(path)
-    assert said in error.value.expected
+    assert said in error.value.hint
 
 
 def test_no_such_file(tmp_path: Path) -> None:
@@ -296,7 +296,7 @@ def test_files_of_windows_tools(encoding: str, tmp_path: Path) -> None:
 def test_bad_override(name: str, value: Any, where: str, said: str) -> None:
     with pytest.raises(UserError) as error:
         load(None, {name: value})
-    assert error.value.where == where and said in error.value.expected
+    assert error.value.where == where and said in error.value.hint
 
 
 @pytest.mark.parametrize(("levels", "crop_sizes"), [(5, (96, 512)), (6, (64, 448)), (7, (128, 512))])
@@ -331,7 +331,7 @@ def test_any_file_is_a_configuration_or_one_clear_error(
     try:
         configuration = load(path)
     except UserError as error:
-        assert "\n" not in str(error) and error.expected
+        assert "\n" not in str(error) and error.hint
     else:
         floats = [value for part in configuration.model_dump().values() for value in part.values()]
         assert all(math.isfinite(value) for value in floats if isinstance(value, float))

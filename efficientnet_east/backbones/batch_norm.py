@@ -37,7 +37,7 @@ def batch_norm_options(
       UserError: another mode.
     """
     if mode not in MODES:
-        raise UserError("batch_norm", f"unknown mode {mode!r}", f"one of {', '.join(MODES)}")
+        raise UserError("batch_norm", f"unknown mode {mode!r}", f"expected one of {', '.join(MODES)}")
     frozen = mode == "frozen" or not trainable
     params = {
         "is_training": False if frozen else is_training,

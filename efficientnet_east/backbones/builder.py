@@ -47,12 +47,14 @@ def check_images(images: Any, kinds: Sequence[str] = ("float32", "float16", "bfl
       UserError: it is no tensor, or has another shape or dtype; height and width may be unknown.
     """
     if not tf.is_tensor(images):
-        raise UserError("images", f"are a {type(images).__name__}", "a tensor, such as tf.constant(...)")
+        raise UserError(
+            "images", f"are a {type(images).__name__}", "expected a tensor, such as tf.constant(...)"
+        )
     shape = images.shape
     if shape.rank != 4 or shape.as_list()[3] != 3:
-        raise UserError("images", f"have the shape {shape}", "(batch, height, width, 3), RGB")
+        raise UserError("images", f"have the shape {shape}", "expected (batch, height, width, 3), RGB")
     if images.dtype.name not in kinds:
-        raise UserError("images", f"are {images.dtype.name}", " or ".join(kinds))
+        raise UserError("images", f"are {images.dtype.name}", f"expected {' or '.join(kinds)}")
 
 
 def _named(name: str) -> Callable[..., tuple[Any, dict[str, Any]]]:

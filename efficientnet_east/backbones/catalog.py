@@ -138,7 +138,7 @@ def get_variant(name: str) -> scaling.Variant:
     try:
         return scaling.get_variant(name)
     except UserError as error:
-        expected = error.expected.replace(", or phi=", f", {RESNET50}, or phi=")
+        expected = error.hint.replace(", or phi=", f", {RESNET50}, or phi=")
         raise UserError(error.where, error.problem, expected) from None
 
 
@@ -154,11 +154,15 @@ def check_feature_options(name: str, pre_stride: str, levels: int) -> None:
       UserError: the first option that cannot be had.
     """
     if pre_stride not in scaling.PRE_STRIDES:
-        raise UserError("pre_stride", f"unknown {pre_stride!r}", f"one of {', '.join(scaling.PRE_STRIDES)}")
+        raise UserError(
+            "pre_stride", f"unknown {pre_stride!r}", f"expected one of {', '.join(scaling.PRE_STRIDES)}"
+        )
     if name == RESNET50 and pre_stride != "block":
-        raise UserError("pre_stride", f"{pre_stride!r} with {RESNET50}", "block: it has no expansions")
+        raise UserError(
+            "pre_stride", f"{pre_stride!r} with {RESNET50}", "expected block: it has no expansions"
+        )
     if levels not in (5, 6, 7):
-        raise UserError("levels", f"is {levels}", "5, 6 or 7")
+        raise UserError("levels", f"is {levels}", "expected 5, 6 or 7")
 
 
 def check_activation(name: str, activation: str) -> None:
@@ -172,7 +176,7 @@ def check_activation(name: str, activation: str) -> None:
       UserError: it is ResNet-50, whose units are ReLU's.
     """
     if name == RESNET50 and activation != "relu":
-        raise UserError("activation", f"{activation!r} with {RESNET50}", "relu")
+        raise UserError("activation", f"{activation!r} with {RESNET50}", "expected relu")
 
 
 def frozen_blocks(name: str, frozen: str) -> int:
@@ -192,7 +196,7 @@ def frozen_blocks(name: str, frozen: str) -> int:
         return scaling.frozen_blocks(scaling.resolve(get_variant(name)), frozen)
     parts = ["conv1", *(row.name for row in RESNET50_BLOCKS)]
     if frozen not in parts:
-        raise UserError("frozen", f"unknown part {frozen!r}", f"one of {', '.join(parts)}")
+        raise UserError("frozen", f"unknown part {frozen!r}", f"expected one of {', '.join(parts)}")
     return parts.index(frozen)
 
 

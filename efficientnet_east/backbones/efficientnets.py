@@ -59,7 +59,7 @@ def get_activation(name: str) -> Callable[[Tensor], Tensor]:
       UserError: the name is unknown; the message lists the known ones.
     """
     if name not in ACTIVATIONS:
-        raise UserError("activation", f"unknown {name!r}", f"one of {', '.join(ACTIVATIONS)}")
+        raise UserError("activation", f"unknown {name!r}", f"expected one of {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[name]
 
 

@@ -114,7 +114,7 @@ def parse_size(text: str) -> tuple[int, int]:
     width, height = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
     if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
         expected = f"a side such as 512 or WIDTHxHEIGHT such as 1280x720, each from 1 to {MAX_SIDE}"
-        raise UserError("--size", f"{text!r} cannot be used", expected)
+        raise UserError("--size", f"{text!r} cannot be used", f"expected {expected}")
     return height, width
 
 
@@ -134,7 +134,7 @@ def phi_name(text: str) -> str:
         catalog.get_variant(f"phi={text}")
     except UserError:
         expected = "a plain decimal from -3 to 12, such as 1.5"
-        raise UserError("--phi", f"{text!r} cannot be used", expected) from None
+        raise UserError("--phi", f"{text!r} cannot be used", f"expected {expected}") from None
     return f"phi={text}"
 
 
@@ -171,13 +171,13 @@ def describe(
     """
     for option, number in (("--batch", batch), ("--classes", classes)):
         if number is not None and number < 1:
-            raise UserError(option, f"is {number}", "a whole number from 1")
+            raise UserError(option, f"is {number}", "expected a whole number from 1")
     backbone = catalog.get_backbone(name, pre_stride=pre_stride, classes=classes)
     own = activation or backbone.activation
     if own not in costs.KEPT_MAPS:
-        raise UserError("--activation", f"unknown {own!r}", f"one of {', '.join(costs.KEPT_MAPS)}")
+        raise UserError("--activation", f"unknown {own!r}", f"expected one of {', '.join(costs.KEPT_MAPS)}")
     if name == catalog.RESNET50 and own != "relu":
-        raise UserError("--activation", f"{own!r} with {name}", "relu")
+        raise UserError("--activation", f"{own!r} with {name}", "expected relu")
     height, width = size or (backbone.resolution, backbone.resolution)
     variant = backbone.network.variant if backbone.network else None
     return Report(

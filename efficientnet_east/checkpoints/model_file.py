@@ -50,7 +50,9 @@ def resolve(path: str | Path, as_onnx: bool = False) -> Path:
     shipped = shipped_onnx() if as_onnx else SHIPPED
     if not shipped.is_file():
         problem = f"no model came with this package ({shipped} is absent)"
-        raise UserError(DEFAULT, problem, "the whole package: install it again, or name another model")
+        raise UserError(
+            DEFAULT, problem, "expected the whole package: install it again, or name another model"
+        )
     return shipped
 
 
@@ -114,7 +116,7 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
     if text is None:
         return arrays, None
     if text.dtype != np.uint8 or text.nbytes > _MOST_CONFIG:
-        raise UserError(f"{path}: {CONFIG}", "is no text", _EXPECTED)
+        raise UserError(f"{path}: {CONFIG}", "is no text", f"expected {_EXPECTED}")
     return arrays, text.tobytes().decode("utf-8", "replace")
 
 
@@ -156,7 +158,7 @@ def read_config(path: Path) -> str:
     """
     config = config_in(path)
     if config is None:
-        raise UserError(path, "holds weights, but no configuration of a detector", _EXPECTED)
+        raise UserError(path, "holds weights, but no configuration of a detector", f"expected {_EXPECTED}")
     return config
 
 
@@ -166,10 +168,10 @@ def _expected(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
     except UserError:
         raise
     except FileNotFoundError:
-        raise UserError(path, "no such file", _EXPECTED) from None
+        raise UserError(path, "no such file", f"expected {_EXPECTED}") from None
     except Exception as error:  # zipfile, zlib and NumPy raise several kinds for a damaged archive
         said = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise UserError(path, f"cannot be read ({said})", _EXPECTED) from None
+        raise UserError(path, f"cannot be read ({said})", f"expected {_EXPECTED}") from None
 
 
 def _half(array: np.ndarray) -> np.ndarray:

@@ -40,11 +40,11 @@ def find(path: str | Path) -> str:
     if path.is_dir():
         newest = newest_in(path)
         if newest is None:
-            raise UserError(path, "holds no checkpoint", _EXPECTED)
+            raise UserError(path, "holds no checkpoint", f"expected {_EXPECTED}")
         return newest
     prefix = str(path).removesuffix(".index")
     if not Path(prefix + ".index").exists():
-        raise UserError(path, "no such checkpoint", _EXPECTED)
+        raise UserError(path, "no such checkpoint", f"expected {_EXPECTED}")
     return prefix
 
 
@@ -110,7 +110,7 @@ def _read(prefix: str) -> dict[str, np.ndarray]:
             raise
         except Exception as error:  # on a damaged file the reader raises almost anything
             said = str(error).partition("\n")[0].replace(str(path), prefix)
-            raise UserError(prefix, f"cannot be read ({said})", "an undamaged checkpoint") from None
+            raise UserError(prefix, f"cannot be read ({said})", "expected an undamaged checkpoint") from None
 
 
 def expect_finite(where: object, tensors: Mapping[str, np.ndarray]) -> None:
@@ -127,7 +127,7 @@ def expect_finite(where: object, tensors: Mapping[str, np.ndarray]) -> None:
     bad = sorted(name for name, array in floats.items() if not np.isfinite(array).all())
     if bad:
         names = ", ".join(bad[:3]) + (f" and {len(bad) - 3} more" if len(bad) > 3 else "")
-        raise UserError(where, f"holds values that are not finite in {names}", "finite ones")
+        raise UserError(where, f"holds values that are not finite in {names}", "expected finite ones")
 
 
 def averaged(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -232,11 +232,13 @@ def check_fit(prefix: str, tensors: Mapping[str, np.ndarray], variables: Sequenc
         name, shape = variable.op.name, tuple(variable.shape.as_list())
         if name not in tensors:
             raise UserError(
-                prefix, f"is a checkpoint of another architecture: it lacks {name}", "one of this model"
+                prefix,
+                f"is a checkpoint of another architecture: it lacks {name}",
+                "expected one of this model",
             )
         if tensors[name].shape != shape:
             problem = f"is a checkpoint of another architecture: {name} has shape {tensors[name].shape}"
-            raise UserError(prefix, problem, f"{shape}")
+            raise UserError(prefix, problem, f"expected {shape}")
 
 
 def assign(session: Any, values: Mapping[str, np.ndarray], variables: Sequence[Any]) -> None:

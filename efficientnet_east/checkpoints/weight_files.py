@@ -99,10 +99,12 @@ def format_of(path: str | Path) -> str:
     elif path.suffix in _SUFFIXES:  # its reader says what is missing
         by_contents = None
     else:
-        raise UserError(path, "no such file or checkpoint", "a weight file, a checkpoint or a workdir")
+        raise UserError(
+            path, "no such file or checkpoint", "expected a weight file, a checkpoint or a workdir"
+        )
     format = by_contents or _SUFFIXES.get(path.suffix)
     if format is None:
-        raise UserError(path, "is no weight file of a known kind", "; ".join(FORMATS.values()))
+        raise UserError(path, "is no weight file of a known kind", f"expected {'; '.join(FORMATS.values())}")
     return format
 
 
@@ -150,15 +152,15 @@ def _refuse(
 ) -> None:
     bad = [name for name, array in arrays.items() if is_bad(array)]
     if bad:
-        raise UserError(f"{path}: {listed(bad)}", problem, expected)
+        raise UserError(f"{path}: {listed(bad)}", problem, f"expected {expected}")
 
 
 def _unreadable(path: Path, format: str, error: Exception) -> UserError:
     """For a damaged file, of which its library raises almost anything."""
     if isinstance(error, FileNotFoundError) and not path.exists():
-        return UserError(path, "no such file", FORMATS[format])
+        return UserError(path, "no such file", f"expected {FORMATS[format]}")
     said = str(error).strip().partition("\n")[0] or type(error).__name__
-    return UserError(path, f"cannot be read ({said})", FORMATS[format])
+    return UserError(path, f"cannot be read ({said})", f"expected {FORMATS[format]}")
 
 
 def write(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -184,7 +186,7 @@ Read = tuple[Mapping[str, Any], tuple[str, ...]]
 
 def _read_npz(path: Path) -> Read:
     if path.is_file() and not zipfile.is_zipfile(path):
-        raise UserError(path, "cannot be read (it is no zip archive)", FORMATS["npz"])
+        raise UserError(path, "cannot be read (it is no zip archive)", f"expected {FORMATS['npz']}")
     try:
         return model_file.read(path)[0], ()
     except UserError:
@@ -200,12 +202,12 @@ def _prefix(path: Path) -> str:
 def _checkpoint_of(path: Path) -> str:
     """The prefix of the checkpoint that a user named in one of many ways."""
     if model_file.is_model_file(path):
-        raise UserError(path, "no such checkpoint", FORMATS["tpu"])
+        raise UserError(path, "no such checkpoint", f"expected {FORMATS['tpu']}")
     if path.is_dir() and tf_checkpoints.newest_in(path) is None:
         # The state file is often lost on the way; a SavedModel has its variables in a folder of its own.
         found = sorted(path.glob("*.index")) or sorted(path.glob("variables/variables.index"))
         if len(found) != 1:
-            raise UserError(path, f"holds {len(found)} checkpoints", "one, or a checkpoint's prefix")
+            raise UserError(path, f"holds {len(found)} checkpoints", "expected one, or a checkpoint's prefix")
         path = found[0]
     return tf_checkpoints.find(path if path.is_dir() else _prefix(path))
 
@@ -245,7 +247,7 @@ def _read_keras(path: Path) -> Read:
         raise _unreadable(path, "keras", error) from None
     twice = [name for name, count in collections.Counter(name for name, _ in named).items() if count > 1]
     if twice:
-        raise UserError(path, f"holds several layers with the names {listed(twice)}", "one network")
+        raise UserError(path, f"holds several layers with the names {listed(twice)}", "expected one network")
     return dict(named), ()
 
 
@@ -288,7 +290,9 @@ def _read_torch(path: Path) -> Read:
     try:
         import torch
     except ImportError:
-        raise UserError(path, "is read by PyTorch, which is not installed", "`pip install torch`") from None
+        raise UserError(
+            path, "is read by PyTorch, which is not installed", "expected `pip install torch`"
+        ) from None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickles that are refused below
@@ -309,9 +313,9 @@ def _unloaded(path: Path, error: Exception) -> UserError:
     blocked = re.search(r"GLOBAL ([\w.]+\w)", str(error))
     if blocked:
         problem = f"holds {blocked[1]}, which may run code and is not loaded"
-        return UserError(path, problem, "what torch.save(model.state_dict(), FILE) writes")
+        return UserError(path, problem, "expected what torch.save(model.state_dict(), FILE) writes")
     if "weights_only" in str(error):
-        return UserError(path, "cannot be read (it is no file of PyTorch)", FORMATS["torch"])
+        return UserError(path, "cannot be read (it is no file of PyTorch)", f"expected {FORMATS['torch']}")
     return _unreadable(path, "torch", error)
 
 
@@ -337,7 +341,7 @@ def _read_safetensors(path: Path) -> Mapping[str, np.ndarray]:
         from safetensors.numpy import load_file
     except ImportError:
         problem = "is read by safetensors, which is not installed"
-        raise UserError(path, problem, "`pip install safetensors`") from None
+        raise UserError(path, problem, "expected `pip install safetensors`") from None
     try:
         # NumPy knows bfloat16 since TensorFlow was imported; only its conversion is missing from `read`.
         return {name: array.astype(np.float32) if array.dtype.name == "bfloat16" else array

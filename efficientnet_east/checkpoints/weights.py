@@ -142,10 +142,10 @@ def expect_complete(restored: Restored, source: Source, allow_missing: bool, all
     """
     if restored.lacking and not allow_missing:
         problem = f"lacks {_count(restored.lacking)}: {listed(restored.lacking)}"
-        raise UserError(source.path, problem, "all, or --allow-missing")
+        raise UserError(source.path, problem, "expected all, or --allow-missing")
     if restored.unused and not allow_unused:
         problem = f"holds {_count(restored.unused)} without a place: {listed(restored.unused)}"
-        raise UserError(source.path, problem, "none, or --allow-unused")
+        raise UserError(source.path, problem, "expected none, or --allow-unused")
 
 
 def _count(names: Sequence[str]) -> str:
@@ -180,7 +180,7 @@ def _expect_match(source: Source, backbone: str) -> _Match:
     families = [family for family in FAMILIES[source.format] if weight_names.variables(backbone, family)]
     if not families:
         problem = f"no names are known for {backbone} in {FORMATS[source.format]}"
-        raise UserError(source.path, problem, "a file of format tpu or npz")
+        raise UserError(source.path, problem, "expected a file of format tpu or npz")
     match = _best(source, [backbone], families)
     if match and not match.misfits:
         return match
@@ -188,12 +188,12 @@ def _expect_match(source: Source, backbone: str) -> _Match:
     if not match and not other:
         titles = " or ".join(family.title for family in families)
         problem = f"holds {listed(source.arrays) or 'nothing'}, which are not the names of {titles}"
-        raise UserError(source.path, problem, f"weights of {backbone}")
+        raise UserError(source.path, problem, f"expected weights of {backbone}")
     fits_better = other is not None and (not match or other.misfits < match.misfits)
     if not match or match.mismatched or fits_better:
         problem = _misfits(match) if match else "has no name of it"
         looks = f"; looks like {other.backbone}" if other and fits_better else ""
-        raise UserError(source.path, problem + looks, f"weights of {backbone}")
+        raise UserError(source.path, problem + looks, f"expected weights of {backbone}")
     return match
 
 
@@ -249,7 +249,7 @@ def _root(source: Source, separator: str, variables: tuple[Variable, ...], scope
     root = min(sorted(roots), key=len)
     others = sorted(other for other in roots if not other.startswith(root))
     if others:
-        raise UserError(source.path, f"holds several networks: {listed([root, *others])}", "one")
+        raise UserError(source.path, f"holds several networks: {listed([root, *others])}", "expected one")
     return root
 
 

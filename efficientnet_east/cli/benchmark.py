@@ -92,7 +92,9 @@ def run(arguments: argparse.Namespace, overrides: Mapping[str, Any]) -> int:
     cases = _cases(arguments, overrides)
     cases = [case for case in cases if _warm_up(case, pictures, arguments.warm_up, len(cases) == 1)]
     if not cases:
-        raise UserError("--model", "no runtime here runs it on these images", "another runtime or model")
+        raise UserError(
+            "--model", "no runtime here runs it on these images", "expected another runtime or model"
+        )
     work = [(case, one) for _ in range(arguments.rounds) for case in cases for one in pictures]
     for case, one in progress.track(work, len(work), "benchmark"):
         lap, found = timing.time_image(case.detector, one.data)
@@ -113,13 +115,13 @@ def _expect_usable(arguments: argparse.Namespace) -> None:
     for name, least in (("limit", 1), ("rounds", 1), ("warm_up", 0)):
         value = getattr(arguments, name)
         if value is not None and value < least:
-            raise UserError(f"--{name.replace('_', '-')}", f"is {value}", f"{least} or more")
+            raise UserError(f"--{name.replace('_', '-')}", f"is {value}", f"expected {least} or more")
     if arguments.images and arguments.data:
-        raise UserError("--images", "is given with --data", "one of them")
+        raise UserError("--images", "is given with --data", "expected one of them")
     if arguments.list and not arguments.data:
-        raise UserError("--list", "is given without --data", "the folder to choose from, beside it")
+        raise UserError("--list", "is given without --data", "expected the folder to choose from, beside it")
     if arguments.json and Path(arguments.json).is_dir():
-        raise UserError("--json", f"{arguments.json} is a folder", "a file name such as speed.json")
+        raise UserError("--json", f"{arguments.json} is a folder", "expected a file name such as speed.json")
 
 
 def _pictures(arguments: argparse.Namespace) -> list[Picture]:
@@ -133,7 +135,7 @@ def _pictures(arguments: argparse.Namespace) -> list[Picture]:
         found = [one.path for one in inputs.find(arguments.images)]
         paths = [path for path in found if path.suffix.lower() in SUFFIXES]
         if not paths:
-            raise UserError("--images", "names no image", f"files that end in {', '.join(SUFFIXES)}")
+            raise UserError("--images", "names no image", f"expected files that end in {', '.join(SUFFIXES)}")
         return _readable(paths[:limit])
     return [_generated(index) for index in range(limit or SCENES)]
 
@@ -149,7 +151,7 @@ def _readable(paths: Sequence[Path]) -> list[Picture]:
         except UserError as error:
             progress.say(f"skipped: {path}: {error}")
     if not pictures:
-        raise UserError("--images", "no image can be read", "at least one that can")
+        raise UserError("--images", "no image can be read", "expected at least one that can")
     return pictures
 
 
@@ -157,7 +159,7 @@ def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise UserError(path, f"cannot be read ({error.strerror})", "an image file") from None
+        raise UserError(path, f"cannot be read ({error.strerror})", "expected an image file") from None
 
 
 def _generated(index: int) -> Picture:
@@ -182,7 +184,11 @@ def _cases(arguments: argparse.Namespace, overrides: Mapping[str, Any]) -> list[
                 progress.say(f"left out: {error}")
                 errors.append(error)
     if not cases:
-        raise errors[0] if errors else UserError("--runtime", "reads none of the models", "another one")
+        raise (
+            errors[0]
+            if errors
+            else UserError("--runtime", "reads none of the models", "expected another one")
+        )
     return cases
 
 
@@ -219,7 +225,7 @@ def _warm_up(case: Case, pictures: Sequence[Picture], count: int, alone: bool) -
         told = str(error) if isinstance(error, UserError) else f"{type(error).__name__} {error}"
         problem = f"cannot run {case.model} ({one_line(told)[:200]})"
         if alone:
-            raise UserError(case.runtime, problem, "another runtime, or another model") from None
+            raise UserError(case.runtime, problem, "expected another runtime, or another model") from None
         progress.say(f"left out: {case.runtime} {problem}")
         return False
     return True

@@ -46,7 +46,9 @@ def run(arguments: argparse.Namespace, detect: Mapping[str, Any]) -> int:
     """
     output = Path(arguments.output)
     if not model_file.is_model_file(output):
-        raise UserError("--output", f"{output} is no model file", f"a name that ends in {model_file.SUFFIX}")
+        raise UserError(
+            "--output", f"{output} is no model file", f"expected a name that ends in {model_file.SUFFIX}"
+        )
     make_folder(output.parent, "--output")
     from efficientnet_east.checkpoints import tf_checkpoints
     from efficientnet_east.evaluation import tune

@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.report:
         _expect_elsewhere(Path(arguments.report), Path(arguments.data))
     if arguments.limit is not None and arguments.limit < 1:
-        raise UserError("--limit", f"{arguments.limit} cannot be used", "1 or more")
+        raise UserError("--limit", f"{arguments.limit} cannot be used", "expected 1 or more")
     names = read_list(arguments.list) if arguments.list else None
     least = _least_side(arguments)
     folder = make_folder(arguments.report, "--report") if arguments.report else None
@@ -72,7 +72,9 @@ def _least_side(arguments: argparse.Namespace) -> float:
     scale = defaults.scale_max if arguments.scale_max is None else arguments.scale_max
     if not (0 <= side < float("inf") and 0 < scale < float("inf")):
         raise UserError(
-            "--min-text-side, --scale-max", f"{side} and {scale}", "numbers of 0 or more, and above 0"
+            "--min-text-side, --scale-max",
+            f"{side} and {scale}",
+            "expected numbers of 0 or more, and above 0",
         )
     return side / (scale * defaults.aspect)
 
@@ -81,7 +83,7 @@ def _expect_elsewhere(report: Path, data: Path) -> None:
     """A report among the images would be a part of the data set."""
     inside = {data, *(data / name for pairs in LAYOUTS.values() for pair in pairs for name in pair)}
     if report.resolve() in {path.resolve() for path in inside}:
-        raise UserError("--report", f"{report} is a folder of the data set", "a folder of its own")
+        raise UserError("--report", f"{report} is a folder of the data set", "expected a folder of its own")
 
 
 def _say(found: check.Checked) -> None:

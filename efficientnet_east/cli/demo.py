@@ -106,15 +106,17 @@ def _expect_usable(arguments: argparse.Namespace) -> None:
     for name in ("max_upload", "max_pixels", "max_waiting", "upload_seconds", "image_seconds"):
         value = getattr(arguments, name)
         if not 0 < value < 1e9:
-            raise UserError(f"--{name.replace('_', '-')}", f"is {value}", "a number above 0")
+            raise UserError(f"--{name.replace('_', '-')}", f"is {value}", "expected a number above 0")
     if arguments.max_pixels > PILLOW_MAX_PIXELS:
-        raise UserError("--max-pixels", f"is {arguments.max_pixels}", f"at most {PILLOW_MAX_PIXELS}")
+        raise UserError("--max-pixels", f"is {arguments.max_pixels}", f"expected at most {PILLOW_MAX_PIXELS}")
     if arguments.port is not None and not 0 <= arguments.port < 65536:
-        raise UserError("--port", f"is {arguments.port}", "0 to 65535")
+        raise UserError("--port", f"is {arguments.port}", "expected 0 to 65535")
     closed = is_loopback(arguments.host) or arguments.password_file or arguments.open_to_the_network
     if not closed:
         problem = f"{arguments.host} lets anybody on the network use this machine"
-        raise UserError("--host", problem, "--password-file FILE, or --open-to-the-network if that is meant")
+        raise UserError(
+            "--host", problem, "expected --password-file FILE, or --open-to-the-network if that is meant"
+        )
 
 
 def is_loopback(host: str) -> bool:
@@ -143,10 +145,10 @@ def _password(arguments: argparse.Namespace) -> str:
     try:
         lines = text_files.split_lines(text_files.read_text(arguments.password_file))
     except UserError as error:
-        raise UserError("--password-file", f"{error.where} {error.problem}", error.expected) from None
+        raise UserError("--password-file", f"{error.where} {error.problem}", error.hint) from None
     if not lines or not lines[0].strip():
         raise UserError(
-            "--password-file", f"{arguments.password_file} is empty", "a password in its first line"
+            "--password-file", f"{arguments.password_file} is empty", "expected a password in its first line"
         )
     return lines[0].strip()
 
@@ -164,11 +166,13 @@ def _own_folder() -> Path:
         folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.lstat()
     except OSError as error:
-        raise UserError(folder, f"cannot be made ({error.strerror})", "a temporary folder (TMPDIR)") from None
+        raise UserError(
+            folder, f"cannot be made ({error.strerror})", "expected a temporary folder (TMPDIR)"
+        ) from None
     mine = stat.S_ISDIR(found.st_mode) and (not hasattr(os, "getuid") or found.st_uid == user)
     if not mine or (hasattr(os, "getuid") and found.st_mode & 0o077):
         problem = "is somebody else's, or others may look into it"
-        raise UserError(folder, problem, "that it be removed, or another temporary folder (TMPDIR)")
+        raise UserError(folder, problem, "expected that it be removed, or another temporary folder (TMPDIR)")
     remove_leftovers(folder)
     return folder
 

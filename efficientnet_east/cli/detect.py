@@ -134,19 +134,23 @@ def _formats(arguments: argparse.Namespace) -> list[str]:
     formats = list(dict.fromkeys(filter(None, arguments.formats.split(","))))
     unknown = [name for name in formats if name not in FORMATS]
     if unknown or not formats:
-        raise UserError("--formats", f"{arguments.formats!r} is unknown", f"some of {','.join(FORMATS)}")
+        raise UserError(
+            "--formats", f"{arguments.formats!r} is unknown", f"expected some of {','.join(FORMATS)}"
+        )
     for name in ("every", "limit", "crop_height", "max_pixels", "camera"):
         value, least = getattr(arguments, name), 0 if name == "camera" else 1
         if value is not None and value < least:
-            raise UserError(f"--{name.replace('_', '-')}", f"is {value}", f"{least} or more")
+            raise UserError(f"--{name.replace('_', '-')}", f"is {value}", f"expected {least} or more")
     if arguments.lines and not {"json", "picture", "film"} & set(formats):
-        raise UserError("--lines", "is for the formats json, picture and film", "one of them in --formats")
+        raise UserError(
+            "--lines", "is for the formats json, picture and film", "expected one of them in --formats"
+        )
     if arguments.max_pixels > PILLOW_MAX_PIXELS:
-        raise UserError("--max-pixels", f"is {arguments.max_pixels}", f"at most {PILLOW_MAX_PIXELS}")
+        raise UserError("--max-pixels", f"is {arguments.max_pixels}", f"expected at most {PILLOW_MAX_PIXELS}")
     if not 0 <= arguments.crop_margin <= 1:
-        raise UserError("--crop-margin", f"is {arguments.crop_margin}", "0 to 1")
+        raise UserError("--crop-margin", f"is {arguments.crop_margin}", "expected 0 to 1")
     if arguments.crop_turn is not None and not arguments.crop_turn >= 1:
-        raise UserError("--crop-turn", f"is {arguments.crop_turn}", "1 or more; 1.5 is usual")
+        raise UserError("--crop-turn", f"is {arguments.crop_turn}", "expected 1 or more; 1.5 is usual")
     return formats
 
 
@@ -156,7 +160,7 @@ def _pictures(
     """What is to be read, and how many pictures that is, None if nobody knows."""
     names = [*arguments.images, *(inputs.read_list(arguments.list) if arguments.list else [])]
     if (arguments.camera is None) == (not names):
-        raise UserError("detect", "what to read is not clear", "images, --list, or --camera alone")
+        raise UserError("detect", "what to read is not clear", "expected images, --list, or --camera alone")
     every, limit = arguments.every, arguments.limit
     if arguments.camera is not None:
         return itertools.islice(inputs.camera(arguments.camera, every=every), limit), limit
@@ -164,7 +168,7 @@ def _pictures(
     shown = (inputs.pictures(entry, every=every, max_pixels=arguments.max_pixels) for entry in found)
     has_films = any(entry.path.suffix.lower() in video.SUFFIXES for entry in found)
     if formats == ["film"] and not has_films:
-        raise UserError("--formats", "is film alone, and no film is given", "picture, for images")
+        raise UserError("--formats", "is film alone, and no film is given", "expected picture, for images")
     total = None if has_films else len(found)
     return itertools.islice(itertools.chain.from_iterable(shown), limit), min(
         filter(None, (total, limit)), default=None
@@ -183,7 +187,9 @@ def _work(picture: inputs.Picture, detector: Detector, results: _Results) -> Exc
     # One image must not end the work on all others: too large for the memory, or refused by a runtime.
     except Exception as error:
         problem = " ".join(f"{type(error).__name__} {error}".split())
-        return UserError(picture.where, f"nothing can be detected in it ({problem[:200]})", "another image")
+        return UserError(
+            picture.where, f"nothing can be detected in it ({problem[:200]})", "expected another image"
+        )
     written = results.write(seen)
     words = "1 word" if len(seen.found) == 1 else f"{len(seen.found)} words"
     progress.say(one_line(f"{picture.where}: {words} -> {written}"), to_stderr=False)
@@ -313,5 +319,5 @@ def _map_picture(kind: str, seen: _Seen) -> np.ndarray:
         return heat_overlay(seen.image, score)
     if geometry.shape[2] != 5:
         problem = "has the format angle, and this network finds four corners (geometry quad)"
-        raise UserError("--formats", problem, "the others")
+        raise UserError("--formats", problem, "expected the others")
     return angle_picture(seen.image, score, geometry[..., 4])

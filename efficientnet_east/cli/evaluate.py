@@ -85,11 +85,15 @@ def run(arguments: argparse.Namespace, data: dict[str, Any], detect: dict[str, A
     if arguments.submission is None and arguments.checkpoint is None and arguments.gt is None:
         arguments.checkpoint = model_file.DEFAULT
     if (arguments.submission is None) == (arguments.checkpoint is None):
-        raise UserError("eval", "what to score is not clear", "--checkpoint, or --submission and --gt")
+        raise UserError(
+            "eval", "what to score is not clear", "expected --checkpoint, or --submission and --gt"
+        )
     if arguments.json and (Path(arguments.json).is_dir() or Path(arguments.json).suffix == ".zip"):
-        raise UserError("--json", f"{arguments.json} is a folder or a .zip", "a file name such as out.json")
+        raise UserError(
+            "--json", f"{arguments.json} is a folder or a .zip", "expected a file name such as out.json"
+        )
     if arguments.gallery < 0:
-        raise UserError("--gallery", f"{arguments.gallery} cannot be used", "0 or more")
+        raise UserError("--gallery", f"{arguments.gallery} cannot be used", "expected 0 or more")
     thresholds = _sweep(arguments.sweep) if arguments.report else []
     folder = make_folder(arguments.report, "--report") if arguments.report else None
     about: dict[str, Any] = {}
@@ -117,17 +121,23 @@ def _sweep(text: str) -> list[float]:
     except ValueError:
         values = []
     if not values or not all(0 < value < 1 for value in values):
-        raise UserError("--sweep", f"{text!r} cannot be used", f"numbers between 0 and 1 such as {SWEEP}")
+        raise UserError(
+            "--sweep", f"{text!r} cannot be used", f"expected numbers between 0 and 1 such as {SWEEP}"
+        )
     return sorted(set(values))
 
 
 def _of_submission(arguments: argparse.Namespace, data: dict[str, Any]) -> tuple[Scored, Look]:
     """Somebody's detections; no TensorFlow."""
     if arguments.pictures:
-        raise UserError("--pictures", "draws what a checkpoint finds", "--report and --data for a submission")
+        raise UserError(
+            "--pictures", "draws what a checkpoint finds", "expected --report and --data for a submission"
+        )
     section = configuration.load(None, data).data
     if arguments.gt is None and section.data is None:
-        raise UserError("--gt", "is missing", "the zip of the ground truth, beside --submission; or --data")
+        raise UserError(
+            "--gt", "is missing", "expected the zip of the ground truth, beside --submission; or --data"
+        )
     given = submissions.read_scored(arguments.submission)
     truths = submissions.read_truth_zip(arguments.gt) if arguments.gt else _truths(section, given)
     found = {name: Found(quads, scores) for name, (quads, scores) in given.items()}
@@ -163,7 +173,9 @@ def _of_network(
     pictures = make_folder(arguments.pictures, "--pictures") if arguments.pictures else None
     for name in EVALUATED:
         if hasattr(arguments, name) and not hasattr(arguments, "data"):
-            raise UserError(f"--{name}", "is given without --data", "the folder to choose from, beside it")
+            raise UserError(
+                f"--{name}", "is given without --data", "expected the folder to choose from, beside it"
+            )
     subject, samples = _open(arguments, data)
     print(f"scoring {subject} on {len(samples)} images", file=sys.stderr)
     if arguments.json and isinstance(samples, folders.IcdarImages):
@@ -194,7 +206,9 @@ def _open(arguments: argparse.Namespace, data: dict[str, Any]) -> tuple[str, Sou
     path = model_file.resolve(arguments.checkpoint)
     if _is_export(path):
         if not given:
-            raise UserError("--data", "is missing; an exported network validated on nothing", "a folder")
+            raise UserError(
+                "--data", "is missing; an exported network validated on nothing", "expected a folder"
+            )
         subject = arguments.checkpoint if arguments.checkpoint == model_file.DEFAULT else str(path)
         config = configuration.load(None, chosen)
     else:

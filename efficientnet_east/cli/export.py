@@ -95,7 +95,7 @@ def _run_network(arguments: argparse.Namespace, overrides: dict[str, Any]) -> in
     if useless:
         option = f"--{useless[0].replace('_', '-')}"
         problem = f"has no effect with --format {arguments.format}: the checkpoint's own counts"
-        raise UserError(option, problem, f"it with --format {TRAIN_FORMAT} only")
+        raise UserError(option, problem, f"expected it with --format {TRAIN_FORMAT} only")
     from efficientnet_east.checkpoints import tf_checkpoints
     from efficientnet_east.export.write import Options, export
     from efficientnet_east.inference.detector import config_beside
@@ -103,7 +103,9 @@ def _run_network(arguments: argparse.Namespace, overrides: dict[str, Any]) -> in
 
     for name in ("list", "limit"):
         if name in overrides and "data" not in overrides:
-            raise UserError(f"--{name}", "is given without --data", "the folder to choose from, beside it")
+            raise UserError(
+                f"--{name}", "is given without --data", "expected the folder to choose from, beside it"
+            )
     prefix = tf_checkpoints.find(arguments.checkpoint or model_file.DEFAULT)
     chosen = {"list": None, "limit": None, "mix": None, **overrides}
     config = configuration.load(str(config_beside(prefix)), chosen)
@@ -124,9 +126,9 @@ def _choices(arguments: argparse.Namespace) -> dict[str, Any]:
     count = arguments.calibration_images
     if count is not None and (count < 1 or arguments.calibration is None):
         problem = f"is {count}" if count < 1 else "is given without --calibration"
-        raise UserError("--calibration-images", problem, "1 or more, beside --calibration")
+        raise UserError("--calibration-images", problem, "expected 1 or more, beside --calibration")
     if arguments.allow_loss and arguments.calibration is None:
-        raise UserError("--allow-loss", "is given without --precision int8", "it for int8 only")
+        raise UserError("--allow-loss", "is given without --precision int8", "expected it for int8 only")
     found: dict[str, Any] = {"opencv_mean": arguments.opencv_mean, "allow_loss": arguments.allow_loss}
     found["verify"] = arguments.verify is not False
     if arguments.size:
@@ -141,7 +143,7 @@ def _choices(arguments: argparse.Namespace) -> dict[str, Any]:
 def _parse_size(text: str) -> tuple[int, int]:
     height, by, width = text.partition("x")
     if not by or not (height.isdecimal() and width.isdecimal()):
-        raise UserError("--size", f"is {text}", "height and width, such as 736x1280")
+        raise UserError("--size", f"is {text}", "expected height and width, such as 736x1280")
     return int(height), int(width)
 
 
@@ -151,11 +153,13 @@ def _run_training(arguments: argparse.Namespace, overrides: Mapping[str, Any]) -
     useless += [name for name in ("opencv_mean", "allow_loss") if getattr(arguments, name)]
     if useless:
         option = f"--{useless[0].replace('_', '-')}"
-        raise UserError(option, f"has no effect with --format {TRAIN_FORMAT}", "it with the other formats")
+        raise UserError(
+            option, f"has no effect with --format {TRAIN_FORMAT}", "expected it with the other formats"
+        )
     if arguments.checkpoint and arguments.config:
-        raise UserError("--config", "is given beside --checkpoint", "one of them: a run has its own")
+        raise UserError("--config", "is given beside --checkpoint", "expected one of them: a run has its own")
     if arguments.texts is not None and arguments.texts < 1:
-        raise UserError("--texts", f"is {arguments.texts}", "1 or more")
+        raise UserError("--texts", f"is {arguments.texts}", "expected 1 or more")
     from efficientnet_east.checkpoints import tf_checkpoints
     from efficientnet_east.inference.detector import config_beside
     from efficientnet_east.pjrt.export_step import export
@@ -185,7 +189,9 @@ def weights(arguments: argparse.Namespace, detect: Mapping[str, Any]) -> int:
 
     output = Path(arguments.output)
     if arguments.half and not model_file.is_model_file(output):
-        raise UserError("--half", "is given for a checkpoint", f"--output with a name in {model_file.SUFFIX}")
+        raise UserError(
+            "--half", "is given for a checkpoint", f"expected --output with a name in {model_file.SUFFIX}"
+        )
     prefix = tf_checkpoints.find(arguments.checkpoint)
     config = configuration.load(str(config_beside(prefix)), detect)
     detect_as_written = config.model_copy(update={"detect": configuration.folded(config.detect)})

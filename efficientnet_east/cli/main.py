@@ -107,10 +107,10 @@ class _Parser(argparse.ArgumentParser):
         known = [name for name in self._option_string_actions if name.startswith("--") and "_" not in name]
         near = difflib.get_close_matches(given, known, n=1)
         nearest = f"{near[0]} (did you mean that?)" if near else "what --help lists"
-        raise UserError(given, "unknown argument", slim_flags.hint(given, known) or nearest)
+        raise UserError(given, "unknown argument", f"expected {slim_flags.hint(given, known) or nearest}")
 
     def error(self, message: str) -> NoReturn:
-        raise UserError(self.prog, message, f"what `{self.prog} --help` lists")
+        raise UserError(self.prog, message, f"expected what `{self.prog} --help` lists")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -353,7 +353,7 @@ def import_weights(arguments: argparse.Namespace) -> int:
     if arguments.format == STATE_FORMAT:
         return cli_export.import_state(arguments)
     if arguments.backbone is None:
-        raise UserError("--backbone", "is missing", "the backbone that --source has the weights of")
+        raise UserError("--backbone", "is missing", "expected the backbone that --source has the weights of")
     _expect_weight_output(arguments.output)
     from efficientnet_east.checkpoints import weight_files, weights
 
@@ -387,7 +387,9 @@ def export(arguments: argparse.Namespace) -> int:
 def _expect_weight_output(path: str) -> None:
     """Say before the work is done that its result could not be written."""
     if Path(path).is_dir():
-        raise UserError("--output", f"{path} is a folder", "a file name such as b0.npz, or a prefix in it")
+        raise UserError(
+            "--output", f"{path} is a folder", "expected a file name such as b0.npz, or a prefix in it"
+        )
     make_folder(Path(path).parent, "--output")
 
 

@@ -69,7 +69,7 @@ def folds(arguments: argparse.Namespace) -> int:
 def convert(arguments: argparse.Namespace) -> int:
     """The subcommand `convert`: writes gt_<image>.txt files."""
     if arguments.limit is not None and arguments.limit < 1:
-        raise UserError("--limit", f"{arguments.limit} cannot be used", "1 or more")
+        raise UserError("--limit", f"{arguments.limit} cannot be used", "expected 1 or more")
     skipped: list[UserError] = []
     names = read_list(arguments.list) if arguments.list else None
     left_out = skipped if arguments.skip_bad else None
@@ -89,7 +89,9 @@ def convert(arguments: argparse.Namespace) -> int:
 def mine(arguments: argparse.Namespace) -> int:
     """The subcommand `mine`."""
     if Path(arguments.output).suffix != hard_negatives.SUFFIX or Path(arguments.output).is_dir():
-        raise UserError("--output", f"{arguments.output} is no .json file", "a file name such as mined.json")
+        raise UserError(
+            "--output", f"{arguments.output} is no .json file", "expected a file name such as mined.json"
+        )
     from efficientnet_east.checkpoints import tf_checkpoints
     from efficientnet_east.evaluation.run import false_alarms
     from efficientnet_east.inference.detector import Detector

@@ -47,9 +47,11 @@ def run(arguments: argparse.Namespace) -> int:
       UserError: a name, a size or another value cannot be used, or a file cannot be written.
     """
     if arguments.plot and Path(arguments.plot).suffix.lower() != ".png":
-        raise UserError("--plot", f"{arguments.plot} is no .png", "a file name such as scaling.png")
+        raise UserError("--plot", f"{arguments.plot} is no .png", "expected a file name such as scaling.png")
     if arguments.json and Path(arguments.json).is_dir():
-        raise UserError("--json", f"{arguments.json} is a folder", "a file name such as out.json, or -")
+        raise UserError(
+            "--json", f"{arguments.json} is a folder", "expected a file name such as out.json, or -"
+        )
     size = report.parse_size(arguments.size) if arguments.size else None
     options = {name: getattr(arguments, name) for name in ("batch", "activation", "pre_stride", "classes")}
     asked = list(dict.fromkeys([*arguments.names, *map(report.phi_name, arguments.phi)]))

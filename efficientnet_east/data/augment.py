@@ -422,4 +422,4 @@ def _add_noise(image: np.ndarray, rng: np.random.Generator, sigma: float) -> np.
 
 def _expect(holds: bool, where: str, value: object, expected: str) -> None:
     if not holds:
-        raise UserError(where, f"is {value}", expected)
+        raise UserError(where, f"is {value}", f"expected {expected}")

@@ -52,7 +52,7 @@ class Finding:
 
     def __str__(self) -> str:
         where = self.file if self.line is None else f"{self.file}:{self.line}"
-        return one_line(f"{where}: {self.problem}; expected {self.fix}")
+        return one_line(f"{where}: {self.problem}; {self.fix}")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -176,8 +176,8 @@ def check(
 def _finding(error: UserError) -> Finding:
     found = _WITH_LINE.fullmatch(error.where)
     if found and Path(found[1]).is_file():
-        return Finding(found[1], int(found[2]), error.problem, error.expected)
-    return Finding(error.where, None, error.problem, error.expected)
+        return Finding(found[1], int(found[2]), error.problem, error.hint)
+    return Finding(error.where, None, error.problem, error.hint)
 
 
 def _hints(record: Record, annotated: Annotated, least_side: float) -> list[Finding]:
@@ -186,7 +186,7 @@ def _hints(record: Record, annotated: Annotated, least_side: float) -> list[Find
     found = _other_size(record, annotated, (width, height))
     texts = annotated.annotations
     if not texts:
-        fix = "a text a line, if the image shows any; as it is, it teaches the background"
+        fix = "expected a text a line, if the image shows any; as it is, it teaches the background"
         where = record.image if annotated.place else record.truth_file
         return [*found, Finding(str(where), None, "holds no text", fix, "no text")]
     quads = np.array([text.quad for text in texts])
@@ -194,11 +194,11 @@ def _hints(record: Record, annotated: Annotated, least_side: float) -> list[Find
     sides = shorter_side(quads)
     for text, side in zip(texts, sides.tolist(), strict=True):
         if side < least_side and not text.ignore:
-            fix = f"at least {least_side:.1f} to be trained on (--min-text-side, --scale-max)"
+            fix = f"expected at least {least_side:.1f} to be trained on (--min-text-side, --scale-max)"
             found.append(_hint(text, f"the text is {side:.1f} pixels thick", fix, "too thin"))
         if text.corners != 4:
             problem = f"a polygon of {text.corners} corners is read as the least rectangle around them"
-            found.append(_hint(text, problem, "4 corners, where the text is not curved", "polygon"))
+            found.append(_hint(text, problem, "expected 4 corners, where the text is not curved", "polygon"))
     return found
 
 
@@ -213,7 +213,7 @@ def _other_size(record: Record, annotated: Annotated, size: tuple[int, int]) -> 
         return []
     told = " x ".join(map(str, annotated.size or ()))
     problem = f"was annotated as an image of {told} pixels, and has {size[0]} x {size[1]}"
-    return [Finding(str(record.image), None, problem, "corners in pixels of the image as viewers show it",
+    return [Finding(str(record.image), None, problem, "expected corners in pixels of the image as viewers show it",
                     "other size")]  # fmt: skip
 
 
@@ -222,7 +222,9 @@ def _turned(folder: str, count: int, total: int) -> list[Finding]:
     if not count:
         return []
     problem = f"{count} of {total} images are turned by their EXIF data"
-    fix = "corners in pixels of the images as viewers show them, that is after turning (see --report)"
+    fix = (
+        "expected corners in pixels of the images as viewers show them, that is after turning (see --report)"
+    )
     return [Finding(folder, None, problem, fix, "turned")]
 
 
@@ -249,7 +251,7 @@ def _outside(texts: Sequence[Annotation], quads: np.ndarray, extent: np.ndarray)
         _hint(
             texts[number],
             f"{100 * share[number]:.0f} % of the text lies outside of the image of {shown}",
-            "corners in pixels of the image as it is",
+            "expected corners in pixels of the image as it is",
             "outside",
         )
         for number in np.flatnonzero(share > _FAR_OUTSIDE).tolist()

@@ -54,7 +54,9 @@ def expect_apart(folder: Path, records: Sequence[Record]) -> None:
     for part in (IMAGES, GTS):
         below = {(folder / part).resolve(), *(folder / part).resolve().parents}
         if below & {path.resolve() for path in read}:
-            raise UserError(folder, "is a folder of the data set itself, or below one", "another folder")
+            raise UserError(
+                folder, "is a folder of the data set itself, or below one", "expected another folder"
+            )
 
 
 def as_icdar(truth: Truth) -> str:

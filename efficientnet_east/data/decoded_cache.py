@@ -97,7 +97,9 @@ class Block:
                 raise FileNotFoundError(errno.ENOENT, "is gone")
         except OSError as error:
             problem = f"the memory of decoded images cannot be shared between processes ({error.strerror})"
-            raise UserError("data.cache_megabytes", problem, "--cache-megabytes 0 on this machine") from None
+            raise UserError(
+                "data.cache_megabytes", problem, "expected --cache-megabytes 0 on this machine"
+            ) from None
         self._map(descriptor)
 
     def _map(self, descriptor: int) -> None:

@@ -30,9 +30,11 @@ def split(names: Sequence[str], folds: int, seed: int) -> list[tuple[list[str], 
       UserError: fewer than two folds, or fewer images than folds.
     """
     if folds < 2:
-        raise UserError("--folds", f"is {folds}", "2 or more")
+        raise UserError("--folds", f"is {folds}", "expected 2 or more")
     if len(names) < folds:
-        raise UserError("--folds", f"{len(names)} images cannot fill {folds} folds", "at most as many folds")
+        raise UserError(
+            "--folds", f"{len(names)} images cannot fill {folds} folds", "expected at most as many folds"
+        )
     shuffled = sorted(names, key=lambda name: _hash(f"{seed}/{name}"))
     held_out = [set(shuffled[fold::folds]) for fold in range(folds)]
     ordered = sorted(names, key=natural_key)
@@ -54,7 +56,7 @@ def write_lists(lists: Mapping[Path, Sequence[str]]) -> None:
     contents = {path: b"".join(_line(name) for name in names) for path, names in lists.items()}
     for path, content in contents.items():
         if path.exists() and path.read_bytes() != content:
-            raise UserError(path, "is there already and names other images", "another --output")
+            raise UserError(path, "is there already and names other images", "expected another --output")
     for path, content in contents.items():
         write_file(path, content)
 
@@ -64,7 +66,7 @@ def _line(name: str) -> bytes:
     line = os.fsencode(name)
     if line.splitlines() != [line] or name != name.strip() or name.startswith(("#", "\ufeff")):
         expected = "a name without line breaks, without spaces at its ends, that does not begin with #"
-        raise UserError(name, "cannot stand in a list of images", expected)
+        raise UserError(name, "cannot stand in a list of images", f"expected {expected}")
     return line + b"\n"
 
 

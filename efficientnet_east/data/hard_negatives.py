@@ -56,7 +56,7 @@ class HardNegatives:
         self._images = images
         self._places = tuple((numbers[place.image], place) for place in places if place.image in numbers)
         if not self._places:
-            raise UserError("hard negatives", f"no place in {len(images)} images", "at least one")
+            raise UserError("hard negatives", f"no place in {len(images)} images", "expected at least one")
 
     def __len__(self) -> int:
         return len(self._places)
@@ -113,9 +113,11 @@ def read(path: str | os.PathLike[str]) -> tuple[str, list[Place]]:
         content = json.loads(text_files.read_text(path, expected=_FORM))
         folder, places = str(content["data"]), [_place(entry) for entry in content["places"]]
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
-        raise UserError(path, f"is no list of places ({type(error).__name__}: {error})", _FORM) from None
+        raise UserError(
+            path, f"is no list of places ({type(error).__name__}: {error})", f"expected {_FORM}"
+        ) from None
     if not places:
-        raise UserError(path, "holds no places", "some: try mining with a lower --score-threshold")
+        raise UserError(path, "holds no places", "expected some: try mining with a lower --score-threshold")
     return folder, places
 
 

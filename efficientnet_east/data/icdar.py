@@ -155,7 +155,9 @@ def find_annotated(
         except UserError as error:
             report_image(error, skipped)
     if not records:
-        raise UserError(folder, "no image can be used", f"at least one with ground truth{_first(skipped)}")
+        raise UserError(
+            folder, "no image can be used", f"expected at least one with ground truth{_first(skipped)}"
+        )
     return records
 
 
@@ -220,7 +222,9 @@ def check_images(records: Sequence[Record], skipped: list[UserError] | None = No
         except UserError as error:
             report_image(error, skipped)
     if not readable:
-        raise UserError("data set", "none of the images can be read", f"images that can{_first(skipped)}")
+        raise UserError(
+            "data set", "none of the images can be read", f"expected images that can{_first(skipped)}"
+        )
     return readable
 
 
@@ -240,7 +244,7 @@ def require_text(records: Sequence[Record], where: object = "data set") -> None:
         expected = "at least one text with a transcription other than ###"
         if records:
             expected += "; images without text can be mixed with others (--mix)"
-        raise UserError(where, f"no trainable text in {len(records)} images ({told})", expected)
+        raise UserError(where, f"no trainable text in {len(records)} images ({told})", f"expected {expected}")
 
 
 def has_text(records: Sequence[Record]) -> bool:
@@ -277,10 +281,10 @@ def read_list(path: str | os.PathLike[str]) -> list[str]:
             continue
         if name in names:
             problem = f"{name!r} already stands in line {names[name]}"
-            raise UserError(f"{path}:{number}", problem, "each name once")
+            raise UserError(f"{path}:{number}", problem, "expected each name once")
         names[name] = number
     if not names:
-        raise UserError(path, "names no image", "one image name a line")
+        raise UserError(path, "names no image", "expected one image name a line")
     return list(names)
 
 
@@ -296,7 +300,7 @@ def _chosen(
     for name in sorted(wanted - {path.name for path in images}, key=natural_key):
         encoding = "" if name.isprintable() else ", and a list in UTF-8"
         expected = f"the name of an image in that folder{encoding}"
-        report_image(UserError(name, f"is not in {folder}", expected), skipped)
+        report_image(UserError(name, f"is not in {folder}", f"expected {expected}"), skipped)
     return [path for path in images if path.name in wanted]
 
 
@@ -310,7 +314,7 @@ def _distinct(images: Sequence[Path], skipped: list[UserError] | None) -> Iterat
         problem = f"differs from {other.name} in its suffix only"
         if other.name == path.name:
             problem = f"has the name of {other}"
-        report_image(UserError(path, problem, "one image for each ground-truth file"), skipped)
+        report_image(UserError(path, problem, "expected one image for each ground-truth file"), skipped)
 
 
 def _truth_files(folder: Path) -> dict[str, Path]:
@@ -324,7 +328,10 @@ def _report_orphans(
     wanted = {name for image in images for name in truth_names(image)}
     for name in [name for name in files if name not in wanted and _is_annotation(files[name])]:
         stem = Path(name).stem.removeprefix("poly_").removeprefix("gt_")
-        report(UserError(files[name], "belongs to no image", f"an image named {stem}.jpg or .png"), skipped)
+        report(
+            UserError(files[name], "belongs to no image", f"expected an image named {stem}.jpg or .png"),
+            skipped,
+        )
 
 
 def _is_annotation(file: Path) -> bool:
@@ -343,7 +350,9 @@ def _annotated(
     file = next((files[name] for name in truth_names(image) if name in files), None)
     if file is None:
         names = truth_names(image)
-        raise UserError(image, "has no ground truth", f"{', '.join(names[:-1])} or {names[-1]} in {folder}")
+        raise UserError(
+            image, "has no ground truth", f"expected {', '.join(names[:-1])} or {names[-1]} in {folder}"
+        )
     raw = text_files.read_bytes(file)
     (annotated,) = formats.read(raw, str(file), skipped, suffix=file.suffix, whole_set=False)
     return file, annotated

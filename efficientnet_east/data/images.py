@@ -87,7 +87,7 @@ def from_pillow(image: Image.Image, *, max_pixels: int = MAX_PIXELS) -> np.ndarr
     except UserError:
         raise
     except Exception as error:  # its file is read now
-        raise UserError("image", _problem(error), _EXPECTED) from None
+        raise UserError("image", _problem(error), f"expected {_EXPECTED}") from None
 
 
 def check_image(source: Encoded, *, max_pixels: int = MAX_PIXELS) -> None:
@@ -159,7 +159,9 @@ def write_image(path: str | os.PathLike[str], rgb: np.ndarray) -> None:
     suffix = Path(path).suffix.lower()
     if suffix not in _WRITTEN:
         expected = f"one of {', '.join(_WRITTEN)}"
-        raise UserError(path, f"the suffix {suffix!r} names no image format that is written", expected)
+        raise UserError(
+            path, f"the suffix {suffix!r} names no image format that is written", f"expected {expected}"
+        )
     buffer = io.BytesIO()
     Image.fromarray(rgb).save(buffer, Image.registered_extensions()[suffix], quality=95)
     write_file(path, buffer.getvalue())
@@ -182,7 +184,7 @@ def make_folder(path: str | os.PathLike[str], where: str) -> Path:
         Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         problem = f"{path} cannot be made ({error.strerror})"
-        raise UserError(where, problem, "a folder that can be written") from None
+        raise UserError(where, problem, "expected a folder that can be written") from None
     return Path(path)
 
 
@@ -194,7 +196,7 @@ def _opened(source: Encoded, use: Callable[[Image.Image, object], _Result]) -> _
         if not isinstance(source, str | os.PathLike):
             file = io.BytesIO(source)
         elif _never_ends(source):
-            raise UserError(source, "is a pipe, a socket or a device", _EXPECTED)
+            raise UserError(source, "is a pipe, a socket or a device", f"expected {_EXPECTED}")
         else:
             file = source
         with warnings.catch_warnings():
@@ -205,10 +207,10 @@ def _opened(source: Encoded, use: Callable[[Image.Image, object], _Result]) -> _
     except UserError:
         raise
     except Image.DecompressionBombError:
-        raise UserError(where, "far too many pixels", f"at most {MAX_PIXELS} in all") from None
+        raise UserError(where, "far too many pixels", f"expected at most {MAX_PIXELS} in all") from None
     # A damaged file makes Pillow raise almost anything: OSError, SyntaxError, struct.error, IndexError...
     except Exception as error:
-        raise UserError(where, _problem(error), _EXPECTED) from None
+        raise UserError(where, _problem(error), f"expected {_EXPECTED}") from None
 
 
 def _decoders(source: Encoded) -> tuple[str, ...]:
@@ -224,7 +226,9 @@ def _decoders(source: Encoded) -> tuple[str, ...]:
     if not _can_decode(kind):
         where = source if isinstance(source, str | os.PathLike) else "image"
         shown = "HEIC" if kind == "HEIF" else kind
-        raise UserError(where, f"is in {shown}, and its decoder is not installed", _INSTALL[kind])
+        raise UserError(
+            where, f"is in {shown}, and its decoder is not installed", f"expected {_INSTALL[kind]}"
+        )
     return (kind,)
 
 
@@ -261,7 +265,7 @@ def _never_ends(path: str | os.PathLike[str]) -> bool:
 def _pixels(image: Image.Image, where: object, max_pixels: int, draft: bool) -> np.ndarray:
     width, height = image.size
     if width * height > max_pixels:
-        raise UserError(where, f"{width} x {height} pixels", f"at most {max_pixels} in all")
+        raise UserError(where, f"{width} x {height} pixels", f"expected at most {max_pixels} in all")
     if draft:
         image.draft(None, (max(1, width // 8), max(1, height // 8)))
     image.load()

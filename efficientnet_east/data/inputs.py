@@ -97,11 +97,13 @@ def read_list(path: str | os.PathLike[str]) -> list[str]:
     try:
         data = sys.stdin.buffer.read() if str(path) == STANDARD_INPUT else Path(path).read_bytes()
     except OSError as error:
-        raise UserError(path, f"cannot be read ({error.strerror})", "a text file, one name a line") from None
+        raise UserError(
+            path, f"cannot be read ({error.strerror})", "expected a text file, one name a line"
+        ) from None
     parts = [os.fsdecode(part) for part in data.split(b"\0")] if _is_divided_by_zeros(data) else None
     names = [name for name in parts or text_files.file_names(data, str(path)) if name.strip()]
     if not names:
-        raise UserError(path, "names no file", "one name a line")
+        raise UserError(path, "names no file", "expected one name a line")
     return names
 
 
@@ -156,7 +158,7 @@ def _expanded(name: str, recursive: bool, avoid: Path | None) -> list[tuple[Path
     if os.path.lexists(path):
         return [(path, Path(path.name))]
     if "://" in name:
-        raise UserError(name, "is an address", "a file that is here: nothing is fetched")
+        raise UserError(name, "is an address", "expected a file that is here: nothing is fetched")
     if glob.has_magic(name):
         return _matching(path)
     return [(path, Path(path.name))]
@@ -169,7 +171,9 @@ def _matching(pattern: Path) -> list[tuple[Path, Path]]:
     found = [base / match for match in glob.glob(rest, root_dir=base, recursive=True)]
     matches = sorted((path for path in found if path.is_file()), key=lambda path: natural_key(str(path)))
     if not matches:
-        raise UserError(pattern, "matches no file", "a pattern of image files, such as 'photos/*.jpg'")
+        raise UserError(
+            pattern, "matches no file", "expected a pattern of image files, such as 'photos/*.jpg'"
+        )
     return [(path, _below(path, base)) for path in matches]
 
 
@@ -180,14 +184,16 @@ def _below(path: Path, base: Path) -> Path:
 
 def _images_in(folder: Path, recursive: bool, avoid: Path | None) -> list[Path]:
     if avoid and avoid.resolve() == folder.resolve():
-        raise UserError("--output", f"{folder} is the folder of the images", "another folder")
+        raise UserError("--output", f"{folder} is the folder of the images", "expected another folder")
     found = []
     for place, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if recursive and _is_wanted(Path(place, name), avoid)]
         found += [Path(place, name) for name in files if is_image(name)]
     if not found:
         deeper = "" if recursive else " (its folders count with --recursive)"
-        raise UserError(folder, f"holds no image{deeper}", f"files that end in {', '.join(SUFFIXES)}")
+        raise UserError(
+            folder, f"holds no image{deeper}", f"expected files that end in {', '.join(SUFFIXES)}"
+        )
     return sorted(found, key=lambda path: natural_key(str(path)))
 
 
@@ -207,7 +213,9 @@ def _named(found: Sequence[tuple[Path, Path]]) -> list[Input]:
         name = _fitting(name, whole_times[long] > 1)
         other = taken.setdefault(_key(name), path)
         if other is not path:
-            raise UserError(path, f"would write the same files as {other}", "images with different names")
+            raise UserError(
+                path, f"would write the same files as {other}", "expected images with different names"
+            )
         inputs.append(Input(path, name))
     return inputs
 
@@ -239,7 +247,7 @@ def _frames(film: video.Film, where: str, name: Path, every: int) -> Iterator[Pi
         place = f"{where}, frame {number}"
         yield Picture(place, name / f"{number:06d}", _named_reader(read, place), name, film.rate / every)
     if number < 0:
-        error = UserError(where, "holds no picture that can be read", "a whole film")
+        error = UserError(where, "holds no picture that can be read", "expected a whole film")
         yield Picture(where, name, _raiser(error))
 
 
@@ -247,7 +255,7 @@ def _named_reader(read: Callable[[], np.ndarray | None], where: str) -> Callable
     def named() -> np.ndarray:
         image = read()
         if image is None:
-            raise UserError(where, "cannot be decoded", "a whole picture")
+            raise UserError(where, "cannot be decoded", "expected a whole picture")
         return image
 
     return named

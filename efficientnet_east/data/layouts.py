@@ -70,7 +70,7 @@ def find_layout(folder: Path, split: str) -> tuple[Path, Path] | Path:
                 return folder / images, folder / truths
             if listed := sets.annotation_file(files, split):
                 return listed
-            raise UserError(folder / images, "has no ground truth", f"a folder {folder / truths}")
+            raise UserError(folder / images, "has no ground truth", f"expected a folder {folder / truths}")
     images_here = [path for path in files if is_image(path.name)]
     names = {file_key(path) for path in files}
     beside = any(name in names for image in images_here for name in truth_names(image))
@@ -80,7 +80,7 @@ def find_layout(folder: Path, split: str) -> tuple[Path, Path] | Path:
         return folder, folder
     looked_for = ", ".join(f"{images} + {truths}" for images, truths in LAYOUTS[split])
     expected = f"{looked_for}, images and gt_*.txt in one folder, or an annotation file of many images"
-    raise UserError(folder, f"no {split} images found", expected)
+    raise UserError(folder, f"no {split} images found", f"expected {expected}")
 
 
 def held_out(folder: str | os.PathLike[str]) -> str:
@@ -123,5 +123,5 @@ def find_images(folder: str | os.PathLike[str]) -> dict[str, Path]:
     below = next((Path(folder) / name for name in names if (Path(folder) / name).is_dir()), Path(folder))
     images = {path.stem: path for path in reversed(list_files(below)) if is_image(path.name)}
     if not images:
-        raise UserError(below, "holds no image", f"files with the suffix {', '.join(SUFFIXES)}")
+        raise UserError(below, "holds no image", f"expected files with the suffix {', '.join(SUFFIXES)}")
     return dict(reversed(images.items()))

@@ -59,9 +59,11 @@ class Mixture:
 
     def __post_init__(self) -> None:
         if len(self.weights) != len(self.sources) or not all(0 < weight < np.inf for weight in self.weights):
-            raise UserError("weights", f"are {list(self.weights)}", f"{len(self.sources)} numbers above 0")
+            raise UserError(
+                "weights", f"are {list(self.weights)}", f"expected {len(self.sources)} numbers above 0"
+            )
         if not self.sources or not all(len(source) for source in self.sources):
-            raise UserError("data", "a source holds no images", "at least one image in each")
+            raise UserError("data", "a source holds no images", "expected at least one image in each")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,7 +172,7 @@ class Batches(Iterator[AnyBatch], Generic[AnyBatch]):
                 raise UserError(
                     "data workers",
                     str(error).split(". ")[0],
-                    "enough memory and room in /dev/shm for them; try fewer workers",
+                    "expected enough memory and room in /dev/shm for them; try fewer workers",
                 ) from error
             raise
         self._report(parts["skipped"])
@@ -281,7 +283,9 @@ def batches(
         batch_size=(batch_size, 1), seed=(seed, 0), workers=(workers, 0), start=(start, 0), buffer=(buffer, 1)
     )
     if not 0 <= shard[0] < shard[1]:
-        raise UserError("shard", f"is {shard}", "(index, count) with an index from 0 and below the count")
+        raise UserError(
+            "shard", f"is {shard}", "expected (index, count) with an index from 0 and below the count"
+        )
     load = functools.partial(
         _load, sources=mixture.sources, augmentation=augmentation, labels=labels, skip=on_bad is not None
     )
@@ -403,7 +407,9 @@ def _maps(crop: Sample, labels: LabelOptions) -> dict[str, np.ndarray]:
 def _texts(crop: Sample, most: int) -> dict[str, np.ndarray]:
     count = len(crop.truth.texts)
     if count > most:
-        raise UserError(crop.name, f"has {count} texts in one crop", f"at most {most}, see `most_texts`")
+        raise UserError(
+            crop.name, f"has {count} texts in one crop", f"expected at most {most}, see `most_texts`"
+        )
     quads, ignore = np.zeros((most, 4, 2), np.float32), np.zeros(most, np.bool_)
     quads[:count], ignore[:count] = crop.truth.quads, crop.truth.ignore
     return {"quads": quads, "ignore": ignore, "count": np.array(count, np.int32)}
@@ -422,7 +428,7 @@ def _read(source: Source, index: int, skip: bool) -> tuple[Sample, list[UserErro
     raise UserError(
         skipped[0].where,
         f"{skipped[0].problem}, and {len(skipped) - 1} more images after it cannot be used either",
-        "at least some good images",
+        "expected at least some good images",
     )
 
 
@@ -480,4 +486,4 @@ def _end_with_parent() -> None:
 def _check_least(**numbers: tuple[int, int]) -> None:
     for name, (value, least) in numbers.items():
         if value < least:
-            raise UserError(name, f"is {value}", f"{least} or more")
+            raise UserError(name, f"is {value}", f"expected {least} or more")

@@ -43,7 +43,9 @@ def annotation_file(files: Sequence[Path], split: str) -> Path | None:
     if len(named) != 1:
         names = ", ".join(path.name for path in found[:4])
         problem = f"holds several annotation files ({names})"
-        raise UserError(found[0].parent, problem, f"one, or one with `{SPLITS[split][0]}` in its name")
+        raise UserError(
+            found[0].parent, problem, f"expected one, or one with `{SPLITS[split][0]}` in its name"
+        )
     return named[0]
 
 

@@ -78,7 +78,7 @@ def expect_name(stem: str) -> None:
       UserError: it could lead out of a folder, or some system cannot write it.
     """
     if not re.fullmatch(_NAME, f"{stem}.txt"):
-        raise UserError(stem, "this image name cannot be in a submission", "a name like img_1")
+        raise UserError(stem, "this image name cannot be in a submission", "expected a name like img_1")
 
 
 def write_boxes(path: str | os.PathLike[str], detections: Detections) -> None:
@@ -159,7 +159,7 @@ def read_truth_zip(path: str | os.PathLike[str]) -> dict[str, Truth]:
 
 def _expect_few(count: int, where: str) -> None:
     if count > MAX_TEXTS:
-        raise UserError(where, f"holds {count} lines", f"at most {MAX_TEXTS} for one image")
+        raise UserError(where, f"holds {count} lines", f"expected at most {MAX_TEXTS} for one image")
 
 
 def _lines(quads: np.ndarray, scores: np.ndarray | None, rectangles: bool) -> str:
@@ -176,7 +176,7 @@ def _parse_detection(fields: list[str], count: int, where: str) -> np.ndarray:
     """Eight coordinates, and the score or nan; `count` is the number of fields that the first line had."""
     if len(fields) != count:
         kind = "coordinates" if count in (4, 8) else "numbers"
-        raise UserError(where, f"{len(fields)} {kind} instead of {count}", _FORMS[count])
+        raise UserError(where, f"{len(fields)} {kind} instead of {count}", f"expected {_FORMS[count]}")
     numbers = numbers_of(fields, where, _FORMS[count])
     corners = numbers[:8].reshape(4, 2) if count >= 8 else rectangle(*numbers[:4])
     return np.append(corners.astype(np.float32), numbers[-1] if count % 2 else np.nan)
@@ -191,7 +191,9 @@ def _entries(path: str | os.PathLike[str], prefix: str) -> Iterator[tuple[str, b
     """Image name, content, and name for errors of every entry, in natural order."""
     try:
         if os.path.getsize(path) > MAX_ARCHIVE:
-            raise UserError(path, f"is larger than {MAX_ARCHIVE >> 20} MiB", "a zip file of text files")
+            raise UserError(
+                path, f"is larger than {MAX_ARCHIVE >> 20} MiB", "expected a zip file of text files"
+            )
         with zipfile.ZipFile(path) as archive:
             stems = _checked(path, archive, prefix)
             for stem in sorted(stems, key=natural_key):
@@ -203,7 +205,7 @@ def _entries(path: str | os.PathLike[str], prefix: str) -> Iterator[tuple[str, b
     except Exception as error:
         problem = getattr(error, "strerror", None) or error
         expected = f"a zip file of {prefix}_<image>.txt files"
-        raise UserError(path, f"cannot be read ({problem})", expected) from None
+        raise UserError(path, f"cannot be read ({problem})", f"expected {expected}") from None
 
 
 def _checked(
@@ -211,9 +213,9 @@ def _checked(
 ) -> dict[str, zipfile.ZipInfo]:
     entries = archive.infolist()
     if not 0 < len(entries) <= MAX_ENTRIES:
-        raise UserError(path, f"holds {len(entries)} files", f"1 to {MAX_ENTRIES}")
+        raise UserError(path, f"holds {len(entries)} files", f"expected 1 to {MAX_ENTRIES}")
     if (total := sum(entry.file_size for entry in entries)) > MAX_ARCHIVE:
-        raise UserError(path, f"unpacks to {total} bytes", f"at most {MAX_ARCHIVE}")
+        raise UserError(path, f"unpacks to {total} bytes", f"expected at most {MAX_ARCHIVE}")
     stems: dict[str, zipfile.ZipInfo] = {}
     for entry in entries:
         # Not `filename`, which zipfile cuts off at a zero byte.
@@ -225,13 +227,13 @@ def _checked(
         match = re.fullmatch(f"{prefix}_{_NAME}", name)
         if match is None:
             expected = f"{prefix}_<image>.txt at the top level of the zip file"
-            raise UserError(where, "does not belong here", expected)
+            raise UserError(where, "does not belong here", f"expected {expected}")
         if match[1] in stems:
-            raise UserError(where, "is there twice", "each image once")
+            raise UserError(where, "is there twice", "expected each image once")
         _check_entry(entry, where)
         stems[match[1]] = entry
     if not stems:
-        raise UserError(path, "holds 0 files", f"1 to {MAX_ENTRIES} named {prefix}_<image>.txt")
+        raise UserError(path, "holds 0 files", f"expected 1 to {MAX_ENTRIES} named {prefix}_<image>.txt")
     return stems
 
 
@@ -243,10 +245,12 @@ def _is_foreign_entry(name: str) -> bool:
 
 def _check_entry(entry: zipfile.ZipInfo, where: str) -> None:
     if entry.file_size > MAX_ENTRY:
-        raise UserError(where, f"unpacks to {entry.file_size} bytes", f"at most {MAX_ENTRY}")
+        raise UserError(where, f"unpacks to {entry.file_size} bytes", f"expected at most {MAX_ENTRY}")
     if entry.flag_bits & 0x1:
-        raise UserError(where, "is encrypted", "a plain text file")
+        raise UserError(where, "is encrypted", "expected a plain text file")
     if stat.S_ISLNK(entry.external_attr >> 16):
-        raise UserError(where, "is a symbolic link", "a plain text file")
+        raise UserError(where, "is a symbolic link", "expected a plain text file")
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise UserError(where, f"is packed with method {entry.compress_type}", "method 0 or 8 (deflate)")
+        raise UserError(
+            where, f"is packed with method {entry.compress_type}", "expected method 0 or 8 (deflate)"
+        )

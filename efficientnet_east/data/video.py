@@ -74,22 +74,24 @@ def open_file(path: Path, max_pixels: int) -> Film:
     """
     try:
         if not path.is_file():
-            raise UserError(path, "is no file" if path.exists() else "does not exist", _EXPECTED)
+            raise UserError(
+                path, "is no file" if path.exists() else "does not exist", f"expected {_EXPECTED}"
+            )
         with open(path, "rb") as file:
             beginning = file.read(16)
     except OSError as error:
-        raise UserError(path, f"cannot be read ({error.strerror})", _EXPECTED) from None
+        raise UserError(path, f"cannot be read ({error.strerror})", f"expected {_EXPECTED}") from None
     if not any(beginning[at : at + len(sign)] == sign for at, sign in _BEGINNINGS):
-        raise UserError(path, "is empty or no film", _EXPECTED)
+        raise UserError(path, "is empty or no film", f"expected {_EXPECTED}")
     # A plain and whole path, so that nothing in it is taken for a pattern of numbered images or a protocol.
     with _hushed(), plain_paths.readable(path, f"film{path.suffix}") as plain:
         capture = cv2.VideoCapture(os.path.abspath(plain), cv2.CAP_FFMPEG)
     sides = cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT
     width, height = (int(capture.get(side)) for side in sides)
     if not capture.isOpened() or width * height <= 0:
-        raise UserError(path, "cannot be read", _EXPECTED)
+        raise UserError(path, "cannot be read", f"expected {_EXPECTED}")
     if width * height > max_pixels:
-        raise UserError(path, f"{width} x {height} pixels", f"at most {max_pixels} in all")
+        raise UserError(path, f"{width} x {height} pixels", f"expected at most {max_pixels} in all")
     return Film(capture)
 
 
@@ -108,7 +110,9 @@ def open_camera(number: int) -> Film:
     with _hushed():
         capture = cv2.VideoCapture(number)
     if not capture.isOpened():
-        raise UserError("--camera", f"{number} cannot be opened", "the number of a camera, 0 for the first")
+        raise UserError(
+            "--camera", f"{number} cannot be opened", "expected the number of a camera, 0 for the first"
+        )
     return Film(capture)
 
 

@@ -123,7 +123,7 @@ def told(error: UserError) -> str:
       error: of a question.
     """
     where = error.where.removeprefix("--").replace("-", "_")
-    return f"{where}: {error.problem}; expected {error.expected}"
+    return f"{where}: {error.problem}; {error.hint}"
 
 
 def _response(status: int, values: dict[str, object]) -> Response:

@@ -26,7 +26,7 @@ from efficientnet_east.demo.worker import Busy, Failed, Worker
 from efficientnet_east.errors import UserError
 
 TITLE = "Find the words"
-INSTALL = "`pip install efficientnet_east[demo]`"
+INSTALL = "expected `pip install efficientnet_east[demo]`"
 BUSY = "Too many images at the moment. Try again in a few seconds."
 _ABOUT = "EAST text detection on EfficientNet. Images are deleted after a quarter of an hour."
 _HINT = "Drop an image, paste one, or take a photograph."

@@ -123,7 +123,7 @@ def listen(host: str, port: int, others: int = 0) -> socket.socket:
         except (OSError, OverflowError, UnicodeError) as error:
             problem = error
     where = f"cannot listen at {host}, {port} ({problem})"
-    raise UserError("--host, --port", where, "a free port of this machine")
+    raise UserError("--host, --port", where, "expected a free port of this machine")
 
 
 def serve(server: Server, listening: socket.socket, ready: Callable[[], None]) -> int:

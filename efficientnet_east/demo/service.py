@@ -112,7 +112,7 @@ class Look:
     def _detector(self, name: str) -> Detector:
         name = name or next(iter(self.detectors))
         if name not in self.detectors:
-            raise UserError("model", f"{name!r} is unknown", f"one of {', '.join(self.detectors)}")
+            raise UserError("model", f"{name!r} is unknown", f"expected one of {', '.join(self.detectors)}")
         return self.detectors[name]
 
     def _remember(self, key: tuple[str, str], detector: Detector, question: Question) -> None:
@@ -126,7 +126,7 @@ class Look:
 def _allowed(thresholds: Mapping[str, Any]) -> dict[str, Any]:
     unknown = [name for name in thresholds if name not in THRESHOLDS]
     if unknown:
-        raise UserError(unknown[0], "is unknown", f"some of {', '.join(THRESHOLDS)}")
+        raise UserError(unknown[0], "is unknown", f"expected some of {', '.join(THRESHOLDS)}")
     return dict(thresholds)
 
 

@@ -72,7 +72,7 @@ class Worker:
             told = f"ended the process that loads it ({self._ending()})"
         if not isinstance(told, dict):
             self.close()
-            raise told if isinstance(told, UserError) else UserError("model", told, "another model")
+            raise told if isinstance(told, UserError) else UserError("model", told, "expected another model")
         self.names, self.thresholds = tuple(told), next(iter(told.values()))
 
     @contextlib.contextmanager

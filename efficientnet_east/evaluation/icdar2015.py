@@ -122,7 +122,9 @@ def of_all_images(detections: Mapping[str, np.ndarray], truths: Mapping[str, Tru
       UserError: detections for an image without ground truth.
     """
     if unknown := sorted(set(detections) - set(truths)):
-        raise UserError(unknown[0], "detections for an image without ground truth", _example(truths))
+        raise UserError(
+            unknown[0], "detections for an image without ground truth", f"expected {_example(truths)}"
+        )
     nothing = np.zeros((0, 4, 2), np.float32)
     return {name: detections.get(name, nothing) for name in truths}
 

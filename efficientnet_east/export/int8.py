@@ -57,7 +57,9 @@ def quantise(model: Any, inputs: Sequence[np.ndarray], float_below: int = 0) -> 
         from onnxruntime import quantization
         from onnxruntime.quantization.shape_inference import quant_pre_process
     except ImportError:
-        raise UserError("onnxruntime", "is not installed", "`pip install onnx onnxruntime`") from None
+        raise UserError(
+            "onnxruntime", "is not installed", "expected `pip install onnx onnxruntime`"
+        ) from None
     name = model.graph.input[0].name
     with tempfile.TemporaryDirectory() as folder:
         plain, prepared, result = (Path(folder) / f"{stage}.onnx" for stage in ("plain", "prepared", "int8"))

@@ -50,7 +50,7 @@ def write(
     try:
         from onnx import TensorProto, checker, helper
     except ImportError:
-        raise UserError("onnx", "is not installed", "`pip install onnx`") from None
+        raise UserError("onnx", "is not installed", "expected `pip install onnx`") from None
     writer = _Writer(graph)
     for node in graph.node:
         writer.convert(node)
@@ -110,7 +110,9 @@ class _Writer:
             "Pad": self._pad, **dict.fromkeys(_SIMPLE, self._simple), **dict.fromkeys(_RESIZE, self._resize),
         }  # fmt: skip
         if node.op not in converters:
-            raise UserError(node.name, f"is a {node.op}, which cannot be written as ONNX", "another format")
+            raise UserError(
+                node.name, f"is a {node.op}, which cannot be written as ONNX", "expected another format"
+            )
         converters[node.op](node)
 
     def _append(self, op: str, inputs: list[str], output: str, **attributes: Any) -> None:

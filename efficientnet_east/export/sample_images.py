@@ -91,5 +91,5 @@ def calibration(
 def _image_files(folder: Path) -> Sequence[Path]:
     files = [path for path in list_files(folder) if is_image(path.name)]
     if not files:
-        raise UserError(folder, "has no images", f"files ending in {', '.join(SUFFIXES)}")
+        raise UserError(folder, "has no images", f"expected files ending in {', '.join(SUFFIXES)}")
     return files

@@ -130,21 +130,27 @@ def _check(options: Options, config: Config) -> None:
     """Say before the work is done what cannot come of it."""
     suffix, path = formats.SUFFIXES[options.kind], options.output
     if suffix and path.suffix.lower() != suffix:
-        raise UserError("--output", f"is {path}", f"a name that ends in {suffix}, by which it is opened")
+        raise UserError(
+            "--output", f"is {path}", f"expected a name that ends in {suffix}, by which it is opened"
+        )
     if path.is_dir() != (options.kind == "saved_model") and path.exists():
         raise UserError("--output", f"{path} is there, and is a {'folder' if path.is_dir() else 'file'}",
-                        "another name")  # fmt: skip
+                        "expected another name")  # fmt: skip
     known = formats.PRECISIONS[options.kind]
     if options.precision not in known:
-        raise UserError("--precision", f"is {options.precision}", f"{', '.join(known)} for {options.kind}")
+        raise UserError(
+            "--precision", f"is {options.precision}", f"expected {', '.join(known)} for {options.kind}"
+        )
     if options.size is None and options.kind == "stablehlo":
-        raise UserError("--size", "is missing", "the height and width of the images, such as 736x1280")
+        raise UserError(
+            "--size", "is missing", "expected the height and width of the images, such as 736x1280"
+        )
     if options.size and any(side % config.model.size_divisor or side < 1 for side in options.size):
         sides, divisor = "x".join(map(str, options.size)), config.model.size_divisor
-        raise UserError("--size", f"is {sides}", f"multiples of {divisor}")
+        raise UserError("--size", f"is {sides}", f"expected multiples of {divisor}")
     if (options.precision == "int8") != (options.calibration is not None):
         problem = "is missing" if options.precision == "int8" else "is for --precision int8 only"
-        raise UserError("--calibration", problem, "a folder of images to calibrate int8 on")
+        raise UserError("--calibration", problem, "expected a folder of images to calibrate int8 on")
 
 
 def _calibrations(options: Options, config: Config) -> tuple[list[np.ndarray], Sequence[Calibration | None]]:
@@ -218,7 +224,9 @@ def _compare(
         problem = (
             f"{runtime.name} disagrees with {network.prefix} on {len(wrong)} of {len(differences)} images"
         )
-        raise UserError(options.output, f"is not written: {problem}: {wrong[0]}", "the same maps and boxes")
+        raise UserError(
+            options.output, f"is not written: {problem}: {wrong[0]}", "expected the same maps and boxes"
+        )
     worst = {name: max(getattr(d, name) for d in differences) for name in ("score", "geometry")}
     worst["geometry_everywhere"] = max(d.geometry_everywhere for d in differences)
     worst["iou"] = min(d.iou for d in differences)
@@ -251,7 +259,7 @@ def _loss(
     say(f"{line}: {loss:.2f} points lost on {len(samples)} images")
     if loss > MOST_LOSS and not options.allow_loss:
         problem = f"is not written: {line}, {loss:.2f} points less"
-        raise _TooMuchLost(options.output, problem, f"at most {MOST_LOSS:g} points, or --allow-loss")
+        raise _TooMuchLost(options.output, problem, f"expected at most {MOST_LOSS:g} points, or --allow-loss")
     return figures
 
 
@@ -260,5 +268,5 @@ def _expect_int8(options: Options, written: Path) -> float:
     share = formats.SHARES[options.kind](written)
     if share < _LEAST_INT8:
         problem = f"is not written: {share:.0%} of its weights have eight bits"
-        raise UserError(options.output, problem, f"{_LEAST_INT8:.0%} of them, to be called int8")
+        raise UserError(options.output, problem, f"expected {_LEAST_INT8:.0%} of them, to be called int8")
     return share

@@ -32,6 +32,6 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     most = max(ALWAYS_FINE, MOST_GROWTH * path.stat().st_size)
     if size > most:
         problem = f"would unpack from {path.stat().st_size} to {size} bytes"
-        raise UserError(path, problem, f"at most {most}, as weights do")
+        raise UserError(path, problem, f"expected at most {most}, as weights do")
     with np.load(path, allow_pickle=False) as file:
         return dict(file.items())

@@ -134,7 +134,7 @@ def cannot_be_written(path: object, why: str) -> WriteError:
       path: the file, or what it stands for.
       why: the system's words.
     """
-    return WriteError(path, f"cannot be written ({why})", "a writable folder with free space")
+    return WriteError(path, f"cannot be written ({why})", "expected a writable folder with free space")
 
 
 def _sync_folder(folder: Path) -> None:

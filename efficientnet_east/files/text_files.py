@@ -40,10 +40,10 @@ def read_bytes(path: str | os.PathLike[str], limit: int = MAX_BYTES, expected: s
     """
     try:
         if os.stat(path).st_size > limit:
-            raise UserError(path, f"is larger than {limit >> 20} MiB", expected)
+            raise UserError(path, f"is larger than {limit >> 20} MiB", f"expected {expected}")
         return Path(path).read_bytes()
     except OSError as error:
-        raise UserError(path, f"cannot be read ({error.strerror})", expected) from None
+        raise UserError(path, f"cannot be read ({error.strerror})", f"expected {expected}") from None
 
 
 def read_text(path: str | os.PathLike[str], limit: int = MAX_BYTES, expected: str = _EXPECTED) -> str:
@@ -81,7 +81,7 @@ def decode(raw: bytes, where: str) -> str:
         return raw.decode(encoding)
     except UnicodeDecodeError as error:
         line = len(_LINE_END.findall(raw[: error.start].decode(encoding, "replace"))) + 1
-        raise UserError(f"{where}:{line}", _problem(error, encoding), _ENCODINGS) from None
+        raise UserError(f"{where}:{line}", _problem(error, encoding), f"expected {_ENCODINGS}") from None
 
 
 def lines_leniently(raw: bytes) -> Iterator[tuple[str, str]]:
@@ -179,11 +179,13 @@ def parse_json(text: str, where: str, expected: str, *, is_line: bool = False) -
         return json.loads(text)
     except json.JSONDecodeError as error:
         problem = f"is no JSON ({error.msg} in column {error.colno})"
-        raise UserError(where if is_line else f"{where}:{error.lineno}", problem, expected) from None
+        raise UserError(
+            where if is_line else f"{where}:{error.lineno}", problem, f"expected {expected}"
+        ) from None
     except RecursionError:
-        raise UserError(where, "is nested too deeply", expected) from None
+        raise UserError(where, "is nested too deeply", f"expected {expected}") from None
     except ValueError as error:  # a number of thousands of digits
-        raise UserError(where, f"is no JSON ({error})", expected) from None
+        raise UserError(where, f"is no JSON ({error})", f"expected {expected}") from None
 
 
 def _encoding(raw: bytes) -> str:

@@ -237,5 +237,7 @@ def config_beside(prefix: str) -> Path:
         return Path(prefix)
     path = Path(prefix).parent / CONFIG_FILE
     if not path.exists():
-        raise UserError(path, "no such file", "the configuration that train.py leaves beside its checkpoints")
+        raise UserError(
+            path, "no such file", "expected the configuration that train.py leaves beside its checkpoints"
+        )
     return path

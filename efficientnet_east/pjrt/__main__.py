@@ -24,7 +24,7 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line."""
 
     def error(self, message: str) -> typing.NoReturn:
-        raise UserError("efficientnet_east.pjrt", message, "what --help lists")
+        raise UserError("efficientnet_east.pjrt", message, "expected what --help lists")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -51,7 +51,9 @@ class Device:
         try:
             from jaxlib import xla_client
         except ImportError:
-            raise UserError("jaxlib", "is not installed", "`pip install jaxlib`, 0.7.2 or later") from None
+            raise UserError(
+                "jaxlib", "is not installed", "expected `pip install jaxlib`, 0.7.2 or later"
+            ) from None
         self._xla = xla_client
         self._client = _client(xla_client, platform)
         self._device = self._client.local_devices()[0]
@@ -157,7 +159,9 @@ def _client(xla_client: Any, platform: str) -> Any:
             return _plugin_client(xla_client, name, library)
         if platform != "auto":
             package = {"cuda": "jax-cuda13-pjrt (or 12)", "tpu": "libtpu"}[name]
-            raise UserError("--platform", f"no plug-in for {name} is installed", f"the package {package}")
+            raise UserError(
+                "--platform", f"no plug-in for {name} is installed", f"expected the package {package}"
+            )
     return xla_client.make_cpu_client()
 
 
@@ -173,4 +177,4 @@ def _plugin_client(xla_client: Any, name: str, library: Path) -> Any:
         return xla_client.make_c_api_client(name, options)
     except RuntimeError as error:
         problem = f"does not start ({str(error).partition(chr(10))[0]})"
-        raise UserError(library, problem, "a device and its driver, or --platform cpu") from None
+        raise UserError(library, problem, "expected a device and its driver, or --platform cpu") from None

@@ -46,10 +46,12 @@ def export(
     """
     if config.train.accumulate > 1:
         problem = f"is {config.train.accumulate}, and a step of several passes cannot be exported"
-        raise UserError("train.accumulate", problem, "1, with a larger --batch-size")
+        raise UserError("train.accumulate", problem, "expected 1, with a larger --batch-size")
     if config.train.unfreeze_at:
         problem = f"is {config.train.unfreeze_at}, and a program is frozen from end to end, or not at all"
-        raise UserError("train.unfreeze_at", problem, "0; export again from the checkpoint for what follows")
+        raise UserError(
+            "train.unfreeze_at", problem, "expected 0; export again from the checkpoint for what follows"
+        )
     source = sources.training_source(config.data, config.train.seed, [])
     most = texts or -(-most_texts(source) // TEXTS_STEP) * TEXTS_STEP
     values, report = _initial_values(config, checkpoint)

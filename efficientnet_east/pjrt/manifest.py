@@ -170,10 +170,14 @@ def read(folder: Path) -> Manifest:
         if found == (FORMAT, VERSION):
             return _parse(tree)
     except FileNotFoundError:
-        raise UserError(path, "no such file", _EXPECTED) from None
+        raise UserError(path, "no such file", f"expected {_EXPECTED}") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(path, f"cannot be read ({type(error).__name__}: {error})", _EXPECTED) from None
-    raise UserError(path, f"is of format {found[0]!r}, version {found[1]!r}", f"{FORMAT!r}, {VERSION}")
+        raise UserError(
+            path, f"cannot be read ({type(error).__name__}: {error})", f"expected {_EXPECTED}"
+        ) from None
+    raise UserError(
+        path, f"is of format {found[0]!r}, version {found[1]!r}", f"expected {FORMAT!r}, {VERSION}"
+    )
 
 
 def _parse(tree: Mapping[str, Any]) -> Manifest:
@@ -207,9 +211,9 @@ def read_program(folder: Path, manifest: Manifest) -> str:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise UserError(path, f"cannot be read ({error.strerror})", _EXPECTED) from None
+        raise UserError(path, f"cannot be read ({error.strerror})", f"expected {_EXPECTED}") from None
     if digest(data) != manifest.sha256:
-        raise UserError(path, "is not the program that the manifest describes", "both of one export")
+        raise UserError(path, "is not the program that the manifest describes", "expected both of one export")
     return data.decode()
 
 
@@ -234,7 +238,7 @@ def check_config(manifest: Manifest, config: Config, where: object) -> None:
         before, now = built[section][name], wanted[section][name]
         if before != now and name not in RUN_FIELDS.get(section, ()):
             problem = f"{section}.{name} is {now!r}, and the program was built with {before!r}"
-            raise UserError(where, problem, "the same value, or an export with the other one")
+            raise UserError(where, problem, "expected the same value, or an export with the other one")
 
 
 def check_arrays(where: object, tensors: Sequence[Tensor], arrays: Mapping[str, np.ndarray]) -> None:
@@ -251,8 +255,10 @@ def check_arrays(where: object, tensors: Sequence[Tensor], arrays: Mapping[str, 
     expected = "a state of this program"
     for tensor in tensors:
         if tensor.name not in arrays:
-            raise UserError(where, f"lacks {tensor.name}", expected)
+            raise UserError(where, f"lacks {tensor.name}", f"expected {expected}")
         if difference := tensor.differs_from(arrays[tensor.name]):
-            raise UserError(where, difference, expected)
+            raise UserError(where, difference, f"expected {expected}")
     if unknown := arrays.keys() - {tensor.name for tensor in tensors}:
-        raise UserError(where, f"holds {min(unknown)}, which the program does not have", expected)
+        raise UserError(
+            where, f"holds {min(unknown)}, which the program does not have", f"expected {expected}"
+        )

@@ -34,12 +34,14 @@ def restore(source: Path, workdir: Path, say: Callable[[str], None]) -> str:
     if source.is_dir():
         found = state.newest(folder, described.state, say)
         if found is None:
-            raise UserError(source, "holds no state", "a workdir of `python -m efficientnet_east.pjrt`")
+            raise UserError(
+                source, "holds no state", "expected a workdir of `python -m efficientnet_east.pjrt`"
+            )
         arrays = found[1]
     else:
         arrays = state.load(source, described.state)
     if (workdir / CONFIG_FILE).exists() or tf_checkpoints.newest_in(workdir):
-        raise UserError(workdir, "holds a run already", "a new folder for the workdir")
+        raise UserError(workdir, "holds a run already", "expected a new folder for the workdir")
     config = configuration.load(str(folder / CONFIG_FILE), {"workdir": str(workdir)})
     prefix = f"{workdir / tf_checkpoints.PREFIX}-{int(arrays[STEP_NAME])}"
     tf_checkpoints.write(prefix, arrays)

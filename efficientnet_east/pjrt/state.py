@@ -76,7 +76,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     # A damaged archive makes zipfile, zlib and NumPy raise almost anything.
     except Exception as error:
         problem = f"cannot be read ({str(error) or type(error).__name__})"
-        raise UserError(path, problem, "an undamaged state") from None
+        raise UserError(path, problem, "expected an undamaged state") from None
 
 
 def newest(

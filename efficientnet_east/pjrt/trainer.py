@@ -68,7 +68,7 @@ def _open_data(config: Config, described: Manifest, say: Say) -> Any:
     most = most_texts(source)
     if most > described.texts:
         problem = f"has images with up to {most} texts, and the program takes {described.texts}"
-        raise UserError("training data", problem, f"an export with --texts {most} or more")
+        raise UserError("training data", problem, f"expected an export with --texts {most} or more")
     say(f"training on {sources.describe(config.data, source)}")
     cached, kept = keep_decoded(source, config.data.cache_megabytes)
     if kept:
@@ -81,15 +81,15 @@ def _begin(folder: Path, workdir: Path, described: Manifest, say: Say) -> dict[s
     if (workdir / manifests.MANIFEST_FILE).exists():
         if manifests.read(workdir).sha256 != described.sha256:
             expected = "the export that it was begun with, or another --workdir"
-            raise UserError(workdir, "holds a run of another program", expected)
+            raise UserError(workdir, "holds a run of another program", f"expected {expected}")
         if found := state.newest(workdir, described.state, say):
             say(f"resuming from step {int(found[1][STEP_NAME])} ({found[0]})")
             return found[1]
     elif state.found_in(workdir):
-        raise UserError(workdir, "holds states without their manifest", "another --workdir")
+        raise UserError(workdir, "holds states without their manifest", "expected another --workdir")
     first = state.newest(folder, described.state, say)
     if first is None:
-        raise UserError(folder, "holds no state to begin from", "a whole export")
+        raise UserError(folder, "holds no state to begin from", "expected a whole export")
     say(f"starting from {first[0]}")
     return first[1]
 

@@ -211,7 +211,7 @@ class Checkpoints:
 def _all_damaged(errors: list[UserError]) -> UserError:
     newest, others = errors[0], len(errors) - 1
     also = f", and neither can the {others} before it be used" if others else ""
-    return UserError(newest.where, newest.problem + also, newest.expected)
+    return UserError(newest.where, newest.problem + also, newest.hint)
 
 
 def _may_lack(name: str) -> bool:
@@ -311,6 +311,6 @@ def compare(workdir: Path, config: Config) -> list[str]:
         switched = name == "ema_decay" and bool(old) != bool(new)  # not half-way
         if section == "model" or switched:
             problem = f"was trained with {name} {old!r}, not {new!r}"
-            raise UserError(workdir, problem, "the same, or another --workdir")
+            raise UserError(workdir, problem, "expected the same, or another --workdir")
         changes.append(f"{section}.{name}: {old!r} -> {new!r}")
     return changes

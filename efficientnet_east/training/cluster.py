@@ -58,52 +58,56 @@ def from_environment(variables: Mapping[str, str] = os.environ) -> Cluster:
     try:
         given = json.loads(text or "{}")
     except json.JSONDecodeError as error:
-        raise UserError(VARIABLE, f"is no JSON ({error})", _EXAMPLE) from None
+        raise UserError(VARIABLE, f"is no JSON ({error})", f"expected {_EXAMPLE}") from None
     cluster = _member(given, "", "cluster", dict, {})
     if not cluster:
         return Cluster()
     for job in cluster:
         if job not in ("chief", "worker"):
-            raise UserError(f"{VARIABLE}: cluster.{job}", "is no job of a training run", "chief and worker")
+            raise UserError(
+                f"{VARIABLE}: cluster.{job}", "is no job of a training run", "expected chief and worker"
+            )
     lists = {job: _member(cluster, "cluster.", job, list, []) for job in ("chief", "worker")}
     if len(lists["chief"]) > 1:
-        raise UserError(f"{VARIABLE}: cluster.chief", f"has {len(lists['chief'])} addresses", "one")
+        raise UserError(f"{VARIABLE}: cluster.chief", f"has {len(lists['chief'])} addresses", "expected one")
     for job, addresses in lists.items():
         for place, address in enumerate(addresses):
             _expect_address(f"{VARIABLE}: cluster.{job}[{place}]", address)
     every = lists["chief"] + lists["worker"]
     repeated = next((address for address in every if every.count(address) > 1), None)
     if repeated:
-        raise UserError(f"{VARIABLE}: cluster", f"names {repeated} twice", "another port for each process")
+        raise UserError(
+            f"{VARIABLE}: cluster", f"names {repeated} twice", "expected another port for each process"
+        )
     task = _member(given, "", "task", dict, None)
     job = _member(task, "task.", "type", str, None)
     if not lists.get(job):
         known = " or ".join(name for name, addresses in lists.items() if addresses)
-        raise UserError(f"{VARIABLE}: task.type", f"is {job!r}", f"a job of the cluster: {known}")
+        raise UserError(f"{VARIABLE}: task.type", f"is {job!r}", f"expected a job of the cluster: {known}")
     index = _member(task, "task.", "index", int, None)
     if not 0 <= index < len(lists[job]):
         problem = f"is {index} in a cluster with {len(lists[job])} of type {job}"
-        raise UserError(f"{VARIABLE}: task.index", problem, f"0 to {len(lists[job]) - 1}")
+        raise UserError(f"{VARIABLE}: task.index", problem, f"expected 0 to {len(lists[job]) - 1}")
     return Cluster(tuple(every), index + (len(lists["chief"]) if job == "worker" else 0), job, index)
 
 
 def _member(values: Any, path: str, name: str, kind: type, default: Any) -> Any:
     """A member of a JSON object; without a default it has to be there."""
     if not isinstance(values, dict):
-        raise UserError(VARIABLE, f"{path.rstrip('.') or 'the whole'} is no object", _EXAMPLE)
+        raise UserError(VARIABLE, f"{path.rstrip('.') or 'the whole'} is no object", f"expected {_EXAMPLE}")
     value = values.get(name, default)
     if isinstance(value, str) and kind is int and value.isdecimal():
         value = int(value)
     if not isinstance(value, kind) or isinstance(value, bool):
         problem = "is missing" if value is None else f"is {value!r}"
-        raise UserError(f"{VARIABLE}: {path}{name}", problem, _EXAMPLE)
+        raise UserError(f"{VARIABLE}: {path}{name}", problem, f"expected {_EXAMPLE}")
     return value
 
 
 def _expect_address(where: str, address: Any) -> None:
     host, _, port = address.rpartition(":") if isinstance(address, str) else ("", "", "")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise UserError(where, f"is {address!r}", "host:port")
+        raise UserError(where, f"is {address!r}", "expected host:port")
 
 
 def expect_free_port(cluster: Cluster) -> None:
@@ -122,7 +126,9 @@ def expect_free_port(cluster: Cluster) -> None:
             probe.bind(("", int(address.rpartition(":")[2])))
         except OSError as error:
             where = f"{VARIABLE}: cluster.{cluster.job}[{cluster.index}]"
-            raise UserError(where, f"{address} cannot be opened ({error.strerror})", "a free port") from None
+            raise UserError(
+                where, f"{address} cannot be opened ({error.strerror})", "expected a free port"
+            ) from None
 
 
 def wait_for_all(cluster: Cluster, seconds: float, say: Callable[[str], None], period: float = 30.0) -> None:
@@ -142,7 +148,9 @@ def wait_for_all(cluster: Cluster, seconds: float, say: Callable[[str], None], p
         waited = time.monotonic() - begun
         if waited > seconds:
             problem = f"cannot be reached after {waited:.0f} s"
-            raise UserError(", ".join(missing), problem, "every process of the cluster to be started")
+            raise UserError(
+                ", ".join(missing), problem, "expected every process of the cluster to be started"
+            )
         if waited - told >= period:
             say(f"waiting for {', '.join(missing)}")
             told = waited

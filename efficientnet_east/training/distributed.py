@@ -55,9 +55,11 @@ class Place:
         if several:
             if devices and devices[0].startswith("CPU"):
                 problem = f"is {config.train.devices} in a cluster"
-                raise UserError("--devices", problem, "one CPU, or GPUs, of each process")
+                raise UserError("--devices", problem, "expected one CPU, or GPUs, of each process")
             if config.train.patience:
-                raise UserError("--patience", "in a cluster, where the chief alone validates", "--patience 0")
+                raise UserError(
+                    "--patience", "in a cluster, where the chief alone validates", "expected --patience 0"
+                )
             clusters.expect_free_port(cluster)
             with tf.Graph().as_default():  # in eager mode the strategy would start a server of its own
                 self.strategy = tf.distribute.experimental.MultiWorkerMirroredStrategy()
@@ -70,7 +72,7 @@ class Place:
         count = 1 if self.strategy is None else int(self.strategy.num_replicas_in_sync)
         if config.train.batch_size % count:
             problem = f"is {config.train.batch_size} on {count} devices"
-            raise UserError("--batch-size", problem, f"a multiple of {count}")
+            raise UserError("--batch-size", problem, f"expected a multiple of {count}")
         if count > 1:
             say(f"training on {count} devices with {config.train.batch_size // count} crops each")
         if several:
@@ -139,7 +141,7 @@ def choose_devices(devices: str) -> list[str]:
         numbers = list(dict.fromkeys(int(number) for number in devices.split(",")))
         if max(numbers) >= len(gpus):
             problem = f"is {devices} where TensorFlow finds {len(gpus)} GPUs"
-            raise UserError("--devices", problem, "numbers of GPUs from 0 on, or cpu")
+            raise UserError("--devices", problem, "expected numbers of GPUs from 0 on, or cpu")
         gpus = [gpus[number] for number in numbers]
         tf.config.set_visible_devices(gpus, "GPU")
     return [f"GPU:{number}" for number in range(len(gpus))] if len(gpus) > 1 else []
@@ -272,7 +274,7 @@ class PeerSession(tf.Session):
             self._pending_since = None
         raise UserError(
             ", ".join(self._lost or clusters.unreachable(self._cluster)) or "another process", problem,
-            "all processes to go on. Start all of them again: the run goes on from its last checkpoint",
+            "expected all processes to go on. Start them all again: the run goes on from its last checkpoint",
         )  # fmt: skip
 
     def close(self) -> None:

@@ -50,7 +50,9 @@ def run(
     """
     train, done = config.train, engine.done
     if train.patience and validation is None:
-        raise UserError("--patience", "waits for validations, and there are none", "--val-data beside it")
+        raise UserError(
+            "--patience", "waits for validations, and there are none", "expected --val-data beside it"
+        )
     results = Results(Path(train.workdir), done)
     owed = validation is not None and _owes_validation(train, done, results)
     if not owed and (end := _ended(train, done, results)):
@@ -222,7 +224,7 @@ def _save(engine: Engine, saved: int, log: Log, last: bool) -> int:
             engine.save()
     except WriteError as error:
         problem = f"{error.problem}; the last checkpoint is that of step {saved}" if saved else error.problem
-        failure = WriteError(error.where, problem, error.expected)
+        failure = WriteError(error.where, problem, error.hint)
         if last:
             raise failure from None
         log.say(f"warning: {failure}. Training goes on, and saves again when that is due")
@@ -245,7 +247,7 @@ def expect_finite(step: int, passes: Sequence[Batch], scalars: Mapping[str, Supp
         names = ", ".join(name for batch in passes for name in batch.names)
         problem = f"the loss is not finite on {names}"
         expected = "a finite one: try a lower --learning-rate; the last checkpoint is untouched"
-        raise UserError(f"step {step}", problem, expected)
+        raise UserError(f"step {step}", problem, f"expected {expected}")
 
 
 def _floats(scalars: Mapping[str, SupportsFloat]) -> dict[str, float]:

@@ -106,7 +106,9 @@ def read(folder: Path) -> list[Row]:
                 rows.append({**row, "step": row["step"], "seconds": row["seconds"]})
             except (TypeError, ValueError, KeyError, AttributeError):
                 problem = "is no row of figures with step and seconds"
-                raise UserError(f"{path}:{len(rows) + 2}", problem, "the file as training wrote it") from None
+                raise UserError(
+                    f"{path}:{len(rows) + 2}", problem, "expected the file as training wrote it"
+                ) from None
     return rows
 
 

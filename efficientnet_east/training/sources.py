@@ -43,7 +43,7 @@ def training_source(data: Data, seed: int, skipped: list[UserError]) -> Source |
         return _mixture(data, seed, skipped)
     if data.data is None:
         if data.list is not None:
-            raise UserError("--list", "names images of no folder", "--data beside it")
+            raise UserError("--list", "names images of no folder", "expected --data beside it")
         return _scenes(data, data.limit or data.synthetic_scenes, seed)
     source = _open(data.data, data.list, data.limit, data, skipped)
     require_text(source.records, Path(data.data))
@@ -57,7 +57,7 @@ def _mixture(data: Data, seed: int, skipped: list[UserError]) -> Mixture:
         if not has_text(records):
             count = f"{len(parts)} source{'s' if len(parts) > 1 else ''}"
             problem = f"no trainable text in {len(records)} images of {count}"
-            raise UserError("--mix", problem, "one with text, or `synthetic`, among them")
+            raise UserError("--mix", problem, "expected one with text, or `synthetic`, among them")
     return Mixture(tuple(parts), tuple((data.mix or {}).values()))
 
 
@@ -120,7 +120,9 @@ def validation_source(data: Data, seed: int, skipped: list[UserError]) -> Source
         return _scenes(data, data.val_limit or SYNTHETIC_VALIDATION, seed + 1)
     folder = data.val_data or data.data
     if folder is None:
-        raise UserError("--val-list", "names images of no folder", "--val-data, or --data, beside it")
+        raise UserError(
+            "--val-list", "names images of no folder", "expected --val-data, or --data, beside it"
+        )
     split = held_out(folder) if data.val_data else "train"
     return _open(folder, data.val_list, data.val_limit, data, skipped, split)
 
@@ -146,7 +148,9 @@ def evaluation_source(data: Data, seed: int, skipped: list[UserError], given: bo
         return _open(data.data, data.list, data.limit, data, skipped, split)
     source = validation_source(data, seed, skipped)
     if source is None:
-        raise UserError("--data", "is missing, and the run validated on nothing", "images and ground truth")
+        raise UserError(
+            "--data", "is missing, and the run validated on nothing", "expected images and ground truth"
+        )
     return source
 
 
@@ -168,7 +172,7 @@ def _open(
     total = len(source) + len(left_out)
     if len(left_out) > data.skip_share * total:
         problem = f"{len(left_out)} of {total} images cannot be used (the first: {min(left_out.values())})"
-        raise UserError(folder, problem, f"at most {100 * data.skip_share:.3g} % (--skip-share)")
+        raise UserError(folder, problem, f"expected at most {100 * data.skip_share:.3g} % (--skip-share)")
     return source
 
 

@@ -38,7 +38,9 @@ def hold(workdir: Path, say: Callable[[str], None]) -> Iterator[None]:
     try:
         descriptor = _locked(path, say)
     except BlockingIOError:
-        raise UserError(workdir, f"is in use by {_holder(path)}", "another --workdir, or patience") from None
+        raise UserError(
+            workdir, f"is in use by {_holder(path)}", "expected another --workdir, or patience"
+        ) from None
     except OSError as error:
         raise atomic.cannot_be_written(path, error.strerror or str(error)) from None
     try:

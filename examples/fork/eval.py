@@ -47,7 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         flags = parser().parse_args(argv)
         if not 0 < flags.score_threshold < 1:
-            raise UserError("--score_threshold", f"is {flags.score_threshold}", "a number between 0 and 1")
+            raise UserError(
+                "--score_threshold", f"is {flags.score_threshold}", "expected a number between 0 and 1"
+            )
         detector = load(flags)
         for path in find_images(flags.test_data_path):
             quads = np.rint(detector(read_image(path)).quads).astype(int).reshape(-1, 8)
@@ -99,7 +101,7 @@ def find_images(folder: str) -> list[Path]:
     """
     found = sorted(path for path in Path(folder).glob("*") if path.suffix.lower() in SUFFIXES)
     if not found:
-        raise UserError(folder, "holds no images", f"files ending in {', '.join(SUFFIXES)}")
+        raise UserError(folder, "holds no images", f"expected files ending in {', '.join(SUFFIXES)}")
     return found
 
 

@@ -117,7 +117,7 @@ def expect_positive(flags: argparse.Namespace) -> None:
     numbers = ("text_scale", "batch_size_per_gpu", "learning_rate", "max_steps", "save_checkpoint_steps")
     for name in numbers:
         if not getattr(flags, name) > 0:
-            raise UserError(f"--{name}", f"is {getattr(flags, name)}", "a number above 0")
+            raise UserError(f"--{name}", f"is {getattr(flags, name)}", "expected a number above 0")
 
 
 def session_config(gpu_list: str) -> Any:
@@ -133,7 +133,9 @@ def session_config(gpu_list: str) -> Any:
       UserError: there are several. Towers would need averaged gradients and shared batch-norm statistics.
     """
     if not gpu_list.isdecimal():
-        raise UserError("--gpu_list", f"is {gpu_list!r}", "one device: this program has a single tower")
+        raise UserError(
+            "--gpu_list", f"is {gpu_list!r}", "expected one device: this program has a single tower"
+        )
     config = tf.ConfigProto()
     config.gpu_options.visible_device_list = gpu_list
     config.gpu_options.allow_growth = True
@@ -156,7 +158,9 @@ def find_beginning(folder: str, restore: bool) -> str | None:
     if restore:
         return tf_checkpoints.find(folder)
     if tf_checkpoints.newest_in(Path(folder)):
-        raise UserError(folder, "holds checkpoints", "--restore to go on from them, or another folder")
+        raise UserError(
+            folder, "holds checkpoints", "expected --restore to go on from them, or another folder"
+        )
     return None
 
 
@@ -174,7 +178,7 @@ def build(flags: argparse.Namespace) -> tuple[dict[str, Any], Any, Any]:
     """
     size, batch = flags.input_size, flags.batch_size_per_gpu
     if size < 64 or size % 32:
-        raise UserError("--input_size", f"is {size}", "a multiple of 32, at least 64")
+        raise UserError("--input_size", f"is {size}", "expected a multiple of 32, at least 64")
     channels = {"score": 1, "geometry": 5, "mask": 1}
     feeds = {
         name: tf.placeholder(tf.float32, [batch, size // 4, size // 4, depth], name)
@@ -217,7 +221,7 @@ def restore_backbone(session: Any, path: str, scope: str) -> str:
     variables = slim.get_model_variables(scope)
     known = [variable for variable in variables if variable.op.name in there]
     if not known:
-        raise UserError(path, f"holds no variable of {scope}", "a checkpoint of this backbone")
+        raise UserError(path, f"holds no variable of {scope}", "expected a checkpoint of this backbone")
     tf.train.Saver(known).restore(session, prefix)
     return f"restored {len(known)} of {len(variables)} variables of {scope}"
 
@@ -283,7 +287,9 @@ def advance(session: Any, feeds: dict[str, Any], update: Any, loss: Any, batch: 
     fed = {feeds[name]: getattr(batch, name) for name in FIELDS}
     _, value = session.run([update, loss], fed)
     if not math.isfinite(value):
-        raise UserError(f"step {step}", f"the loss is {value} on {', '.join(batch.names)}", "a finite one")
+        raise UserError(
+            f"step {step}", f"the loss is {value} on {', '.join(batch.names)}", "expected a finite one"
+        )
     print(f"step {step}: loss {value:.4f}")
 
 

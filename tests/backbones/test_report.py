@@ -306,7 +306,7 @@ def test_what_cannot_be_used(
 def test_unknown_names_list_the_known() -> None:
     with pytest.raises(UserError) as caught:
         calculator.describe("b9")
-    assert all(name in caught.value.expected for name in catalog.names())
+    assert all(name in caught.value.hint for name in catalog.names())
 
 
 # --- the chart

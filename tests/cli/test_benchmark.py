@@ -113,7 +113,7 @@ def test_a_runtime_that_is_not_installed(
 
     def open_runtime(path: str, threads: int, runtime: str) -> Any:
         if runtime == "onnxruntime":
-            raise UserError("onnxruntime", "is not installed", "`pip install onnxruntime`")
+            raise UserError("onnxruntime", "is not installed", "expected `pip install onnxruntime`")
         return opened(path, threads, runtime)
 
     monkeypatch.setattr(benchmark.runtimes, "open_runtime", open_runtime)

@@ -52,7 +52,7 @@ class Scenes:
     def __getitem__(self, index: int, /) -> Sample:
         name = f"{self.prefix}_{index}"
         if index in self.bad:
-            raise UserError(f"{name}.jpg", "is cut off", "a whole image")
+            raise UserError(f"{name}.jpg", "is cut off", "expected a whole image")
         rng = np.random.default_rng(index)
         quads = np.array([[[20, 20], [70, 22], [69, 40], [19, 38]]], np.float32)
         image = rng.integers(0, 256, (80, 100, 3), dtype=np.uint8)

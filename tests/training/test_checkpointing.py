@@ -298,7 +298,8 @@ KILLED_WHILE_SAVING = """
 import os, random, signal, sys, time
 from pathlib import Path
 import numpy as np
-from efficientnet_east.checkpoints import tf_checkpoints as checkpoints; from efficientnet_east.files import atomic as safe_files
+from efficientnet_east.checkpoints import tf_checkpoints as checkpoints
+from efficientnet_east.files import atomic as safe_files
 from efficientnet_east.compat import tf
 from efficientnet_east.config import load
 from efficientnet_east.training.checkpointing import Checkpoints

@@ -191,7 +191,9 @@ def test_the_last_checkpoint_must_be_saved(
 FILL_THE_DISK = """
 import json, sys
 from pathlib import Path
-from efficientnet_east.checkpoints import tf_checkpoints as checkpoints; from efficientnet_east import scaling; from efficientnet_east.cli import main as cli
+from efficientnet_east.checkpoints import tf_checkpoints as checkpoints
+from efficientnet_east import scaling
+from efficientnet_east.cli import main as cli
 from efficientnet_east.compat import tf
 scaling.VARIANTS["tiny"] = scaling.Variant(0.3, 0.3, 64, 0.2)
 code = cli.main(["train", *sys.argv[1:], "--workdir", "run"])

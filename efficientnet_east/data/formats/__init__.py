@@ -63,5 +63,5 @@ def read(raw: bytes, where: str, errors: Errors, *, suffix: str, whole_set: bool
     format = recognize(raw, suffix, whole_set=whole_set)
     if format is None:
         names = ", ".join(format.name for format in FORMATS if format.whole_set == whole_set)
-        raise UserError(where, "is of no known format", f"a file of one of these: {names}")
+        raise UserError(where, "is of no known format", f"expected a file of one of these: {names}")
     return format.read(raw, where, errors)

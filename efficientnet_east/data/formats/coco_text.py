@@ -58,7 +58,7 @@ def parse(raw: bytes, where: str, errors: Errors = None) -> list[Annotated]:
     tree = text_files.parse_json(text_files.decode(raw, where), where, _EXPECTED)
     images, texts = (tree.get("imgs"), tree.get("anns")) if isinstance(tree, dict) else (None, None)
     if not isinstance(images, dict) or not isinstance(texts, dict):
-        raise UserError(where, "has no `imgs` and `anns`", _EXPECTED)
+        raise UserError(where, "has no `imgs` and `anns`", f"expected {_EXPECTED}")
     by_image: dict[str, list[Annotation]] = {str(key): [] for key in images}
     for key, value in texts.items():
         place = Place(where, part=f"anns[{key!r}]")

@@ -56,7 +56,7 @@ def parse(raw: bytes, where: str, errors: Errors = None) -> Annotated:
     tree = text_files.parse_json(text_files.decode(raw, where), where, _EXPECTED)
     shapes = tree.get("shapes") if isinstance(tree, dict) else None
     if not isinstance(shapes, list):
-        raise UserError(where, "has no list `shapes`", _EXPECTED)
+        raise UserError(where, "has no list `shapes`", f"expected {_EXPECTED}")
     found: list[Annotation] = []
     for number, shape in enumerate(shapes):
         found += _parse_shape(shape, Place(where, part=f"shapes[{number}]"), errors)

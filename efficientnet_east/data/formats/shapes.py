@@ -45,7 +45,7 @@ class Place:
 
     def error(self, problem: str, expected: str) -> UserError:
         """Make the error for something wrong at this place."""
-        return UserError(self.where, self.told(problem), expected)
+        return UserError(self.where, self.told(problem), f"expected {expected}")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -240,10 +240,10 @@ def numbers_of(fields: Sequence[str], where: str, expected: str) -> np.ndarray:
     try:
         numbers = np.array([float(field) for field in fields])
     except ValueError as error:
-        raise UserError(where, _short(str(error)), expected) from None
+        raise UserError(where, _short(str(error)), f"expected {expected}") from None
     if not (np.abs(numbers) <= MAX_COORDINATE).all():
         problem = f"{_short(','.join(fields))} is not inside any image"
-        raise UserError(where, problem, f"finite numbers up to {MAX_COORDINATE:.0f}")
+        raise UserError(where, problem, f"expected finite numbers up to {MAX_COORDINATE:.0f}")
     return numbers
 
 

@@ -148,7 +148,9 @@ def _folder() -> Path:
     spec = installed.find("matplotlib")
     if spec is None or not spec.submodule_search_locations:
         raise UserError(
-            "synthetic scenes", "matplotlib, whose fonts they use, is missing", "pip install matplotlib"
+            "synthetic scenes",
+            "matplotlib, whose fonts they use, is missing",
+            "expected pip install matplotlib",
         )
     return Path(spec.submodule_search_locations[0]) / "mpl-data" / "fonts" / "ttf"
 

@@ -46,7 +46,9 @@ class SyntheticScenes:
     def __init__(self, length: int, seed: int, size: tuple[int, int] = (720, 1280)) -> None:
         for name, value, least in (("length", length, 1), ("seed", seed, 0), ("size", min(size), MIN_SIDE)):
             if value < least:
-                raise UserError(f"synthetic scenes: {name}", f"{value} is too small", f"at least {least}")
+                raise UserError(
+                    f"synthetic scenes: {name}", f"{value} is too small", f"expected at least {least}"
+                )
         self.length, self.seed, self.size = length, seed, (int(size[0]), int(size[1]))
 
     def __len__(self) -> int:

@@ -54,7 +54,7 @@ def open_runtime(path: str | Path, threads: int = 0, runtime: str = AUTO) -> Run
     readers = able(path)
     chosen = readers[0] if runtime == AUTO else runtime
     if chosen not in readers:
-        raise UserError(path, f"is not for the runtime {chosen}", RUNTIMES[chosen])
+        raise UserError(path, f"is not for the runtime {chosen}", f"expected {RUNTIMES[chosen]}")
     path = model_file.resolve(path, as_onnx=chosen != "tensorflow")
     suffix = path.suffix.lower()
     try:
@@ -63,7 +63,7 @@ def open_runtime(path: str | Path, threads: int = 0, runtime: str = AUTO) -> Run
         if chosen != "tensorflow":
             raise
         problem = f"needs TensorFlow, and {error.name} is not installed"
-        raise UserError(path, problem, "`pip install tensorflow`, or an .onnx file") from None
+        raise UserError(path, problem, "expected `pip install tensorflow`, or an .onnx file") from None
     return module.open(path, threads)
 
 
@@ -103,7 +103,7 @@ def with_overrides(detect: Detect, overrides: Mapping[str, Any]) -> Detect:
 
 def _expect_known(runtime: str) -> None:
     if runtime != AUTO and runtime not in RUNTIMES:
-        raise UserError("runtime", f"unknown {runtime!r}", f"one of {', '.join((AUTO, *RUNTIMES))}")
+        raise UserError("runtime", f"unknown {runtime!r}", f"expected one of {', '.join((AUTO, *RUNTIMES))}")
 
 
 def _module(path: Path, suffix: str, chosen: str) -> str:
@@ -114,5 +114,7 @@ def _module(path: Path, suffix: str, chosen: str) -> str:
         return "tensorflow_graph"
     if suffix in _FOREIGN and path.is_file():
         what = "a workdir of train.py, or a file that `export` wrote (.onnx, .pb, .tflite, a SavedModel)"
-        raise UserError(path, f"no runtime here opens {suffix} files; models are programs", what)
+        raise UserError(
+            path, f"no runtime here opens {suffix} files; models are programs", f"expected {what}"
+        )
     return "tensorflow_checkpoint"

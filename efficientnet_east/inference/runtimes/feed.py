@@ -92,4 +92,4 @@ def expect_size(path: str | Path, batch: np.ndarray, wanted: Input) -> None:
     size = batch.shape[1:3]
     if wanted.size is not None and size != wanted.size:
         problem = f"was written for images of {wanted.size[0]} x {wanted.size[1]} pixels"
-        raise UserError(path, f"{problem}, not {size[0]} x {size[1]}", "an export without --size")
+        raise UserError(path, f"{problem}, not {size[0]} x {size[1]}", "expected an export without --size")

@@ -32,7 +32,7 @@ def open(path: Path, threads: int) -> Runtime:
         interpreter = _interpreter()(model_content=data, num_threads=threads)
     except (ValueError, RuntimeError) as error:
         problem = f"cannot be opened ({str(error).partition(chr(10))[0]})"
-        raise UserError(path, problem, "a network that this version of LiteRT knows") from None
+        raise UserError(path, problem, "expected a network that this version of LiteRT knows") from None
     wanted = described.input
     index = interpreter.get_input_details()[0]["index"]
     outputs = {detail["name"]: detail["index"] for detail in interpreter.get_output_details()}
@@ -64,7 +64,9 @@ def _interpreter() -> Any:
             from efficientnet_east.compat import tf
         except ImportError:
             install = "`pip install ai-edge-litert`"
-            raise UserError("ai-edge-litert", "is not installed, nor is TensorFlow", install) from None
+            raise UserError(
+                "ai-edge-litert", "is not installed, nor is TensorFlow", f"expected {install}"
+            ) from None
         return tf.lite.Interpreter
     return Interpreter
 
@@ -72,5 +74,5 @@ def _interpreter() -> Any:
 def _output_names(path: Path, outputs: dict[str, Any], described: metadata.Metadata) -> tuple[str, str]:
     names = described.score, described.geometry
     if not set(names) <= set(outputs):
-        raise UserError(path, f"has the outputs {', '.join(outputs)}", f"{' and '.join(names)}")
+        raise UserError(path, f"has the outputs {', '.join(outputs)}", f"expected {' and '.join(names)}")
     return names

@@ -138,18 +138,20 @@ def read(path: str | Path, data: bytes) -> Metadata:
     """
     start, end = _find(data)
     if start < 0:
-        raise UserError(path, "says nothing of how it wants to be fed, or is damaged", _WRITTEN)
+        raise UserError(path, "says nothing of how it wants to be fed, or is damaged", f"expected {_WRITTEN}")
     try:
         metadata = Metadata.model_validate_json(data[start:end])
         metadata.thresholds  # noqa: B018  (raises for values out of range)
     except (ValueError, UserError) as error:
         problem = f"has a description that cannot be used ({_first_line(error)})"
-        raise UserError(path, problem, f"{_WRITTEN}, of this version") from None
+        raise UserError(path, problem, f"expected {_WRITTEN}, of this version") from None
     blank = data[start:end].replace(metadata.digest.encode(), _BLANK.encode(), 1)
     state = hashlib.sha256(data[:start])
     state.update(blank + data[end:])
     if state.hexdigest() != metadata.digest:
-        raise UserError(path, "is damaged: its digest is that of other bytes", "the file as it was written")
+        raise UserError(
+            path, "is damaged: its digest is that of other bytes", "expected the file as it was written"
+        )
     return metadata
 
 
@@ -168,9 +170,9 @@ def read_file(path: Path) -> tuple[bytes, Metadata]:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        raise UserError(path, "no such file", _WRITTEN) from None
+        raise UserError(path, "no such file", f"expected {_WRITTEN}") from None
     except OSError as error:
-        raise UserError(path, f"cannot be read ({error.strerror})", _WRITTEN) from None
+        raise UserError(path, f"cannot be read ({error.strerror})", f"expected {_WRITTEN}") from None
     return data, read(path, data)
 
 

@@ -35,7 +35,7 @@ def open(path: Path, threads: int) -> Runtime:
         import onnxruntime
     except ImportError:
         install = "`pip install onnxruntime`, or the runtime opencv"
-        raise UserError("onnxruntime", "is not installed", install) from None
+        raise UserError("onnxruntime", "is not installed", f"expected {install}") from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or available_threads()
     options.inter_op_num_threads = 1
@@ -47,7 +47,9 @@ def open(path: Path, threads: int) -> Runtime:
         session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # a class of its own for each way to fail
         problem = f"cannot be opened ({str(error).partition(chr(10))[0]})"
-        raise UserError(path, problem, "a network that ONNX Runtime knows; a newer one may") from None
+        raise UserError(
+            path, problem, "expected a network that ONNX Runtime knows; a newer one may"
+        ) from None
     wanted, names = described.input, [described.score, described.geometry]
 
     def run(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

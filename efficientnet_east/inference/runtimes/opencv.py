@@ -103,4 +103,4 @@ def _with_size(data: bytes) -> bytes:
 def _unusable(path: Path, error: cv2.error) -> UserError:
     said = " ".join(str(error.err or error).split())
     problem = f"cannot be run by OpenCV {cv2.__version__} ({said[:200]})"
-    return UserError(path, problem, "a float32 export, or another runtime")
+    return UserError(path, problem, "expected a float32 export, or another runtime")

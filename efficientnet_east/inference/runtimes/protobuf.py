@@ -68,9 +68,9 @@ def expect_single_file(path: Path, data: bytes) -> None:
     try:
         external = _is_external("model", memoryview(data), 0)
     except ValueError as error:
-        raise UserError(path, f"is no ONNX file ({error})", "one that `export` wrote") from None
+        raise UserError(path, f"is no ONNX file ({error})", "expected one that `export` wrote") from None
     if external:
-        raise UserError(path, "keeps weights in other files, which are not opened", "a single file")
+        raise UserError(path, "keeps weights in other files, which are not opened", "expected a single file")
 
 
 def _is_external(message: str, data: memoryview, depth: int) -> bool:

@@ -52,7 +52,7 @@ def open(path: Path, threads: int) -> Runtime:
             images, *maps = (graph.get_tensor_by_name(f"{name}:0") for name in names)
         except (ValueError, KeyError) as error:
             problem = f"is no graph that can be used ({str(error).partition(chr(10))[0]})"
-            raise UserError(file, problem, _PROGRAM) from None
+            raise UserError(file, problem, f"expected {_PROGRAM}") from None
     session = tf.Session(graph=graph, config=session_config(threads))
 
     def run(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -68,12 +68,12 @@ def _parse(file: Path, data: bytes) -> Any:
     try:
         graph_def = _meta_graph(data) if file.name == SAVED_MODEL_FILE else tf.GraphDef.FromString(data)
     except Exception as error:  # protobuf has an error class for each of its implementations
-        raise UserError(file, f"is no graph ({error})", _PROGRAM) from None
+        raise UserError(file, f"is no graph ({error})", f"expected {_PROGRAM}") from None
     nodes = [*graph_def.node, *(node for inner in graph_def.library.function for node in inner.node_def)]
     unknown = sorted({node.op for node in nodes} - OPERATIONS)
     if unknown:
         problem = f"holds operations that no network here has: {', '.join(unknown[:3])}"
-        raise UserError(file, problem, _PROGRAM)
+        raise UserError(file, problem, f"expected {_PROGRAM}")
     return graph_def
 
 
