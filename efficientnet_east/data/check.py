@@ -267,7 +267,7 @@ def _repeated(texts: Sequence[Annotation], quads: np.ndarray) -> list[Finding]:
         if key in first:
             other = first[key].place
             problem = f"repeats the corners of {other.part or f'line {other.line}'}"
-            found.append(_hint(text, problem, "each text once", "repeated"))
+            found.append(_hint(text, problem, "expected each text once", "repeated"))
         first.setdefault(key, text)
     return found
 
