@@ -351,7 +351,7 @@ def load(path: str | None = None, overrides: Mapping[str, Any] | None = None) ->
         for name in values:
             _expect_known(f"{origin}: {section}.{name}", name, SECTIONS[section].model_fields)
     for name, value in (overrides or {}).items():
-        _expect_known(f"--{name}", name, where)
+        _expect_known(f"configuration: {name}", name, where)
         tree.setdefault(where[name], {})[name] = value
     config = _validate(tree, origin, overrides or {})
     catalog.get_backbone(config.model.backbone, pre_stride=config.model.pre_stride)
@@ -438,7 +438,7 @@ def _validate(tree: dict[str, Any], origin: str, overrides: Mapping[str, Any]) -
         first = error.errors()[0]
         path = [str(part) for part in first["loc"]]
         given = len(path) > 1 and path[1] in overrides
-        where = f"--{path[1].replace('_', '-')}" if given else f"{origin}: {'.'.join(path) or 'values'}"
+        where = ".".join(path[:2]) if given else f"{origin}: {'.'.join(path) or 'values'}"
         received = "" if not path else f"{first['input']!r} cannot be used"
         expected = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
         raise UserError(where, received or "values do not fit together", f"expected {expected}") from None

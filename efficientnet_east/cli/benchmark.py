@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import io
 import json
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -149,7 +150,7 @@ def _readable(paths: Sequence[Path]) -> list[Picture]:
             check_image(data)
             pictures.append(Picture(str(path), data))
         except UserError as error:
-            progress.say(f"skipped: {path}: {error}")
+            progress.write(f"skipped: {path}: {error}", sys.stderr)
     if not pictures:
         raise UserError("--images", "no image can be read", "expected at least one that can")
     return pictures
@@ -181,7 +182,7 @@ def _cases(arguments: argparse.Namespace, overrides: Mapping[str, Any]) -> list[
             except UserError as error:
                 if arguments.runtime:
                     raise
-                progress.say(f"left out: {error}")
+                progress.write(f"left out: {error}", sys.stderr)
                 errors.append(error)
     if not cases:
         raise (
@@ -226,7 +227,7 @@ def _warm_up(case: Case, pictures: Sequence[Picture], count: int, alone: bool) -
         problem = f"cannot run {case.model} ({one_line(told)[:200]})"
         if alone:
             raise UserError(case.runtime, problem, "expected another runtime, or another model") from None
-        progress.say(f"left out: {case.runtime} {problem}")
+        progress.write(f"left out: {case.runtime} {problem}", sys.stderr)
         return False
     return True
 

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import itertools
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -118,7 +119,7 @@ def run(arguments: argparse.Namespace, overrides: Mapping[str, Any]) -> int:
             for picture in progress.track(pictures, total, "detect"):
                 error = _work(picture, detector, results)
                 if error:
-                    progress.say(f"skipped: {error}")
+                    progress.write(f"skipped: {error}", sys.stderr)
                     left_out.append(picture.where)
                 else:
                     read += 1
@@ -191,7 +192,7 @@ def _work(picture: inputs.Picture, detector: Detector, results: _Results) -> Exc
         )
     written = results.write(seen)
     words = "1 word" if len(seen.found) == 1 else f"{len(seen.found)} words"
-    progress.say(one_line(f"{picture.where}: {words} -> {written}"), to_stderr=False)
+    progress.write(one_line(f"{picture.where}: {words} -> {written}"), sys.stdout)
     return None
 
 
@@ -210,7 +211,7 @@ def _summarise(read: int, left_out: list[str]) -> None:
     if read + len(left_out) > 1 and left_out:
         more = len(left_out) - NAMED_AT_THE_END
         names = ", ".join(left_out[:NAMED_AT_THE_END]) + (f" and {more} more" if more > 0 else "")
-        progress.say(f"{read} images read, {len(left_out)} left out: {one_line(names)}")
+        progress.write(f"{read} images read, {len(left_out)} left out: {one_line(names)}", sys.stderr)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,6 +25,7 @@ from efficientnet_east.cli import (
 from efficientnet_east.cli import (
     check_data,
     doctor,
+    messages,
     prepare_data,
     scaling,
     slim_flags,
@@ -70,15 +71,25 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     environment.keep_memory()  # no command has imported TensorFlow yet
     environment.hush()
+    given: dict[str, Any] = {}
+    flags: dict[str, str] = {}
     try:
         arguments = parser().parse_args(argv)
-        code = arguments.command(arguments)
+        given = vars(arguments)
+        flags = {name: f"--{name.replace('_', '-')}" for name in given} | {
+            name: f"--{name.replace('_', '-')}" for _, name, _ in configuration.fields()
+        }
+        with messages.log_to_terminal(flags=flags):
+            code = arguments.command(arguments)
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # whoever read the output has seen enough, as `| head` does
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (nothing more can be written at exit, either)
         return 0
-    except (UserError, OSError) as error:  # OSError: a full disk, a folder that may not be written
+    except UserError as error:
+        print(f"error: {messages.describe(error, given, flags)}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except OSError as error:  # a full disk, a folder that may not be written
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USER_ERROR
     except ModuleNotFoundError as error:

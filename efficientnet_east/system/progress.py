@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import time
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import IO, Any, TypeVar
 
 from tqdm import tqdm
 
+DELAY = 2.0  # seconds before anything is shown
 INTERVAL = 30.0  # seconds between two plain lines
+_PLAIN = "{desc}: {n_fmt} of {total_fmt}{unit}s, {rate_noinv_fmt}, {remaining} left"
+_PLAIN_WITHOUT_TOTAL = "{desc}: {n_fmt}{unit}s, {rate_noinv_fmt}"
 
 _Item = TypeVar("_Item")
 
@@ -18,13 +20,13 @@ _Item = TypeVar("_Item")
 def track(
     items: Iterable[_Item], total: int | None, what: str, unit: str = "image", show: bool = True
 ) -> Iterator[_Item]:
-    """Gives items on, and shows on stderr how many have been; a log file gets no control characters.
+    """Yield items, and show on stderr how many are done; a log file gets no control characters.
 
     Args:
-      items: to be given.
+      items: to be yielded.
       total: their number, None where it is not known.
       what: is done with them, the line's first word.
-      unit: what they are called.
+      unit: one item, in the singular.
       show: whether to show anything.
 
     Yields:
@@ -33,33 +35,48 @@ def track(
     if not show:
         yield from items
         return
+    common: dict[str, Any] = {"desc": what, "total": total, "unit": f" {unit}"}
     if sys.stderr.isatty():
-        yield from tqdm(items, desc=what, total=total, unit=unit, leave=False)
+        yield from _Bar(items, **common, leave=False, delay=DELAY)
         return
-    begun = told = time.monotonic()
-    for number, item in enumerate(items):
-        now = time.monotonic()
-        if now - told >= INTERVAL:
-            told = now
-            say(_line(what, number, total, unit, now - begun))
-        yield item
+    shape = _PLAIN_WITHOUT_TOTAL if total is None else _PLAIN
+    yield from _Bar(
+        items, **common, file=_Lines(), bar_format=shape, mininterval=INTERVAL, maxinterval=INTERVAL,
+        delay=INTERVAL, miniters=1, leave=False,
+    )  # fmt: skip
 
 
-def say(line: str, to_stderr: bool = True) -> None:
-    """Prints a line, above the bar if there is one, and if it can be printed."""
-    stream = sys.stderr if to_stderr else sys.stdout
-    if sys.stderr.isatty():
-        tqdm.write(line, file=stream)
-        return
-    with contextlib.suppress(OSError) if to_stderr else contextlib.nullcontext():
-        print(line, file=stream, flush=to_stderr)
+def write(line: str, stream: IO[str]) -> None:
+    """Print a line, above the bar if there is one.
+
+    Args:
+      line: without its end.
+      stream: sys.stdout or sys.stderr. Nobody may be reading stderr any more, which must not end the work.
+
+    Raises:
+      OSError: the line cannot be written to stdout.
+    """
+    with contextlib.suppress(OSError) if stream is sys.stderr else contextlib.nullcontext():
+        if sys.stderr.isatty():
+            _Bar.write(line, file=stream)
+        else:
+            print(line, file=stream, flush=stream is sys.stderr)
 
 
-def _line(what: str, done: int, total: int | None, unit: str, seconds: float) -> str:
-    of, left = "", ""
-    if total:
-        of = f" of {total}"
-    if total and done:  # the first item may take longer than the interval
-        minutes = seconds / done * (total - done) / 60
-        left = f", {minutes:.0f} min left" if minutes >= 1 else ", less than a minute left"
-    return f"{what}: {done}{of} {unit}s, {done / seconds:.2f} a second{left}"
+class _Bar(tqdm):
+    """Without the thread that would redraw a bar which stands still."""
+
+    monitor_interval = 0
+
+
+class _Lines:
+    """Takes what a bar draws, and prints it as lines of their own."""
+
+    def write(self, text: str) -> None:
+        """Print the text without its carriage returns; nothing for a bar that is wiped away."""
+        line = text.strip()
+        if line:
+            write(line, sys.stderr)
+
+    def flush(self) -> None:
+        """Do nothing: each line has been flushed."""

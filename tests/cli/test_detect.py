@@ -21,7 +21,6 @@ from efficientnet_east.cli.main import main
 from efficientnet_east.config import Detect
 from efficientnet_east.data.images import read_image
 from efficientnet_east.inference.detector import Detector
-from efficientnet_east.system import progress
 
 WORD = [[18, 28], [112, 28], [112, 56], [18, 56]]
 
@@ -237,40 +236,3 @@ def test_hostile_files(
     assert not wrong and counts["read"] + counts["refused"] == len(fates) == 135
     assert len(list((tmp_path / "out").rglob("*_words.txt"))) == counts["read"]
     assert "Traceback" not in printed.err and "Warning" not in printed.err
-
-
-# --- progress
-
-
-def test_plain_lines_where_there_is_no_terminal(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    clock = iter([0.0, 0.0, 20.0, 40.0, 60.0, 80.0, 3600.0])
-    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
-    assert list(progress.track(range(6), 6, "detect")) == list(range(6))
-    out, err = capsys.readouterr()
-    assert out == "" and err.splitlines() == [
-        "detect: 2 of 6 images, 0.05 a second, 1 min left",
-        "detect: 4 of 6 images, 0.05 a second, less than a minute left",
-        "detect: 5 of 6 images, 0.00 a second, 12 min left",
-    ]
-
-
-def test_a_first_item_that_is_slower_than_the_interval(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    clock = iter([0.0, 45.0, 50.0, 90.0])
-    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
-    assert list(progress.track(iter("abc"), 3, "detect")) == ["a", "b", "c"]
-    assert capsys.readouterr().err.splitlines() == [
-        "detect: 0 of 3 images, 0.00 a second",
-        "detect: 2 of 3 images, 0.02 a second, less than a minute left",
-    ]
-
-
-def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    for _ in progress.track(range(3), 3, "detect"):
-        progress.say("found", to_stderr=False)
-    out, err = capsys.readouterr()
-    assert out.count("found\n") == 3 and "detect: " in err and "\r" in err
