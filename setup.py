@@ -39,6 +39,7 @@ setup(
         "onnxruntime>=1.20",  # runs the model in the package
     ],
     extras_require={
+        "gpu": ["tensorflow[and-cuda]>=2.18,<2.22"],  # the libraries that NVIDIA GPUs need
         "lanms": ["lanms-neo>=1.0.2"],  # for tests and benchmarks; needs a C++ compiler
         "heic": ["pillow-heif>=0.22"],
         "onnx": ["onnx>=1.21"],  # to write

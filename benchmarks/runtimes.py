@@ -83,7 +83,6 @@ def prepare(folder: Path, fields: dict[str, Any], ways: Sequence[str]) -> None:
     from efficientnet_east.checkpoints import tf_checkpoints
     from efficientnet_east.data.synthetic.scenes import SyntheticScenes
     from efficientnet_east.export import formats, network
-    from efficientnet_east.inference.runtimes import SAVED_MODEL_FILE
     from efficientnet_east.inference.runtimes.metadata import Calibration
 
     config = configuration.load(None, fields)
@@ -95,13 +94,12 @@ def prepare(folder: Path, fields: dict[str, Any], ways: Sequence[str]) -> None:
         tf_checkpoints.write(folder / "run" / "model.ckpt-1", initial(config, images))
     loaded = network.load(tf_checkpoints.find(folder / "run"), config)
     for way in dict.fromkeys(WAYS[name] for name in ways):
-        path = folder / way.file / SAVED_MODEL_FILE if way.kind == "saved_model" else folder / way.file
+        path = formats.FORMATS[way.kind].path(folder / way.file) if way.kind else folder / way.file
         if way.kind and not path.exists():
             calibration = Calibration(method="", images={}) if way.precision == "int8" else None
-            layout = formats.LAYOUTS.get(way.kind, "NHWC")
-            described = network.describe(loaded, way.kind, layout, way.precision, None, calibration)
+            _, data = formats.encode(loaded, way.kind, way.precision, None, calibration, images)
             path.parent.mkdir(exist_ok=True)
-            path.write_bytes(formats.WRITERS[way.kind](loaded, described, images))
+            path.write_bytes(data)
 
 
 def initial(config: Any, images: Sequence[np.ndarray]) -> dict[str, np.ndarray]:

@@ -23,6 +23,8 @@ CONFIG = "config.yaml"  # its member, beside the arrays
 DEFAULT = "default"
 SHIPPED = Path(__file__).parents[1] / "models" / "b0.npz"
 _EXPECTED = "a file of export-weights"
+# What to do about a bundled model that is missing or broken.
+MEND = "Install efficientnet_east again (pip install --force-reinstall --no-deps), or name another model."
 _MOST_CONFIG = 1 << 20  # bytes
 
 
@@ -49,10 +51,7 @@ def resolve(path: str | Path, as_onnx: bool = False) -> Path:
         return Path(path)
     shipped = shipped_onnx() if as_onnx else SHIPPED
     if not shipped.is_file():
-        problem = f"no model came with this package ({shipped} is absent)"
-        raise UserError(
-            DEFAULT, problem, "expected the whole package: install it again, or name another model"
-        )
+        raise UserError(DEFAULT, f"the bundled model is missing ({shipped})", MEND)
     return shipped
 
 

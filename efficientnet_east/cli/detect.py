@@ -22,7 +22,6 @@ from efficientnet_east.drawing.overlays import angle_picture, heat_overlay
 from efficientnet_east.errors import UserError, WriteError, one_line
 from efficientnet_east.files.atomic import remove_leftovers, write_file
 from efficientnet_east.inference.detector import Detector
-from efficientnet_east.inference.postprocess import find_in_layers
 from efficientnet_east.inference.runtimes import AUTO, RUNTIMES
 from efficientnet_east.structures import Detections
 from efficientnet_east.system import progress
@@ -201,10 +200,10 @@ def _detect(detector: Detector, picture: inputs.Picture, image: np.ndarray, with
     """Detect; maps are shown as at scale 1, and the network runs no more often than it must."""
     if not with_maps:
         return _Seen(picture, image, detector(image))
-    layer = detector.maps(image)
+    maps = detector.maps(image)
     alone = detector.detect.scales == (1.0,)
-    found = find_in_layers([layer], detector.detect, detector.stride) if alone else detector(image)
-    return _Seen(picture, image, found, *layer[:2])
+    found = detector.boxes([maps]) if alone else detector(image)
+    return _Seen(picture, image, found, maps.score, maps.geometry)
 
 
 def _summarise(read: int, left_out: list[str]) -> None:

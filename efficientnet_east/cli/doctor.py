@@ -1,6 +1,6 @@
-"""The subcommand `doctor`: versions, devices, what is missing, and the line that installs it.
+"""The subcommand `doctor`: report versions, devices and missing packages.
 
-Nothing is imported here that may be missing or broken: that is what is looked for.
+Imports nothing that may be missing or broken, since the command is there to find that.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from efficientnet_east.doctor import libraries, machine
-from efficientnet_east.doctor.libraries import ALL, BAD, MISSING, NOTE, OK, TRAIN, Finding
+from efficientnet_east.doctor.libraries import ALL, BAD, MISSING, NOTE, OK, TRAIN, CheckResult
 
 NOT_WELL, USER_ERROR = 1, 2  # exit codes
 _MARKS = {OK: "ok", NOTE: "note", MISSING: "-", BAD: "BAD"}
@@ -27,7 +27,7 @@ def add_options(sub: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Look at the machine and the libraries, and print what was found.
+    """Check the machine and the libraries, and print the results.
 
     Args:
       arguments: of `add_options`.
@@ -36,10 +36,11 @@ def run(arguments: argparse.Namespace) -> int:
       0 if `detect` works with some runtime and `train` works, else 1.
     """
     if not arguments.json:
-        print("looking; TensorFlow takes some seconds", file=sys.stderr)
-    of_machine, of_libraries = machine.look(), libraries.look()
-    twice = libraries.several_opencvs()
-    found = [*of_machine, *of_libraries.values(), *([twice] if twice else [])]
+        print("Checking. TensorFlow takes a few seconds.", file=sys.stderr)
+    of_machine, of_libraries = machine.check_all(), libraries.check_all()
+    gpu = libraries.hidden_gpu(machine.nvidia_gpus(), of_libraries["tensorflow"])
+    more = [gpu, libraries.several_opencvs()]
+    found = [*of_machine, *of_libraries.values(), *filter(None, more)]
     able = abilities(of_machine, of_libraries)
     print(json.dumps(as_json(found, able), indent=2) if arguments.json else "\n".join(as_lines(found, able)))
     return 0 if able["detect"] and able["train"] else NOT_WELL
@@ -65,12 +66,12 @@ def main(words: Sequence[str]) -> int:
     return run(arguments)
 
 
-def abilities(of_machine: Sequence[Finding], of_libraries: Mapping[str, Finding]) -> dict[str, Any]:
+def abilities(of_machine: Sequence[CheckResult], of_libraries: Mapping[str, CheckResult]) -> dict[str, Any]:
     """What can be done here.
 
     Args:
-      of_machine: see `machine.look`.
-      of_libraries: see `libraries.look`.
+      of_machine: see `machine.check_all`.
+      of_libraries: see `libraries.check_all`.
 
     Returns:
       `detect`: the runtimes with which it works; `train`: whether it does.
@@ -83,7 +84,7 @@ def abilities(of_machine: Sequence[Finding], of_libraries: Mapping[str, Finding]
     return {"detect": runtimes if base else [], "train": base and needed[TRAIN]}
 
 
-def as_json(found: Sequence[Finding], able: Mapping[str, Any]) -> dict[str, Any]:
+def as_json(found: Sequence[CheckResult], able: Mapping[str, Any]) -> dict[str, Any]:
     """The findings for other programs.
 
     Args:
@@ -93,7 +94,7 @@ def as_json(found: Sequence[Finding], able: Mapping[str, Any]) -> dict[str, Any]
     return {**able, "findings": [dataclasses.asdict(one) for one in found]}
 
 
-def as_lines(found: Sequence[Finding], able: Mapping[str, Any]) -> list[str]:
+def as_lines(found: Sequence[CheckResult], able: Mapping[str, Any]) -> list[str]:
     """The findings for people: what is well, what is not and how to mend it, what follows.
 
     Args:
@@ -105,7 +106,7 @@ def as_lines(found: Sequence[Finding], able: Mapping[str, Any]) -> list[str]:
     for one in found:
         use = f" (for {one.use})" if one.use and one.state != OK else ""
         first, rest = f"{_MARKS[one.state]:>4}  {one.name:<{wide}}  ", " " * (wide + 8)
-        lines += textwrap.wrap(one.told + use, _WIDTH, initial_indent=first, subsequent_indent=rest)
+        lines += textwrap.wrap(one.detail + use, _WIDTH, initial_indent=first, subsequent_indent=rest)
         lines += [f"{rest}-> {one.fix}"] if one.fix else []
     runtimes = ", ".join(able["detect"])
     return [

@@ -12,18 +12,13 @@ from efficientnet_east import config as configuration
 from efficientnet_east.checkpoints import model_file
 from efficientnet_east.data.images import make_folder
 from efficientnet_east.errors import UserError
+from efficientnet_east.export.formats import FORMATS
 from efficientnet_east.files import atomic
 from efficientnet_east.inference import calibration
 
 TRAIN_FORMAT = "stablehlo-train"
-FORMATS = {
-    "onnx": "for ONNX Runtime and OpenCV (the best choice for most)",
-    "frozen": "TensorFlow's frozen graph, .pb, for OpenCV 4 and older programs",
-    "saved_model": "a folder, for TensorFlow and TensorFlow Serving",
-    "tflite": "for phones, LiteRT",
-    "stablehlo": "the forward pass for PJRT",
-    TRAIN_FORMAT: "the train step, see docs/pjrt.md",
-}
+PURPOSES = {name: kind.purpose for name, kind in FORMATS.items()}
+PURPOSES[TRAIN_FORMAT] = "the train step, see docs/pjrt.md"
 # What a checkpoint's network does not depend on, of the sections that training's export reads.
 OF_A_NETWORK = {"data", "list", "limit", "skip_bad", "threads"}
 PRECISIONS = ("float32", "float16", "bfloat16", "int8")
@@ -31,8 +26,8 @@ PRECISIONS = ("float32", "float16", "bfloat16", "int8")
 
 def add_options(sub: argparse.ArgumentParser) -> None:
     """Add the options that are no fields of the configuration, and `precision`, which knows int8, too."""
-    formats = "; ".join(f"{name}: {purpose}" for name, purpose in FORMATS.items())
-    sub.add_argument("--format", choices=tuple(FORMATS), required=True, metavar="FORMAT", help=formats)
+    formats = "; ".join(f"{name}: {purpose}" for name, purpose in PURPOSES.items())
+    sub.add_argument("--format", choices=tuple(PURPOSES), required=True, metavar="FORMAT", help=formats)
     sub.add_argument(
         "--output", metavar="FILE", required=True, help="what to write; a folder for saved_model and training"
     )
@@ -117,7 +112,7 @@ def _run_network(arguments: argparse.Namespace, overrides: dict[str, Any]) -> in
         print(f"skipped: {error}", file=sys.stderr)
     options = Options(arguments.format, Path(arguments.output), precision, **_choices(arguments))
     make_folder(options.output.parent, "--output")
-    export(prefix, config, options, samples, print)
+    export(prefix, config, options, samples)
     return 0
 
 

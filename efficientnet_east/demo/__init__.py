@@ -1,1 +1,1 @@
-"""A detector behind a page and an HTTP endpoint: what strangers send is decoded in a process of its own."""
+"""A detector behind a web page and an HTTP endpoint; uploads are decoded in a separate process."""

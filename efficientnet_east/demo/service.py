@@ -1,4 +1,4 @@
-"""What is asked about one uploaded image, and the answer; runs where a crash hurts nobody."""
+"""Requests about one uploaded image, and the answers; runs in the worker process, which may crash."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from efficientnet_east.drawing.overlays import at_most, heat_overlay
 from efficientnet_east.errors import UserError
 from efficientnet_east.inference import runtimes
 from efficientnet_east.inference.detector import Detector
-from efficientnet_east.inference.postprocess import Layer, find_in_layers
+from efficientnet_east.inference.postprocess import Maps
 from efficientnet_east.structures import Detections
 
-# What a stranger may change. Others, such as `scales`, would let one request cost as much as hundreds.
+# What a request may set. Others, such as `scales`, would let one request cost as much as hundreds.
 THRESHOLDS = (
     "score_threshold", "box_threshold", "nms", "nms_iou", "min_box_side", "max_detections", "axis_aligned",
 )  # fmt: skip
@@ -30,13 +30,13 @@ _JPEG_QUALITY = 92
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """One image, and how to look at it.
+    """One image, and how to detect in it.
 
     Attributes:
       data: the bytes of an image file.
       model: a name of a loaded detector; empty takes the first.
       thresholds: fields of `THRESHOLDS`; text is converted.
-      pictures: names of the pictures that are wanted: `boxes`, `heat`.
+      pictures: names of the pictures to draw: `boxes`, `heat`.
       max_pixels: above which the image is refused.
     """
 
@@ -49,14 +49,14 @@ class Question:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Answer:
-    """What was found.
+    """The words of one image.
 
     Attributes:
       found: the words, in pixels of the image as a viewer shows it.
       width, height: of the image.
       seconds: spent on it, by the name of the part.
       pictures: JPEG files by name; without metadata.
-      fresh: whether the network ran; else its maps were still known.
+      fresh: whether the network ran; otherwise kept maps were decoded again.
     """
 
     found: Detections
@@ -71,8 +71,8 @@ class Answer:
         return self.found.to_json(width=self.width, height=self.height)
 
 
-class Look:
-    """Answers questions; remembers the maps of the last image, so that a threshold is moved at no cost.
+class Service:
+    """Answers questions. Keeps the maps of the last image, so that new thresholds need no run of the network.
 
     Args:
       detectors: by name, at least one.
@@ -81,10 +81,10 @@ class Look:
     def __init__(self, detectors: Mapping[str, Detector]) -> None:
         self.detectors = detectors
         self._last: tuple[str, str] | None = None
-        self._seen: tuple[np.ndarray, list[Layer]]
+        self._kept: tuple[np.ndarray, list[Maps]]
 
     def answer(self, question: Question) -> Answer:
-        """Look at one image.
+        """Detect in one image.
 
         Args:
           question: the image.
@@ -101,12 +101,12 @@ class Look:
         key = (question.model, hashlib.sha256(question.data).hexdigest())
         fresh, begun = key != self._last, time.perf_counter()
         if fresh:
-            self._remember(key, detector, question)
-        image, layers = self._seen
+            self._run(key, detector, question)
+        image, maps = self._kept
         seconds["maps"] = time.perf_counter() - begun
-        found = find_in_layers(layers, detect, detector.stride)
+        found = detector.with_detect(detect).boxes(maps)
         seconds["boxes"] = time.perf_counter() - begun - seconds["maps"]
-        pictures = {name: _picture(name, image, found, layers[0]) for name in question.pictures}
+        pictures = {name: _picture(name, image, found, maps[0]) for name in question.pictures}
         return Answer(found, image.shape[1], image.shape[0], seconds, pictures, fresh)
 
     def _detector(self, name: str) -> Detector:
@@ -115,11 +115,11 @@ class Look:
             raise UserError("model", f"{name!r} is unknown", f"expected one of {', '.join(self.detectors)}")
         return self.detectors[name]
 
-    def _remember(self, key: tuple[str, str], detector: Detector, question: Question) -> None:
-        """Read the image and run the network at each scale."""
+    def _run(self, key: tuple[str, str], detector: Detector, question: Question) -> None:
+        """Read the image, run the network at each scale, and keep the maps."""
         self._last = None
         image = read_image(question.data, max_pixels=question.max_pixels)
-        self._seen = image, [detector.maps(image, factor) for factor in detector.detect.scales]
+        self._kept = image, detector.maps_per_scale(image)
         self._last = key
 
 
@@ -130,10 +130,10 @@ def _allowed(thresholds: Mapping[str, Any]) -> dict[str, Any]:
     return dict(thresholds)
 
 
-def _picture(name: str, image: np.ndarray, found: Detections, layer: Layer) -> bytes:
+def _picture(name: str, image: np.ndarray, found: Detections, maps: Maps) -> bytes:
     if name == "boxes":
         return _jpeg(found.draw(image))
-    return _jpeg(heat_overlay(at_most(image, SHOWN_SIDE), layer[0]))
+    return _jpeg(heat_overlay(at_most(image, SHOWN_SIDE), maps.score))
 
 
 def _jpeg(rgb: np.ndarray) -> bytes:

@@ -1,7 +1,7 @@
-"""The process that decodes images and runs networks: it may crash, hang or be killed, and another follows.
+"""The process that decodes images and runs networks. If it crashes, hangs or is killed, a new one is started.
 
-Questions wait their turn; so many may wait, and each may take so long. The network has all the threads that
-it was given, so more of these processes would only share the same processors.
+Questions wait in a queue of limited length, and each has a time limit. The network uses all its threads, so
+more of these processes would only share the same processors.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import contextlib
 import logging
 import multiprocessing
 import signal
-import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +18,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from efficientnet_east.demo.service import Answer, Look, Question
+from efficientnet_east.demo.service import Answer, Question, Service
 from efficientnet_east.errors import UserError
 from efficientnet_east.inference.detector import Detector
 
@@ -29,13 +28,15 @@ SECONDS = 60.0
 WAITING = 8
 START_SECONDS = 300.0  # a large checkpoint on a slow disk
 
+logger = logging.getLogger(__name__)
+
 
 class Busy(Exception):
-    """As many questions as may wait are waiting."""
+    """The request queue is full."""
 
 
 class Failed(Exception):
-    """The process could not answer, in words that may be passed on."""
+    """The process could not answer; the message may be shown to the client."""
 
 
 class Worker:
@@ -44,7 +45,7 @@ class Worker:
     Args:
       load: gives the detectors by name; called in the process, at each start.
       seconds: that an answer may take; then the process is ended and the next question starts another.
-      waiting: questions that may be there at a time, the one that is worked on included.
+      waiting: the most questions at a time, including the one in work.
     """
 
     def __init__(self, load: Load, seconds: float = SECONDS, waiting: int = WAITING) -> None:
@@ -67,20 +68,22 @@ class Worker:
         self._process.start()
         other.close()
         try:
-            told = self._pipe.recv() if self._pipe.poll(START_SECONDS) else "takes too long to load"
+            loaded = self._pipe.recv() if self._pipe.poll(START_SECONDS) else "takes too long to load"
         except (EOFError, OSError):
-            told = f"ended the process that loads it ({self._ending()})"
-        if not isinstance(told, dict):
+            loaded = f"crashes the process that loads it ({self._ending()})"
+        if not isinstance(loaded, dict):
             self.close()
-            raise told if isinstance(told, UserError) else UserError("model", told, "expected another model")
-        self.names, self.thresholds = tuple(told), next(iter(told.values()))
+            raise (
+                loaded if isinstance(loaded, UserError) else UserError("model", loaded, "Try another model.")
+            )
+        self.names, self.thresholds = tuple(loaded), next(iter(loaded.values()))
 
     @contextlib.contextmanager
     def place(self) -> Iterator[None]:
-        """A place among those who wait, held while the block runs.
+        """Hold a place in the queue while the block runs.
 
         Raises:
-          Busy: there is none.
+          Busy: the queue is full.
         """
         with self._counting:
             if self._inside >= self._waiting:
@@ -112,14 +115,14 @@ class Worker:
                 if not self._pipe.poll(self._seconds):
                     self.close()
                     raise Failed(f"this image took longer than {self._seconds:g} seconds")
-                told = self._pipe.recv()
+                answer = self._pipe.recv()
             except (EOFError, OSError):
                 ending = self._ending()
                 self.close()
-                raise Failed(f"this image ended the process that looked at it ({ending})") from None
-        if isinstance(told, Answer):
-            return told
-        raise told if isinstance(told, UserError) else Failed(f"this image cannot be used ({told})")
+                raise Failed(f"this image crashed the process that read it ({ending})") from None
+        if isinstance(answer, Answer):
+            return answer
+        raise answer if isinstance(answer, UserError) else Failed(f"this image cannot be used ({answer})")
 
     def close(self) -> None:
         """End the process."""
@@ -135,8 +138,8 @@ class Worker:
             try:
                 self.start()
             except UserError as error:
-                print(f"error: {error}", file=sys.stderr)
-                raise Failed("the models cannot be loaded any more") from None
+                logger.error("%s", error)
+                raise Failed("the models can no longer be loaded") from None
 
     def _ending(self) -> str:
         """How the process ended, which is over or about to be."""
@@ -152,28 +155,28 @@ def _serve(pipe: Connection, load: Load) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both; the server ends this one
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
-    _volunteer()
+    _be_killed_first()
     try:
-        look = Look(load())
+        service = Service(load())
     except Exception as error:
         pipe.send(error if isinstance(error, UserError) else f"cannot be loaded ({error})")
         return
-    pipe.send({name: detector.detect.model_dump() for name, detector in look.detectors.items()})
+    pipe.send({name: detector.detect.model_dump() for name, detector in service.detectors.items()})
     with contextlib.suppress(EOFError, OSError):
         while True:
             question = pipe.recv()
             try:
-                told: object = look.answer(question)
+                answer: object = service.answer(question)
             except UserError as error:
-                told = error
+                answer = error
             # One image must not end the work on all others: too large for the memory, refused by a runtime.
-            # Of these errors only the name is passed on, for their words may hold paths.
+            # Only the name of the error is passed on, for its message may hold paths.
             except Exception as error:
-                told = type(error).__name__
-            pipe.send(told)
+                answer = type(error).__name__
+            pipe.send(answer)
 
 
-def _volunteer() -> None:
-    """Where memory runs out, Linux ends this process before the server."""
+def _be_killed_first() -> None:
+    """Ask Linux to kill this process rather than the server when memory runs out."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("500")

@@ -1,1 +1,1 @@
-"""What this machine has, what is missing, and the line that installs it; works where nothing else does."""
+"""Report versions, devices and missing packages; works where the rest of the package does not."""

@@ -1,4 +1,4 @@
-"""The libraries: which there are, what for, and whether each can be imported."""
+"""The libraries: what each is for, and whether it can be imported."""
 
 from __future__ import annotations
 
@@ -71,32 +71,29 @@ OPENCVS = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Finding:
-    """What one look gave.
+class CheckResult:
+    """The result of one check.
 
     Attributes:
-      name: of what was looked at.
-      state: `ok`; `note`, where it works but should be seen to; `missing`; or `bad`.
-      told: version and more, or what is wrong; one line.
-      fix: the line that mends it.
+      name: of what was checked.
+      state: `ok`; `note`, where it works but deserves attention; `missing`; or `bad`.
+      detail: version and more, or what is wrong; one line.
+      fix: the line that repairs it.
       use: what needs it.
     """
 
     name: str
     state: str
-    told: str
+    detail: str
     fix: str = ""
     use: str = ""
 
 
-def look(libraries: Sequence[Library] = LIBRARIES) -> dict[str, Finding]:
-    """Try each library in a process of its own.
-
-    Args:
-      libraries: to be tried.
+def check_all(libraries: Sequence[Library] = LIBRARIES) -> dict[str, CheckResult]:
+    """Import each library in a process of its own.
 
     Returns:
-      By module, in their order.
+      The results by module, in the order of the libraries.
     """
     with concurrent.futures.ThreadPoolExecutor(_AT_A_TIME) as pool:
         slow_first = sorted(libraries, key=lambda library: library.module != "tensorflow")
@@ -104,15 +101,8 @@ def look(libraries: Sequence[Library] = LIBRARIES) -> dict[str, Finding]:
     return {library.module: found[library.module] for library in libraries}
 
 
-def probe(library: Library) -> Finding:
-    """Try one.
-
-    Args:
-      library: to be tried.
-
-    Returns:
-      What came of it.
-    """
+def probe(library: Library) -> CheckResult:
+    """Import one library in a process of its own."""
     install = f"pip install '{library.install or library.package}'"
     try:
         done = subprocess.run(
@@ -120,20 +110,22 @@ def probe(library: Library) -> Finding:
             capture_output=True, text=True, errors="replace", timeout=PATIENCE, stdin=subprocess.DEVNULL,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        problem = f"not there after {PATIENCE:g} seconds"
-        return Finding(library.package, BAD, problem, f"{install} --force-reinstall", library.use)
+        problem = f"the import takes longer than {PATIENCE:g} seconds"
+        return CheckResult(library.package, BAD, problem, f"{install} --force-reinstall", library.use)
     except OSError as error:
-        return Finding(library.package, BAD, f"no process can be started ({error.strerror})", "", library.use)
+        return CheckResult(
+            library.package, BAD, f"cannot start a process ({error.strerror})", "", library.use
+        )
     if done.returncode == 0:
         return _expect_version(library, json.loads(done.stdout.splitlines()[-1]), install)
     problem = what_happened(done.returncode, done.stderr)
     if problem == f"ModuleNotFoundError: No module named {library.module.partition('.')[0]!r}":
-        return Finding(library.package, MISSING, "not installed", install, library.use)
-    return Finding(library.package, BAD, problem, advice(library, problem, install), library.use)
+        return CheckResult(library.package, MISSING, "not installed", install, library.use)
+    return CheckResult(library.package, BAD, problem, advice(library, problem, install), library.use)
 
 
 def what_happened(code: int, errors: str) -> str:
-    """One line on how a process failed.
+    """Say in one line how a process failed.
 
     Args:
       code: its exit code.
@@ -141,18 +133,18 @@ def what_happened(code: int, errors: str) -> str:
     """
     if code < 0:
         name = signal.Signals(-code).name if -code in signal.valid_signals() else f"signal {-code}"
-        illegal = " (an instruction that this processor does not know)" if name == "SIGILL" else ""
-        return f"ends the process that imports it: {name}{illegal}"
+        illegal = " (this processor does not know an instruction)" if name == "SIGILL" else ""
+        return f"crashes when it is imported: {name}{illegal}"
     lines = [line.strip() for line in errors.splitlines() if line.strip()]
     errors_only = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Exit|Interrupt)\b", line)]
     return one_line((errors_only or lines or [f"exit code {code}"])[-1])[:300]
 
 
 def advice(library: Library, problem: str, install: str) -> str:
-    """The line that mends what cannot be imported.
+    """Give the line that repairs a library that cannot be imported.
 
     Args:
-      library: the one.
+      library: the library.
       problem: of `what_happened`.
       install: the line that installs it.
     """
@@ -164,21 +156,21 @@ def advice(library: Library, problem: str, install: str) -> str:
         return f"pip install {package}" if package else f"{install} --force-reinstall"
     asked = re.search(r"pip install '[^']+'", problem)
     if "SIGILL" in problem:
-        return "use another runtime of detect, or a build for this processor"
+        return "use another runtime, or a build for this processor"
     return asked[0] if asked else f"{install} --force-reinstall"
 
 
-def _expect_version(library: Library, found: dict[str, str], install: str) -> Finding:
-    told = "; ".join(filter(None, (found["version"], found["more"])))
+def _expect_version(library: Library, found: dict[str, str], install: str) -> CheckResult:
+    detail = "; ".join(filter(None, (found["version"], found["more"])))
     wanted = _wanted(library.package, found["version"])
     if wanted:
         fix = f"pip install '{library.package}{wanted}'"
-        return Finding(library.package, NOTE, f"{told}; tested are {wanted}", fix, library.use)
-    return Finding(library.package, OK, told, "", library.use)
+        return CheckResult(library.package, NOTE, f"{detail}; tested with {wanted}", fix, library.use)
+    return CheckResult(library.package, OK, detail, "", library.use)
 
 
 def _wanted(package: str, version: str) -> str:
-    """The versions that this project asks for, if this is none of them; nothing where that cannot be told."""
+    """Give the versions that this project asks for, if this is none of them; else nothing."""
     try:
         from packaging.requirements import Requirement
 
@@ -191,8 +183,8 @@ def _wanted(package: str, version: str) -> str:
     return ""
 
 
-def several_opencvs() -> Finding | None:
-    """OpenCV comes in four packages that overwrite each other's files; more than one is a trap."""
+def several_opencvs() -> CheckResult | None:
+    """Warn if OpenCV is installed from several packages, which overwrite each other's files."""
     found = []
     for name in OPENCVS:
         try:
@@ -202,4 +194,20 @@ def several_opencvs() -> Finding | None:
     if len(found) < 2:
         return None
     fix = f"pip uninstall -y {' '.join(OPENCVS)}; pip install opencv-python-headless"
-    return Finding("OpenCV twice", NOTE, f"{', '.join(found)} overwrite each other", fix, ALL)
+    return CheckResult("OpenCV twice", NOTE, f"{', '.join(found)} overwrite each other", fix, ALL)
+
+
+def hidden_gpu(gpus: Sequence[str], tensorflow: CheckResult) -> CheckResult | None:
+    """Warn about an NVIDIA GPU that TensorFlow does not see.
+
+    Args:
+      gpus: names of the machine's NVIDIA GPUs, see `machine.nvidia_gpus`.
+      tensorflow: the check of TensorFlow; its detail lists the devices that TensorFlow sees.
+
+    Returns:
+      None where there is no such GPU, or no TensorFlow.
+    """
+    if not gpus or tensorflow.state not in (OK, NOTE) or "GPU:" in tensorflow.detail:
+        return None
+    problem = f"TensorFlow does not see {', '.join(gpus)}, so training runs on the processor"
+    return CheckResult("GPU", NOTE, problem, "pip install 'efficientnet_east[gpu]'", TRAIN)

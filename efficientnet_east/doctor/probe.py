@@ -1,4 +1,4 @@
-"""One library, tried in a process of its own, which may crash.
+"""Import one library, in a process of its own, which may crash.
 
 `python -m efficientnet_east.doctor.probe NAME` starts it. The last line that it prints is JSON: `version`,
 and `more` for people.
@@ -16,7 +16,7 @@ from efficientnet_east.system import installed
 
 
 def main(name: str) -> int:
-    """Import a library, try the least of it, and print what it is.
+    """Import a library, use it once, and print its version and more.
 
     Args:
       name: of the module.
@@ -35,14 +35,14 @@ def main(name: str) -> int:
 
 
 def _installed(name: str) -> str:
-    """The version by the records of pip."""
+    """Read the version from pip's records."""
     for distribution in importlib.metadata.packages_distributions().get(name.partition(".")[0], ()):
         return importlib.metadata.version(distribution)
     return "unknown"
 
 
 def _tensorflow() -> str:
-    """A graph that runs, through the door that this project takes, and the devices that it may use."""
+    """Run a small graph, and list the devices."""
     from efficientnet_east.compat import slim, tf
 
     with tf.Graph().as_default(), tf.Session() as session:
@@ -67,7 +67,7 @@ def _onnxruntime() -> str:
     import onnxruntime
 
     names = [name.removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers()]
-    return f"providers {', '.join(names)}; this project runs CPU"
+    return f"providers {', '.join(names)}; this project uses CPU"
 
 
 def _pillow() -> str:
@@ -78,7 +78,7 @@ def _pillow() -> str:
 
 
 def _jaxlib() -> str:
-    return "of its plug-ins only the processor's is part of it"
+    return "runs on the processor; other devices need a plug-in"
 
 
 _MORE = {

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -12,7 +10,7 @@ import numpy as np
 
 from efficientnet_east.data.hard_negatives import Place
 from efficientnet_east.geometry.quads import intersection_matrix
-from efficientnet_east.inference.detector import Detector, Run
+from efficientnet_east.inference.detector import Detector
 from efficientnet_east.structures import Detections, Source, Truth
 from efficientnet_east.system.progress import track
 
@@ -60,42 +58,19 @@ def detect_at(
     Returns:
       Threshold -> image name without suffix -> detections; and image name -> ground truth.
     """
-    network = _Remembered(detector.run)
-    variants = {threshold: _variant(detector, network, threshold) for threshold in thresholds}
+    variants = {
+        threshold: detector.with_detect(detector.detect.model_copy(update={"score_threshold": threshold}))
+        for threshold in thresholds
+    }
 
     def find(image: np.ndarray) -> dict[float, Detections]:
-        network.forget()
-        return {threshold: variant(image) for threshold, variant in variants.items()}
+        maps = detector.maps_per_scale(image)
+        return {threshold: variant.boxes(maps) for threshold, variant in variants.items()}
 
     found, truths = _each(find, samples, progress)
     return {
         threshold: {name: by[threshold] for name, by in found.items()} for threshold in thresholds
     }, truths
-
-
-class _Remembered:
-    """A network that answers the same question once only: the inputs of one image, in any order."""
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
-        self._answers: dict[object, tuple[np.ndarray, np.ndarray]] = {}
-
-    def forget(self) -> None:
-        self._answers.clear()
-
-    def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        key = images.shape, zlib.crc32(np.ascontiguousarray(images).data)
-        if key not in self._answers:
-            score, geometry = self._run(images)
-            self._answers[key] = score.copy(), geometry.copy()  # a runtime may write over what it gave
-        return self._answers[key]
-
-
-def _variant(detector: Detector, run: Run, threshold: float) -> Detector:
-    other = copy.copy(detector)
-    other.run = run
-    other.detect = detector.detect.model_copy(update={"score_threshold": threshold})
-    return other
 
 
 def false_alarms(

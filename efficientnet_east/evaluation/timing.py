@@ -15,7 +15,6 @@ import numpy as np
 
 from efficientnet_east.data.images import read_image
 from efficientnet_east.inference.detector import Detector
-from efficientnet_east.inference.postprocess import find_in_layers
 from efficientnet_east.inference.runtimes.runtime import Run
 from efficientnet_east.structures import Detections
 
@@ -41,20 +40,19 @@ def time_image(
       UserError: the bytes are no image.
     """
     inside: list[float] = []
-    watched = Detector(
-        watch(detector.run, inside, clock), detector.detect, detector.stride, detector.divisor, detector.size
-    )
+    watched = detector.with_run(watch(detector.run, inside, clock))
     marks = [clock()]
     image = read_image(data)
     marks.append(clock())
-    layers = [watched.maps(image, factor) for factor in detector.detect.scales]
+    maps = watched.maps_per_scale(image)
     marks.append(clock())
-    found = find_in_layers(layers, detector.detect, detector.stride)
+    found = detector.boxes(maps)
     marks.append(clock())
     found.draw(image)
     marks.append(clock())
-    file, maps, boxes, draw = np.diff(marks).tolist()
-    seconds = dict(zip(PARTS, (file, maps - sum(inside), sum(inside), boxes, draw), strict=True))
+    file, with_network, boxes, draw = np.diff(marks).tolist()
+    taken = file, with_network - sum(inside), sum(inside), boxes, draw
+    seconds = dict(zip(PARTS, taken, strict=True))
     return seconds | {DETECTOR: sum(seconds[part] for part in _IN_DETECTOR)}, found
 
 

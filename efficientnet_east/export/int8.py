@@ -1,4 +1,4 @@
-"""Post-training quantisation to eight bits: what stays in float32, and ONNX Runtime's own tool.
+"""Post-training quantization to eight bits: what stays in float32, and ONNX Runtime's own tool.
 
 Weights get a scale for each output channel, maps a scale and a zero point from the ranges seen in calibration
 images. A trained B0 with swish loses 9 points of hmean if that is all. Four things bring it to none:
@@ -25,11 +25,6 @@ import numpy as np
 from efficientnet_east.errors import UserError
 from efficientnet_east.inference.runtimes.onnx_runtime import without_telemetry
 
-_WEIGHTS = "one scale for each output channel of the weights"
-METHODS = {
-    "onnx": f"mean of the images' ranges (min, max); {_WEIGHTS}",
-    "tflite": f"ranges seen (min, max); {_WEIGHTS}",
-}
 _OUTPUTS = "feature_fusion/"
 _FIRST = ("/stem/", "/blocks_0/depthwise")
 _BACKBONE = ("/stem/", "/blocks_")
@@ -37,8 +32,8 @@ _LEAST_SWISH = -8.0
 _MERGE = ("merge_", "fpn_", "Resize")
 
 
-def quantise(model: Any, inputs: Sequence[np.ndarray], float_below: int = 0) -> Any:
-    """Quantise an ONNX network.
+def quantize(model: Any, inputs: Sequence[np.ndarray], float_below: int = 0) -> Any:
+    """Quantize an ONNX network.
 
     Args:
       model: an `onnx.ModelProto`, of float32.
@@ -57,9 +52,7 @@ def quantise(model: Any, inputs: Sequence[np.ndarray], float_below: int = 0) -> 
         from onnxruntime import quantization
         from onnxruntime.quantization.shape_inference import quant_pre_process
     except ImportError:
-        raise UserError(
-            "onnxruntime", "is not installed", "expected `pip install onnx onnxruntime`"
-        ) from None
+        raise UserError("onnxruntime", "is not installed", "Run `pip install onnx onnxruntime`.") from None
     name = model.graph.input[0].name
     with tempfile.TemporaryDirectory() as folder:
         plain, prepared, result = (Path(folder) / f"{stage}.onnx" for stage in ("plain", "prepared", "int8"))

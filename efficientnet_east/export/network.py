@@ -1,4 +1,4 @@
-"""What is exported: the folded graph of a checkpoint's averaged weights, and what a file says of itself."""
+"""What is exported: the folded graph of a checkpoint's averaged weights, and the metadata of the file."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Network:
     """A network that is ready to be written.
 
     Attributes:
-      graph: a GraphDef of constants, batch norms folded; it normalises its pixels itself.
+      graph: a GraphDef of constants, batch norms folded; it normalizes its pixels itself.
       inputs: name of the placeholder, float32 (batch, height, width, 3).
       outputs: names of score and geometry.
       config: of the run.
@@ -48,7 +48,7 @@ class Network:
 
     @property
     def channels(self) -> tuple[int, int]:
-        """Of score and geometry."""
+        """The numbers of channels of score and geometry."""
         return 1, CHANNELS[self.config.model.geometry]
 
 
@@ -76,13 +76,13 @@ def load(prefix: str, config: Config, mean: tuple[float, float, float] = (0.0, 0
 
 
 def _take_off_less(graph: Any, mean: tuple[float, float, float]) -> None:
-    """The first operation takes the mean colour off; what is left of it when part of it is off already."""
+    """Reduce the mean color that the first operation subtracts by what users subtract already."""
     nodes = {node.name: node for node in graph.node}
     first = next(node for node in graph.node if INPUT_NAME in node.input)
-    colour = nodes[first.input[1]]
-    if first.op != "Sub" or colour.op != "Const":
-        raise ValueError(f"the graph begins with {first.op}, not by taking off a mean colour")
-    folding.set_constant(colour, (folding.constant(colour) - np.array(mean)).astype(np.float32))
+    color = nodes[first.input[1]]
+    if first.op != "Sub" or color.op != "Const":
+        raise ValueError(f"the graph begins with {first.op}, not by subtracting a mean color")
+    folding.set_constant(color, (folding.constant(color) - np.array(mean)).astype(np.float32))
 
 
 def describe(
@@ -91,9 +91,10 @@ def describe(
     layout: str,
     precision: str = "float32",
     size: tuple[int, int] | None = None,
+    batch: int | None = None,
     calibration: Calibration | None = None,
 ) -> Metadata:
-    """What a file says of itself.
+    """Describe a file, for its metadata.
 
     Args:
       network: that it holds.
@@ -101,6 +102,7 @@ def describe(
       layout: `NHWC` or `NCHW`.
       precision: `float32`, `float16` or `int8`.
       size: height and width, if it takes no others.
+      batch: images at a time, if it takes no other number.
       calibration: of int8.
 
     Returns:
@@ -109,7 +111,6 @@ def describe(
     section = network.config.model
     backbone = catalog.get_backbone(section.backbone, pre_stride=section.pre_stride)
     known = section.normalisation
-    batch = 1 if size is not None and kind in ("tflite", "stablehlo") else None
     wanted = Input.model_validate(
         {"name": network.inputs, "layout": layout, "mean": network.mean, "size": size, "batch": batch}
     )
@@ -117,7 +118,7 @@ def describe(
         "efficientnet_east": efficientnet_east.__version__, "format": kind, "precision": precision,
         "input": wanted, "score": network.outputs[0], "geometry": network.outputs[1],
         "boxes": section.geometry, "stride": section.output_stride, "divisor": section.size_divisor,
-        "normalisation": backbone.normalisation if known == "auto" else known,
+        "normalization": backbone.normalisation if known == "auto" else known,
         "detect": folded(network.config.detect).model_dump(mode="json"),
         "source": {"checkpoint": Path(network.prefix).name, "sha256": checkpoint_digest(network.prefix)},
         "versions": _versions(), "calibration": calibration,

@@ -13,12 +13,6 @@ from efficientnet_east.geometry.quads import iou_matrix
 from efficientnet_east.inference.postprocess import find_boxes
 from efficientnet_east.inference.runtimes.runtime import Run, Runtime
 
-# The largest difference that a map may have: of scores absolute, of the geometry relative.
-TOLERANCES = {
-    ("frozen", "float32"): 1e-4, ("saved_model", "float32"): 1e-4, ("stablehlo", "float32"): 1e-3,
-    ("onnx", "float32"): 1e-3, ("onnx", "float16"): 1e-2,
-    ("tflite", "float32"): 1e-3, ("tflite", "float16"): 1e-2,
-}  # fmt: skip
 LEAST_IOU = 0.99
 # Smaller geometry (pixels, radians) counts as one: an angle of 0 has no relative difference.
 _LEAST_GEOMETRY = 1.0
@@ -176,17 +170,12 @@ def least_overlap(quads: np.ndarray, others: np.ndarray) -> float:
     return float(overlaps.max(axis=1).min()) if len(set(partners)) == len(quads) else 0.0
 
 
-def tolerance(kind: str, precision: str) -> float | None:
-    """How much a map may differ; None for int8, which is judged by its detections."""
-    return TOLERANCES.get((kind, precision))
-
-
 def problems(differences: Sequence[Difference], limit: float | None, everywhere: bool) -> list[str]:
     """What is larger than it may be.
 
     Args:
       differences: of all images.
-      limit: see `tolerance`; None asks for finite maps of the right shape only.
+      limit: see `formats.Format.tolerances`; None asks for finite maps of the right shape only.
       everywhere: whether the geometry counts in all cells, not only in those that are text.
 
     Returns:

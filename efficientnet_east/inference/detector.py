@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, TypeAlias, TypeGuard, TypeVar, cast, overload
 
@@ -18,7 +18,7 @@ from efficientnet_east.config import Detect
 from efficientnet_east.data.images import Encoded, from_pillow, read_image
 from efficientnet_east.errors import UserError
 from efficientnet_east.inference import calibration
-from efficientnet_east.inference.postprocess import Layer, find_in_layers
+from efficientnet_east.inference.postprocess import Maps, find_in_scales
 from efficientnet_east.inference.preprocess import Fitted, Tile, prepare, stitch
 from efficientnet_east.inference.runtimes.runtime import Run
 from efficientnet_east.structures import Detections
@@ -103,9 +103,7 @@ class Detector:
             return [found for images in self._gathered(image, bgr) for found in self._find(images)]
         return self._find([as_rgb(cast(Image, image), bgr)])[0]
 
-    def maps(
-        self, image: Image, factor: float = 1.0, *, bgr: bool = False
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def maps(self, image: Image, factor: float = 1.0, *, bgr: bool = False) -> Maps:
         """Run the network on one image, in tiles if it is larger than `detect.tile_size`.
 
         Args:
@@ -123,6 +121,32 @@ class Detector:
         """
         return self._maps([as_rgb(image, bgr)], factor)[0]
 
+    def maps_per_scale(self, image: Image, *, bgr: bool = False) -> list[Maps]:
+        """Run the network on one image at each of `detect.scales`, see `maps`."""
+        pixels = as_rgb(image, bgr)
+        return [self.maps(pixels, factor) for factor in self.detect.scales]
+
+    def boxes(self, maps: Sequence[Maps]) -> Detections:
+        """Turn maps into detections; `boxes(maps_per_scale(image))` is what a call of the detector does.
+
+        The maps can be kept, and decoded again by `with_detect` with other thresholds.
+
+        Args:
+          maps: of one image, at each scale.
+
+        Returns:
+          The detections, in pixels of the image.
+        """
+        return find_in_scales(maps, self.detect, self.stride)
+
+    def with_detect(self, detect: Detect) -> Detector:
+        """Return a detector with other thresholds, and the same network."""
+        return Detector(self.run, detect, self.stride, self.divisor, self.size)
+
+    def with_run(self, run: Run) -> Detector:
+        """Return a detector with the same thresholds and another function to run the network."""
+        return Detector(run, self.detect, self.stride, self.divisor, self.size)
+
     def _gathered(self, images: Iterable[Image], bgr: bool) -> Iterator[list[np.ndarray]]:
         """So many images in a row that they may share a run; at least one."""
         gathered: list[np.ndarray] = []
@@ -138,10 +162,10 @@ class Detector:
             yield gathered
 
     def _find(self, images: list[np.ndarray]) -> list[Detections]:
-        layers = [self._maps(images, factor) for factor in self.detect.scales]
-        return [find_in_layers(of_one, self.detect, self.stride) for of_one in zip(*layers, strict=True)]
+        per_scale = [self._maps(images, factor) for factor in self.detect.scales]
+        return [self.boxes(of_one) for of_one in zip(*per_scale, strict=True)]
 
-    def _maps(self, images: list[np.ndarray], factor: float) -> list[Layer]:
+    def _maps(self, images: list[np.ndarray], factor: float) -> list[Maps]:
         """The maps of several images at one scale, without their padding, and how they were scaled."""
         detect = self.detect
         fitted = [
@@ -152,7 +176,9 @@ class Detector:
         ]
         found = self._run([(one, tile) for one in fitted for tile in one.tiles])
         return [
-            (*stitch(itertools.islice(found, len(one.tiles)), one.tiles, one.shape, self.stride), one.scale)
+            Maps(
+                *stitch(itertools.islice(found, len(one.tiles)), one.tiles, one.shape, self.stride), one.scale
+            )
             for one in fitted
         ]
 

@@ -14,7 +14,7 @@ from efficientnet_east.compat import tf
 from efficientnet_east.config import Config
 from efficientnet_east.inference import calibration
 from efficientnet_east.inference.runtimes.runtime import Run
-from efficientnet_east.inference.threads import available_threads
+from efficientnet_east.system.limits import available_threads
 
 INPUT_NAME = "input_images"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,8 +15,20 @@ from efficientnet_east.geometry.quads import bounding, thickness
 from efficientnet_east.structures import Detections
 
 CELLS = 600 * 600  # of the largest image that is read as a whole by default: `max_candidates` is for so many
-# Score (h, w), geometry (h, w, 5 or 8), factors (2,) of x and y from the image to the network's input.
-Layer = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+class Maps(NamedTuple):
+    """The output of a network for one image at one scale, without padding.
+
+    Attributes:
+      score: float32 (h, w) in [0, 1].
+      geometry: float32 (h, w, 5 or 8).
+      scale: (2,), factors of x and y from the image to the network's input.
+    """
+
+    score: np.ndarray
+    geometry: np.ndarray
+    scale: np.ndarray
 
 
 def find_boxes(
@@ -33,23 +46,23 @@ def find_boxes(
     Returns:
       The detections in pixels of the image.
     """
-    return find_in_layers([(score, geometry, scale)], detect, stride)
+    return find_in_scales([Maps(score, geometry, scale)], detect, stride)
 
 
-def find_in_layers(layers: Sequence[Layer], detect: Detect, stride: int = 4) -> Detections:
+def find_in_scales(maps: Sequence[Maps], detect: Detect, stride: int = 4) -> Detections:
     """Turn the maps of one image, seen at several scales, into detections.
 
     Args:
-      layers: the maps at each scale.
+      maps: of each scale.
       detect: thresholds and limits.
       stride: pixels per cell.
 
     Returns:
       The detections in pixels of the image. Of boxes of different scales that overlap, the best is kept.
     """
-    found = [_in_one(*layer, detect, stride) for layer in layers]
+    found = [_in_one(*one, detect, stride) for one in maps]
     quads, scores = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    if len(layers) > 1:
+    if len(maps) > 1:
         quads, scores = standard(quads, scores, detect.nms_iou)
     if detect.max_detections:
         quads, scores = quads[: detect.max_detections], scores[: detect.max_detections]

@@ -16,7 +16,7 @@ from typing import Any
 
 from efficientnet_east import __version__
 from efficientnet_east.files.atomic import write_file
-from efficientnet_east.inference.threads import available_threads
+from efficientnet_east.system.limits import available_threads
 
 FILE = "versions.json"
 PACKAGES = (

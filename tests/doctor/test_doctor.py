@@ -11,7 +11,7 @@ import pytest
 
 from efficientnet_east.cli import doctor as cli_doctor
 from efficientnet_east.doctor import libraries, machine
-from efficientnet_east.doctor.libraries import ALL, BAD, LIBRARIES, MISSING, NOTE, OK, TRAIN, Finding
+from efficientnet_east.doctor.libraries import ALL, BAD, LIBRARIES, MISSING, NOTE, OK, TRAIN, CheckResult
 
 ROOT = Path(__file__).resolve().parents[2]
 # What stands in the place of a library.
@@ -46,11 +46,11 @@ def doctor(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    ("module", "source", "state", "told", "fix"),
+    ("module", "source", "state", "detail", "fix"),
     [
         ("lanms", ABSENT, MISSING, "not installed", "pip install 'efficientnet_east[lanms]'"),
         ("lanms", WELL, OK, "1.2.3", ""),
-        ("lanms", CRASH, BAD, "SIGILL (an instruction that this processor does not know)", "another runtime"),
+        ("lanms", CRASH, BAD, "SIGILL (this processor does not know an instruction)", "another runtime"),
         ("lanms", "import os; os._exit(7)", BAD, "exit code 7", "--force-reinstall"),
         ("lanms", "raise SystemError('a\\nb')", BAD, "SystemError: a", "--force-reinstall"),
         ("cv2", "raise ImportError('libGL.so.1: cannot open shared object file')", BAD, "libGL.so.1",
@@ -60,22 +60,22 @@ def doctor(*words: str) -> subprocess.CompletedProcess[str]:
         ("gradio", "raise ImportError('no name x')", BAD, "no name x", "efficientnet_east[demo]"),
     ],
 )  # fmt: skip
-def test_one_library(module: str, source: str, state: str, told: str, fix: str, hide: Any) -> None:
+def test_one_library(module: str, source: str, state: str, detail: str, fix: str, hide: Any) -> None:
     hide(**{module: source})
     found = libraries.probe(library(module))
-    assert found.state == state and told in found.told and fix in found.fix and "\n" not in found.told
+    assert found.state == state and detail in found.detail and fix in found.fix and "\n" not in found.detail
 
 
 def test_a_library_that_hangs(hide: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(libraries, "PATIENCE", 0.5)
     hide(lanms="import time; time.sleep(60)")
-    assert libraries.probe(library("lanms")).told == "not there after 0.5 seconds"
+    assert libraries.probe(library("lanms")).detail == "the import takes longer than 0.5 seconds"
 
 
 def test_a_library_that_is_too_old(hide: Any) -> None:
     hide(h5py="__version__ = '2.0'")
     found = libraries.probe(library("h5py"))
-    assert found.state == NOTE and "2.0; tested are >=3.11" in found.told
+    assert found.state == NOTE and "2.0; tested with >=3.11" in found.detail
     assert found.fix == "pip install 'h5py>=3.11'"
 
 
@@ -112,14 +112,14 @@ def test_tensorflow_crashes_and_the_rest_is_well(hide: Any) -> None:
 
 
 def test_what_can_be_done() -> None:
-    of_libraries = {one.module: Finding(one.package, OK, "1") for one in LIBRARIES}
+    of_libraries = {one.module: CheckResult(one.package, OK, "1") for one in LIBRARIES}
     every = ["opencv", "tensorflow", "onnxruntime", "litert"]
     assert cli_doctor.abilities([], of_libraries) == {"detect": every, "train": True}
     for one in LIBRARIES:
-        able = cli_doctor.abilities([], of_libraries | {one.module: Finding(one.package, BAD, "no")})
+        able = cli_doctor.abilities([], of_libraries | {one.module: CheckResult(one.package, BAD, "no")})
         rest = [name for name in every if name != one.runtime]
         assert able == {"detect": [] if one.use == ALL else rest, "train": one.use not in (ALL, TRAIN)}
-    no_folder = [Finding("temporary files", BAD, "full", use=ALL)]
+    no_folder = [CheckResult("temporary files", BAD, "full", use=ALL)]
     assert cli_doctor.abilities(no_folder, of_libraries) == {"detect": [], "train": False}
 
 
@@ -136,20 +136,47 @@ def test_folders(tmp_path: Path) -> None:
     assert (found.state, found.use) == (BAD, ALL) and "export TMPDIR=" in found.fix
 
 
-def test_little_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a container, whose limit counts, not the machine's memory."""
-    (tmp_path / "memory.max").write_text(f"{1 << 30}\n")
-    (tmp_path / "memory.current").write_text(f"{1 << 29}\n")
-    monkeypatch.setattr(machine, "CGROUP", tmp_path)
+    monkeypatch.setattr(machine.limits, "available_memory", lambda: float(1 << 29))
     found = machine._memory()
-    assert found.state == NOTE and found.told.startswith("0.5 GiB free")
+    assert found.state == NOTE and found.detail.startswith("0.5 GiB free")
+
+
+@pytest.mark.parametrize("driver", ["lists it", "is broken"])
+def test_a_gpu_that_tensorflow_does_not_see(
+    driver: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver names the GPU; without its program the device file shows that there is one."""
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 'GPU 0: NVIDIA H200 (UUID: GPU-1-2)'\n")
+    program.chmod(0o755 if driver == "lists it" else 0o644)
+    (tmp_path / "nvidia0").write_text("")
+    (tmp_path / "nvidiactl").write_text("")
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(machine, "DEVICES", tmp_path)
+    gpus = machine.nvidia_gpus()
+    assert gpus == (["NVIDIA H200"] if driver == "lists it" else [f"the NVIDIA GPU {tmp_path}/nvidia0"])
+    seen = CheckResult("tensorflow", OK, "2.20; devices CPU:0, GPU:0")
+    unseen = CheckResult("tensorflow", OK, "2.20; devices CPU:0")
+    assert libraries.hidden_gpu(gpus, seen) is None and libraries.hidden_gpu([], unseen) is None
+    assert libraries.hidden_gpu(gpus, CheckResult("tensorflow", MISSING, "not installed")) is None
+    found = libraries.hidden_gpu(gpus, unseen)
+    assert found is not None and found.state == NOTE and gpus[0] in found.detail
+    assert found.fix == "pip install 'efficientnet_east[gpu]'"
+
+
+def test_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(machine, "DEVICES", tmp_path)
+    assert machine.nvidia_gpus() == []
 
 
 def test_processor_without_avx(monkeypatch: pytest.MonkeyPatch) -> None:
     text = "model name\t: Old\nflags\t\t: sse2\n"
     monkeypatch.setattr(machine, "_read", lambda path: text)
     found = machine._processor()
-    assert found.state == NOTE and found.told == "Old; no AVX known; TensorFlow's packages need AVX"
+    assert found.state == NOTE and found.detail == "Old; no AVX; TensorFlow needs AVX"
 
 
 def test_opencv_twice(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -344,7 +344,7 @@ WITHOUT_TENSORFLOW = """
 import sys
 for name in ("tensorflow", "tf_slim", "tf_keras", "keras"):
     sys.modules[name] = None  # to import it is an ImportError, as where it is not installed
-from efficientnet_east import cli
+from efficientnet_east.cli import main as cli
 raise SystemExit(cli.main(sys.argv[1:]))
 """
 

@@ -20,7 +20,7 @@ from efficientnet_east.inference.detector import Detector
 CRASH, HANG, RAISE, SLOW = (1, 2, 3), (4, 5, 6), (7, 8, 9), (10, 11, 12)
 
 
-def look(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def network(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A network that sees the word of `make_data`."""
     first = tuple(batch[0, 0, 0].tolist())
     if first == CRASH:
@@ -33,11 +33,11 @@ def look(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def load() -> dict[str, Detector]:
     """Two of it; called in the worker's process."""
-    return {"first": Detector(look, Detect()), "second": Detector(look, Detect(score_threshold=0.96))}
+    return {"first": Detector(network, Detect()), "second": Detector(network, Detect(score_threshold=0.96))}
 
 
 def image_file(first: tuple[int, int, int] = (200, 200, 200), **size: int) -> bytes:
-    """A PNG of one colour, in which `look` sees its word."""
+    """A PNG of one colour, in which `network` sees its word."""
     shape = size.get("height", 96), size.get("width", 128), 3
     pixels = np.full(shape, first, np.uint8)
     return cv2.imencode(".png", pixels[..., ::-1])[1].tobytes()

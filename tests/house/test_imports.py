@@ -40,8 +40,9 @@ FLOORS = (
 TENSORFLOW_FROM = 9  # the floor of compat
 RECIPES_FROM = 12  # from this floor on rooms may see the configuration
 # Above compat: what is imported by users who have no TensorFlow. Only functions that run the network load it.
-LIGHT = ("evaluation", "demo", "doctor", "cli", "__main__", "backbones", "inference.detector",
-         "inference.runtimes", "training.loop", "pjrt.trainer", "pjrt.__main__")  # fmt: skip
+LIGHT = ("evaluation", "demo", "doctor", "cli", "__main__", "backbones", "export.formats",
+         "inference.detector", "inference.runtimes", "training.loop", "pjrt.trainer",
+         "pjrt.__main__")  # fmt: skip
 TENSORFLOW = {"tensorflow", "tf_slim", "tf_keras", "keras"}
 
 

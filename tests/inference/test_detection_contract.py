@@ -12,7 +12,8 @@ from efficientnet_east.geometry import nms
 from efficientnet_east.geometry.label_maps import CHANNELS, decode, encode
 from efficientnet_east.geometry.quads import area, convex, iou_matrix, quarter_turns, rectangle
 from efficientnet_east.geometry.quads import thickness as thickness_of
-from efficientnet_east.inference.postprocess import find_boxes, find_in_layers
+from efficientnet_east.inference.postprocess import Maps as ScaledMaps
+from efficientnet_east.inference.postprocess import find_boxes, find_in_scales
 from efficientnet_east.structures import Detections
 from efficientnet_east.system import installed
 
@@ -127,9 +128,9 @@ def test_always(
 def test_no_two_boxes_are_one_text(
     form: str, kind: str, seed: int, noise: float, iou: float, scales: int
 ) -> None:
-    layers = [(*maps_of(seed + i, form, noise), np.full(2, 1 + 0.5 * i)) for i in range(scales)]
+    maps = [ScaledMaps(*maps_of(seed + i, form, noise), np.full(2, 1 + 0.5 * i)) for i in range(scales)]
     detect = limits(nms=kind, nms_iou=iou)
-    found = find_in_layers(layers, detect)
+    found = find_in_scales(maps, detect)
     assert len(found) >= 1
     overlaps = iou_matrix(found.quads, found.quads)
     assert (overlaps - 2 * np.eye(len(found))).max() <= iou + 1e-3

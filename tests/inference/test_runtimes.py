@@ -1,6 +1,5 @@
 """Runtimes are chosen by the file; damaged, foreign and hostile files are refused in one line."""
 
-import math
 import os
 import pickle
 import subprocess
@@ -21,7 +20,7 @@ from efficientnet_east.checkpoints import tf_checkpoints
 from efficientnet_east.compat import tf
 from efficientnet_east.errors import UserError
 from efficientnet_east.export import formats, network
-from efficientnet_east.inference import runtimes, threads
+from efficientnet_east.inference import runtimes
 from efficientnet_east.inference.detector import Detector
 from efficientnet_east.inference.runtimes import metadata, opencv, protobuf
 
@@ -39,8 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         written = network.load(tf_checkpoints.find(folder / "run"), config)
         for kind, name in FILES.items():
             (folder / name).parent.mkdir(exist_ok=True)
-            described = network.describe(written, kind, formats.LAYOUTS.get(kind, "NHWC"))
-            (folder / name).write_bytes(formats.WRITERS[kind](written, described, []))
+            (folder / name).write_bytes(formats.encode(written, kind)[1])
         yield folder
 
 
@@ -281,31 +279,6 @@ def test_the_soak_measures(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 # --- threads
 
 
-@pytest.mark.parametrize(
-    ("files", "limit"),
-    [
-        ({"cpu.max": "150000 100000\n"}, 1.5), ({"cpu.max": "max 100000\n"}, math.inf), ({}, math.inf),
-        ({"cpu/cpu.cfs_quota_us": "200000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 2),
-        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, math.inf),
-        ({"cpu.max": "100000 0\n"}, math.inf), ({"cpu.max": "nonsense\n"}, math.inf),
-    ],
-)  # fmt: skip
-def test_quota_of_a_container(files: dict[str, str], limit: float, tmp_path: Path) -> None:
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text)
-    assert threads.cgroup_quota(tmp_path) == limit
-
-
-def test_threads_follow_affinity_and_quota(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 2, 5, 7})
-    monkeypatch.setattr(threads, "cgroup_quota", lambda root: math.inf)
-    assert threads.available_threads() == 4
-    for quota, expected in ((2.5, 3), (0.2, 1), (9, 4)):
-        monkeypatch.setattr(threads, "cgroup_quota", lambda root, quota=quota: quota)
-        assert threads.available_threads() == expected
-
-
 ONE_THREAD = """
 import sys, time
 import numpy as np
@@ -392,7 +365,8 @@ class Nothing(MetaPathFinder):
             raise ImportError(name + " is not installed")
 
 sys.meta_path.insert(0, Nothing())
-from efficientnet_east import Detector, cli
+from efficientnet_east import Detector
+from efficientnet_east.cli import main as cli
 for runtime in ("auto", "opencv"):
     maps = Detector.load(sys.argv[1], {"runtime": runtime}).maps(np.zeros((50, 70, 3), np.uint8))
     assert maps[0].shape == (13, 18)

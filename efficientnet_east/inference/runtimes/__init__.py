@@ -2,10 +2,13 @@
 
 opened = open_runtime("b0.onnx", threads=2)
 score, geometry = opened.run(images)
+
+To add a runtime, write a module here with `open(path, threads) -> Runtime`, and add a row to `RUNTIMES`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,19 +21,41 @@ from efficientnet_east.errors import UserError
 from efficientnet_east.inference.runtimes.runtime import Runtime
 from efficientnet_east.system import installed
 
-# Each module has `open(path, threads) -> Runtime`.
+SAVED_MODEL_FILE = "saved_model.pb"
+# Kinds of models that have no suffix of their own.
+SAVED_MODEL, CHECKPOINT = "a SavedModel", "a checkpoint"
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One runtime.
+
+    Attributes:
+      opens: what it opens, for people.
+      modules: the kind of a model (its suffix, `SAVED_MODEL` or `CHECKPOINT`) -> the module of this package
+        that opens it.
+      needs: what to install when an import of the module fails; empty where the module says so itself.
+    """
+
+    opens: str
+    modules: Mapping[str, str]
+    needs: str = ""
+
+
+# For a kind of model, the first runtime that opens it is the usual one.
 RUNTIMES = {
-    "tensorflow": "a workdir, a checkpoint, a file of export-weights, a frozen .pb, or a SavedModel",
-    "onnxruntime": "an .onnx file",
-    "opencv": "an .onnx or .pb file",
-    "litert": "a .tflite file",
+    "tensorflow": Entry(
+        "a workdir, a checkpoint, a file of export-weights, a frozen .pb, or a SavedModel",
+        {CHECKPOINT: "tensorflow_checkpoint", ".pb": "tensorflow_graph", SAVED_MODEL: "tensorflow_graph"},
+        needs="tensorflow",
+    ),
+    "onnxruntime": Entry("an .onnx file", {".onnx": "onnx_runtime"}),
+    "opencv": Entry("an .onnx or .pb file", {".onnx": "opencv", ".pb": "opencv"}),
+    "litert": Entry("a .tflite file", {".tflite": "litert"}),
 }
 AUTO = "auto"
-_MODULES = {"onnxruntime": "onnx_runtime", "opencv": "opencv", "litert": "litert"}
-_BY_SUFFIX = {".onnx": "onnxruntime", ".pb": "tensorflow", ".tflite": "litert"}
-# Files that people have and try: better named than taken for a checkpoint's prefix.
+# Files that people have and try. Without this list they would be taken for a checkpoint's prefix.
 _FOREIGN = (".keras", ".h5", ".hdf5", ".pt", ".pth", ".ckpt", ".safetensors", ".mlir", ".zip")
-SAVED_MODEL_FILE = "saved_model.pb"
 
 
 def open_runtime(path: str | Path, threads: int = 0, runtime: str = AUTO) -> Runtime:
@@ -50,25 +75,20 @@ def open_runtime(path: str | Path, threads: int = 0, runtime: str = AUTO) -> Run
       UserError: there is no such file, it is damaged, foreign, or not for this runtime, or the runtime is not
         installed.
     """
-    _expect_known(runtime)
+    if runtime != AUTO and runtime not in RUNTIMES:
+        raise UserError("runtime", f"unknown {runtime!r}", f"expected one of {', '.join((AUTO, *RUNTIMES))}")
     readers = able(path)
     chosen = readers[0] if runtime == AUTO else runtime
+    entry = RUNTIMES[chosen]
     if chosen not in readers:
-        raise UserError(path, f"is not for the runtime {chosen}", f"expected {RUNTIMES[chosen]}")
-    path = model_file.resolve(path, as_onnx=chosen != "tensorflow")
-    suffix = path.suffix.lower()
-    try:
-        module = importlib.import_module(f"{__name__}.{_module(path, suffix, chosen)}")
-    except ModuleNotFoundError as error:
-        if chosen != "tensorflow":
-            raise
-        problem = f"needs TensorFlow, and {error.name} is not installed"
-        raise UserError(path, problem, "expected `pip install tensorflow`, or an .onnx file") from None
-    return module.open(path, threads)
+        raise UserError(path, f"is not for the runtime {chosen}", f"expected {entry.opens}")
+    if str(path) == model_file.DEFAULT:
+        return _open_default(chosen, entry, threads)
+    return _open(Path(path), entry, threads)
 
 
 def able(path: str | Path) -> tuple[str, ...]:
-    """The runtimes that a network is for, installed or not.
+    """Name the runtimes that open a model, installed or not.
 
     Args:
       path: see `open_runtime`; it need not be there.
@@ -79,10 +99,17 @@ def able(path: str | Path) -> tuple[str, ...]:
     if str(path) == model_file.DEFAULT:
         with_onnx = installed.find("onnxruntime") is not None and model_file.shipped_onnx().is_file()
         return ("onnxruntime", "tensorflow") if with_onnx else ("tensorflow",)
-    path = Path(path)
+    kind = kind_of(Path(path))
+    return tuple(name for name, entry in RUNTIMES.items() if kind in entry.modules)
+
+
+def kind_of(path: Path) -> str:
+    """Tell what kind of model a path names: a suffix of `RUNTIMES`, `SAVED_MODEL` or `CHECKPOINT`."""
+    if path.is_dir():
+        return SAVED_MODEL if (path / SAVED_MODEL_FILE).exists() else CHECKPOINT
     suffix = path.suffix.lower()
-    own = _BY_SUFFIX.get(suffix, "tensorflow") if not path.is_dir() else "tensorflow"
-    return (own, "opencv") if suffix in (".onnx", ".pb") and not path.is_dir() else (own,)
+    known = any(suffix in entry.modules for entry in RUNTIMES.values())
+    return suffix if known else CHECKPOINT
 
 
 def with_overrides(detect: Detect, overrides: Mapping[str, Any]) -> Detect:
@@ -101,20 +128,30 @@ def with_overrides(detect: Detect, overrides: Mapping[str, Any]) -> Detect:
     return configuration.load(None, {**detect.model_dump(exclude_unset=True), **overrides}).detect
 
 
-def _expect_known(runtime: str) -> None:
-    if runtime != AUTO and runtime not in RUNTIMES:
-        raise UserError("runtime", f"unknown {runtime!r}", f"expected one of {', '.join((AUTO, *RUNTIMES))}")
-
-
-def _module(path: Path, suffix: str, chosen: str) -> str:
-    """The file of this package that opens a network."""
-    if chosen != "tensorflow":
-        return _MODULES[chosen]
-    if (path / SAVED_MODEL_FILE).exists() or suffix == ".pb":
-        return "tensorflow_graph"
-    if suffix in _FOREIGN and path.is_file():
+def _open(path: Path, entry: Entry, threads: int) -> Runtime:
+    kind = kind_of(path)
+    if kind == CHECKPOINT and path.suffix.lower() in _FOREIGN and path.is_file():
+        problem = f"no runtime opens {path.suffix.lower()} files"
         what = "a workdir of train.py, or a file that `export` wrote (.onnx, .pb, .tflite, a SavedModel)"
-        raise UserError(
-            path, f"no runtime here opens {suffix} files; models are programs", f"expected {what}"
-        )
-    return "tensorflow_checkpoint"
+        raise UserError(path, problem, f"expected {what}; files of other programs are not run")
+    try:
+        module = importlib.import_module(f"{__name__}.{entry.modules[kind]}")
+    except ModuleNotFoundError as error:
+        if not entry.needs:
+            raise
+        problem = f"needs {entry.needs}, and {error.name} is not installed"
+        raise UserError(path, problem, f"Run `pip install {entry.needs}`, or use an .onnx file.") from None
+    opened: Runtime = module.open(path, threads)
+    return opened
+
+
+def _open_default(chosen: str, entry: Entry, threads: int) -> Runtime:
+    """Open the bundled model; if its file is broken, say how to mend the installation."""
+    path = model_file.resolve(model_file.DEFAULT, as_onnx=chosen != "tensorflow")
+    try:
+        return _open(path, entry, threads)
+    except UserError as error:
+        if error.where != str(path):
+            raise
+        problem = f"the bundled model cannot be used ({path}: {error.problem})"
+        raise UserError(model_file.DEFAULT, problem, model_file.MEND) from None

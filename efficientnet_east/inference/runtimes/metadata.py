@@ -25,6 +25,8 @@ _WRITTEN = "a file that `python -m efficientnet_east export` wrote"
 # What OpenCV's samples take off the pixels, in RGB.
 OPENCV_MEAN = (123.68, 116.78, 103.94)
 
+_either = pydantic.AliasChoices  # files of older versions have British names
+
 Digest = Annotated[str, pydantic.Field(pattern="^[0-9a-f]{64}$")]
 
 
@@ -64,7 +66,7 @@ class Metadata(_Strict):
 
     efficientnet_east: str
     digest: str = _BLANK
-    format: Literal["onnx", "frozen", "saved_model", "tflite", "stablehlo"]
+    format: Annotated[str, pydantic.Field(pattern="^[a-z0-9_]+$")]
     precision: Literal["float32", "float16", "int8"] = "float32"
     input: Input
     score: str
@@ -72,11 +74,16 @@ class Metadata(_Strict):
     boxes: Literal["rbox", "quad"]
     stride: int
     divisor: int
-    normalisation: str
+    normalization: str = pydantic.Field(validation_alias=_either("normalization", "normalisation"))
     detect: dict[str, Any]
     source: Source
     versions: dict[str, str]
     calibration: Calibration | None = None
+
+    @property
+    def float_below(self) -> int:
+        """The stride below which the backbone's maps stay in float32, in int8."""
+        return self.calibration.float_below if self.calibration else 0
 
     @property
     def thresholds(self) -> Detect:

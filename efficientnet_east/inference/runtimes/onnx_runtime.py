@@ -12,7 +12,7 @@ import numpy as np
 from efficientnet_east.errors import UserError
 from efficientnet_east.inference.runtimes import feed, metadata, protobuf
 from efficientnet_east.inference.runtimes.runtime import Runtime
-from efficientnet_east.inference.threads import available_threads
+from efficientnet_east.system.limits import available_threads
 
 
 def open(path: Path, threads: int) -> Runtime:

@@ -10,7 +10,7 @@ import numpy as np
 from efficientnet_east.errors import UserError
 from efficientnet_east.inference.runtimes import feed, metadata, protobuf
 from efficientnet_east.inference.runtimes.runtime import Runtime
-from efficientnet_east.inference.threads import available_threads
+from efficientnet_east.system.limits import available_threads
 
 _DIM_VALUE, _DIM_PARAM = 0x08, 0x12  # field and wire type within ONNX's TensorShapeProto.Dimension
 _ANY_SIDE = 384

@@ -17,7 +17,7 @@ from efficientnet_east.errors import UserError
 from efficientnet_east.inference.graph import here_only, session_config
 from efficientnet_east.inference.runtimes import SAVED_MODEL_FILE, feed, metadata, protobuf
 from efficientnet_east.inference.runtimes.runtime import Runtime
-from efficientnet_east.inference.threads import available_threads
+from efficientnet_east.system.limits import available_threads
 
 OPERATIONS = frozenset((
     "Add", "AddV2", "BiasAdd", "Cast", "ConcatV2", "Const", "Conv2D", "DepthwiseConv2dNative", "Identity",
