@@ -2,7 +2,7 @@
 
     python benchmarks/memory.py OUT.json
 
-Each case is a process of its own: the training graph of the whole detector, its variables initialised, one
+Each case is a process of its own: the training graph of the whole detector, its variables initialized, one
 step on a small crop, then steps of full size on random arrays. After the small step everything is there that
 does not depend on the size of the images: weights, moments and averages, and TensorFlow's own form of the
 graph (given as graph_mb). Two peaks are measured above that:
@@ -94,7 +94,7 @@ def measure(case: dict[str, Any]) -> dict[str, float]:
         step = training_step.build(**feeds, config=config)
         with tf.Session(graph=graph, config=session_config(config.train.threads)) as session:
             session.run(tf.global_variables_initializer())
-            initialised = resident("VmRSS")
+            initialized = resident("VmRSS")
             advance = functools.partial(session.run, [step.update, step.finite])
             advance(random_feed(feeds, 1, SMALL))
             feed = random_feed(feeds, config.train.batch_size, SIZE)
@@ -109,7 +109,7 @@ def measure(case: dict[str, Any]) -> dict[str, float]:
     if not finite:
         raise SystemExit(f"{case}: the loss is not finite")
     return {
-        "graph_mb": round((before - initialised) / MEGABYTE),
+        "graph_mb": round((before - initialized) / MEGABYTE),
         "resident_mb": round(peak / MEGABYTE),
         "allocated_mb": round(allocated / MEGABYTE),
         "processor_seconds": round(min(seconds), 2),

@@ -35,7 +35,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from efficientnet_east.system.environment import ALLOCATOR
 
 SIZE = 512
-WARM_UP = 2  # steps that are not timed: the first one optimises the graph
+WARM_UP = 2  # steps that are not timed: the first one optimizes the graph
 BASELINE = "resnet50 relu"
 CASES: dict[str, dict[str, Any]] = {
     BASELINE: {"backbone": "resnet50"},

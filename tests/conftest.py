@@ -12,6 +12,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from helpers.project import SMALL, TINY, Runner, Trained, make_data
 
+from efficientnet_east import config as configuration
 from efficientnet_east import scaling
 from efficientnet_east.cli import main
 
@@ -20,38 +21,54 @@ from efficientnet_east.cli import main
 SMALL += ["--drop-connect=0.9"]
 
 
+GRAPHS: dict[str, Any] = {}
+
+
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes `--backbone tiny` known."""
-    monkeypatch.setitem(scaling.VARIANTS, "tiny", TINY)
+    """Makes `--backbone tiny` known, and lets training runs share graphs."""
+    share(monkeypatch)
+
+
+def share(patch: pytest.MonkeyPatch) -> None:
+    """Have all runs whose graphs are alike use one: to build it is most of a short run's work.
+
+    Sessions, and with them variables and random states, are each run's own.
+    """
+    from efficientnet_east.training import session
+
+    build_graph = session.build_graph
+
+    def build_once(config: Any, devices: Any, thawed: bool) -> Any:
+        if devices.strategy is not None:
+            return build_graph(config, devices, thawed)
+        key = key_of(config, thawed)
+        if key not in GRAPHS:
+            GRAPHS[key] = build_graph(config, devices, thawed)
+        return GRAPHS[key]
+
+    patch.setitem(scaling.VARIANTS, "tiny", TINY)
+    patch.setattr(session, "build_graph", build_once)
 
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """`train` with everything that falls due, on a data set that is smaller than a batch."""
-    from efficientnet_east.training import session
-
     folder = tmp_path_factory.mktemp("trained")
     data = make_data(folder / "data", range(1, 2))
     words = ["train", *SMALL, "--data", str(data), "--val-data", str(data), "--workdir", str(folder / "run")]
     words += ["--steps=4", "--warmup-steps=2", "--learning-rate=0.01", "--score-threshold=0.02"]
     words += ["--log-every=1", "--save-every=2", "--picture-every=2", "--validate-every=2"]
-    built: list[Any] = []
-    build, output = session.build, io.StringIO()
-
-    def build_and_tell(config: Any, thawed: bool) -> Any:
-        parts = build(config, thawed)
-        built.extend((session.tf.get_default_graph(), seen_in_the_graph(config), parts))
-        return parts
-
+    output = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(output):
-        patch.setitem(scaling.VARIANTS, "tiny", TINY)
-        patch.setattr(session, "build", build_and_tell)
+        share(patch)
         code = main.main(words)
-    return Trained(folder / "run", data, code, output.getvalue(), *built)
+        config = configuration.load(str(folder / "run" / "config.yaml"))
+    graph, (feeds, step, *_) = GRAPHS[key_of(config, False)]
+    return Trained(folder / "run", data, code, output.getvalue(), graph, (feeds, step))
 
 
-def seen_in_the_graph(config: Any) -> tuple[Any, ...]:
+def key_of(config: configuration.Config, thawed: bool) -> str:
     """What of a configuration a training graph depends on; the learning rate is fed."""
     of_the_run = {"workdir", "init", "recalibrate", "steps"}
     of_the_run |= {"save_every", "log_every", "validate_every", "picture_every"}
@@ -59,34 +76,12 @@ def seen_in_the_graph(config: Any) -> tuple[Any, ...]:
     fed = {"learning_rate", "schedule", "warmup_steps", "final_rate", "rise", "milestones", "step_factor"}
     fed |= {"decay_steps", "decay_factor", "staircase"}
     train = config.train.model_dump(exclude=of_the_run | fed)
-    return config.model, config.data.crop_size, train
+    return repr((config.model, config.data.crop_size, train, thawed))
 
 
 @pytest.fixture
-def one_graph(monkeypatch: pytest.MonkeyPatch, tiny: None, trained: Trained) -> Any:
-    """All training runs of a test go over the graph of `trained`: to build it is most of a short run's work.
-
-    Sessions, and with them variables and random states, are each run's own. Gives the graph.
-    """
-    from efficientnet_east.training import session
-
-    tf = session.tf
-
-    def build(config: Any, thawed: bool) -> Any:
-        known = not thawed and seen_in_the_graph(config) == trained.built_for
-        assert known, "a run with another graph needs one of its own"
-        return trained.parts
-
-    class OneGraph:
-        @staticmethod
-        def Graph() -> Any:
-            return trained.graph
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(tf, name)
-
-    monkeypatch.setattr(session, "tf", OneGraph())
-    monkeypatch.setattr(session, "build", build)
+def one_graph(tiny: None, trained: Trained) -> Any:
+    """The graph of `trained`, which runs with the options of `run` share."""
     return trained.graph
 
 

@@ -162,7 +162,7 @@ def _run_training(arguments: argparse.Namespace, overrides: Mapping[str, Any]) -
     prefix = tf_checkpoints.find(arguments.checkpoint) if arguments.checkpoint else None
     path = str(config_beside(prefix)) if prefix else arguments.config
     config = configuration.load_for_training(path, overrides)
-    export(config, make_folder(Path(arguments.output), "--output"), prefix, arguments.texts, print)
+    export(config, make_folder(Path(arguments.output), "--output"), prefix, arguments.texts)
     return 0
 
 
@@ -219,9 +219,6 @@ def import_state(arguments: argparse.Namespace) -> int:
     """
     from efficientnet_east.pjrt.restore import restore
 
-    def say(line: str) -> None:
-        print(line, file=sys.stderr)
-
-    prefix = restore(Path(arguments.source), Path(arguments.output), say)
+    prefix = restore(Path(arguments.source), Path(arguments.output))
     print(f"wrote {prefix}; train.py --workdir {arguments.output} goes on from it")
     return 0

@@ -23,7 +23,7 @@ Buffer = Any
 
 
 def find_plugin(platform: str) -> Path | None:
-    """The shared library of an installed plug-in.
+    """Find the shared library of an installed plug-in.
 
     Args:
       platform: `cuda` (a package jax-cuda12-pjrt or jax-cuda13-pjrt) or `tpu` (the package libtpu).
@@ -51,9 +51,8 @@ class Device:
         try:
             from jaxlib import xla_client
         except ImportError:
-            raise UserError(
-                "jaxlib", "is not installed", "expected `pip install jaxlib`, 0.7.2 or later"
-            ) from None
+            hint = "Run `pip install 'jaxlib>=0.7.2'`."
+            raise UserError("jaxlib", "is not installed", hint) from None
         self._xla = xla_client
         self._client = _client(xla_client, platform)
         self._device = self._client.local_devices()[0]
@@ -130,7 +129,7 @@ def fetch(buffer: Buffer) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class _Aval:
-    """What jaxlib asks about an array."""
+    """What jaxlib wants to know about an array."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
@@ -159,9 +158,7 @@ def _client(xla_client: Any, platform: str) -> Any:
             return _plugin_client(xla_client, name, library)
         if platform != "auto":
             package = {"cuda": "jax-cuda13-pjrt (or 12)", "tpu": "libtpu"}[name]
-            raise UserError(
-                "--platform", f"no plug-in for {name} is installed", f"expected the package {package}"
-            )
+            raise UserError("platform", f"has no plug-in for {name}", f"Install the package {package}.")
     return xla_client.make_cpu_client()
 
 
@@ -177,4 +174,5 @@ def _plugin_client(xla_client: Any, name: str, library: Path) -> Any:
         return xla_client.make_c_api_client(name, options)
     except RuntimeError as error:
         problem = f"does not start ({str(error).partition(chr(10))[0]})"
-        raise UserError(library, problem, "expected a device and its driver, or --platform cpu") from None
+        hint = "Check the device and its driver, or use the platform `cpu`."
+        raise UserError(library, problem, hint) from None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,36 +27,33 @@ from efficientnet_east.training.checkpointing import start_from
 from efficientnet_east.training.engine import FINITE
 from efficientnet_east.training.optimizer import name_of
 
+logger = logging.getLogger(__name__)
 TEXTS_STEP = 8  # the number of texts that a program takes is a multiple of this
 
 
-def export(
-    config: Config, folder: Path, checkpoint: str | None, texts: int | None, say: Callable[[str], None]
-) -> None:
+def export(config: Config, folder: Path, checkpoint: str | None, texts: int | None) -> None:
     """Write everything that `python -m efficientnet_east.pjrt` needs.
 
     Args:
       config: the whole of it.
       folder: made if it is not there; files of an earlier export are replaced.
       checkpoint: prefix of the checkpoint to go on from; None begins as a new run would.
-      texts: the largest number of texts in an image; None asks the training data.
-      say: receives lines for the user.
+      texts: the largest number of texts in an image; None looks at the training data.
 
     Raises:
       UserError: the data, a weight file or the checkpoint cannot be used, or the folder cannot be written.
     """
     if config.train.accumulate > 1:
-        problem = f"is {config.train.accumulate}, and a step of several passes cannot be exported"
-        raise UserError("train.accumulate", problem, "expected 1, with a larger --batch-size")
+        problem = f"is {config.train.accumulate}, but a step of several passes cannot be exported"
+        raise UserError("train.accumulate", problem, "Set it to 1, and train.batch_size higher.")
     if config.train.unfreeze_at:
-        problem = f"is {config.train.unfreeze_at}, and a program is frozen from end to end, or not at all"
-        raise UserError(
-            "train.unfreeze_at", problem, "expected 0; export again from the checkpoint for what follows"
-        )
+        problem = f"is {config.train.unfreeze_at}, but an exported step cannot unfreeze anything"
+        hint = "Set it to 0. To unfreeze, export again from the checkpoint."
+        raise UserError("train.unfreeze_at", problem, hint)
     source = sources.training_source(config.data, config.train.seed, [])
     most = texts or -(-most_texts(source) // TEXTS_STEP) * TEXTS_STEP
     values, report = _initial_values(config, checkpoint)
-    say(report)
+    logger.info(report)
     text, arguments, names, results = _lower(config, most)
     program, replaced = stablehlo.tidy(text)
     described = _describe(config, program, arguments, names, results, replaced, values)
@@ -64,11 +62,12 @@ def export(
     state.save(folder, {name: values[name] for name in names}, keep=1)
     manifests.write(folder, described, program)
     size = len(program) / 1e6
-    say(f"{len(names)} state tensors, up to {most} texts in an image, {size:.1f} MB of program -> {folder}")
+    line = "%d state tensors, up to %d texts in an image, %.1f MB of program -> %s"
+    logger.info(line, len(names), most, size, folder)
 
 
 def _initial_values(config: Config, checkpoint: str | None) -> tuple[dict[str, np.ndarray], str]:
-    """Every variable's value at the first step, as `train.py` would begin; and what was done."""
+    """Compute all variables as `train.py` would begin with them; return what was done, too."""
     with tf.Graph().as_default() as graph:
         tf.set_random_seed(config.train.seed)
         tensorflow.build(config)
@@ -85,7 +84,7 @@ def _begin(session: Any, config: Config, checkpoint: str | None, variables: Sequ
         tensors = tf_checkpoints.read(checkpoint)
         tf_checkpoints.check_fit(checkpoint, tensors, variables)
         tf_checkpoints.assign(session, tensors, variables)
-        return f"going on from {checkpoint}"
+        return f"starting from the checkpoint {checkpoint}"
     if config.train.init:
         return start_from(session, config.train.init, config)
     return "starting from random weights"
@@ -131,7 +130,7 @@ def _spec(tensor: Tensor) -> Any:
 
 
 def build(inputs: dict[str, Any], config: Config) -> training_step.Step:
-    """The step, with its labels."""
+    """Build the step, with its labels."""
     size = config.data.crop_size
     options = dataclasses.asdict(sources.labels(config.data, config.model))
     maps = graph_labels.encode(inputs["quads"], inputs["ignore"], inputs["count"], (size, size), **options)

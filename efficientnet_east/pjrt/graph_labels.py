@@ -1,9 +1,9 @@
-"""Label maps inside the graph: `geometry.maps.encode` again, for a batch of padded texts.
+"""Label maps inside the graph: `geometry.label_maps.encode` again, for a batch of padded texts.
 
-For a step that is run without Python beside it, and for machines whose accelerator has fewer cores than it
-needs beside it. All shapes are static, and every operation has an XLA lowering, TPUs' included: single
-precision only, no sorting, no strings of Python. The rules are those of `geometry.maps.encode`, which says
-what they are for; the geometry is that of `geometry.quads`.
+They are for a step that runs without Python, and for machines with too few processor cores to make labels for
+their accelerator. All shapes are static, and every operation compiles under XLA, also for TPUs: single
+precision only, no sorting. The rules are those of `geometry.label_maps.encode`, where they are explained; the
+geometry is that of `geometry.quads`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def encode(
     """Build the labels of a batch (EAST, section 3.3).
 
     Single precision moves edges by some 1e-4 pixels: a cell whose pixel lies that near to one may have
-    another owner than in `geometry.maps.encode`, and of two texts of the same area, or of two least
+    another owner than in `geometry.label_maps.encode`, and of two texts of the same area, or of two least
     rectangles around one text, the other may be taken.
 
     Args:
@@ -53,9 +53,9 @@ def encode(
       shrink: a corner moves along each of its sides by this share of the shorter one, 0 to 0.5.
       min_side: texts whose rectangle has a shorter side than this (pixels) are masked like illegible ones.
       ring: also mask what lies between the shrunk and the full quad of every text.
-      geometry: a key of `geometry.maps.CHANNELS`.
+      geometry: a key of `geometry.label_maps.CHANNELS`.
       core: see `geometry.quads.shrink`.
-      balance: see `geometry.maps.encode`.
+      balance: see `geometry.label_maps.encode`.
 
     Returns:
       score: float32 (b, h, w, 1), h and w being height and width over stride, rounded up.
@@ -219,7 +219,7 @@ def _crossings(quads: Tensor, rows: int, stride: int) -> Tensor:
 
 
 def _give_a_cell(owner: Tensor, inner: Tensor, wanted: Tensor, shape: tuple[int, int], stride: int) -> Tensor:
-    """Owners after the wanted texts got the cell nearest to their centre, unless a later text has it."""
+    """Owners after the wanted texts got the cell nearest to their center, unless a later text has it."""
     batch, rows, columns = (int(size) for size in owner.shape)
     x, y = tf.unstack(tf.reduce_mean(inner, 2), axis=-1)  # (b, N)
     wanted &= (x >= -0.5) & (y >= -0.5) & (x < shape[1] - 0.5) & (y < shape[0] - 0.5)

@@ -1,4 +1,4 @@
-"""What an exported train step is: its arguments, state and results, and the configuration it was made of.
+"""The description of an exported train step: its arguments, state, results, and configuration.
 
 A folder made by `export --format stablehlo-train` holds:
 * `manifest.json`, written last: this description; without it the folder is no export;
@@ -65,7 +65,7 @@ class Tensor:
     shape: tuple[int, ...]
 
     def differs_from(self, array: np.ndarray) -> str:
-        """What is wrong with an array that should be this tensor; empty if it fits."""
+        """Describe what is wrong with an array that should be this tensor; empty if it fits."""
         if array.dtype != self.dtype or array.shape != self.shape:
             return f"{self.name} is {array.dtype} {array.shape}, not {self.dtype} {self.shape}"
         return ""
@@ -76,7 +76,7 @@ class State(Tensor):
     """One tensor of the state.
 
     Attributes:
-      kind: `weight`, `statistic` (of a batch norm), `average`, `moment` (of the optimiser) or `counter`.
+      kind: `weight`, `statistic` (of a batch norm), `average`, `moment` (of the optimizer) or `counter`.
       updated: whether a step changes it. Its buffer is then donated to the new value.
     """
 
@@ -111,7 +111,7 @@ class Manifest:
 
 
 def kind_of(name: str) -> str:
-    """The kind of a state tensor, by its variable's name."""
+    """Return the kind of a state tensor, by its variable's name."""
     if name.endswith(AVERAGE):
         return "average"
     if name.endswith(MOMENTS):
@@ -213,12 +213,13 @@ def read_program(folder: Path, manifest: Manifest) -> str:
     except OSError as error:
         raise UserError(path, f"cannot be read ({error.strerror})", f"expected {_EXPECTED}") from None
     if digest(data) != manifest.sha256:
-        raise UserError(path, "is not the program that the manifest describes", "expected both of one export")
+        hint = "Keep the files of an export together."
+        raise UserError(path, "is not the program that the manifest describes", hint)
     return data.decode()
 
 
 def digest(data: bytes) -> str:
-    """The SHA-256 of a program, as the manifest records it."""
+    """Compute the SHA-256 of a program, as the manifest records it."""
     return hashlib.sha256(data).hexdigest()
 
 
@@ -233,12 +234,12 @@ def check_config(manifest: Manifest, config: Config, where: object) -> None:
     Raises:
       UserError: the first field that differs and is built into the program.
     """
-    built, wanted = manifest.config.model_dump(), config.model_dump()
+    built, given = manifest.config.model_dump(), config.model_dump()
     for section, name, _ in configuration.fields():
-        before, now = built[section][name], wanted[section][name]
+        before, now = built[section][name], given[section][name]
         if before != now and name not in RUN_FIELDS.get(section, ()):
-            problem = f"{section}.{name} is {now!r}, and the program was built with {before!r}"
-            raise UserError(where, problem, "expected the same value, or an export with the other one")
+            problem = f"{section}.{name} is {now!r}, but the program was built with {before!r}"
+            raise UserError(where, problem, "Use the same value, or export again with the new one.")
 
 
 def check_arrays(where: object, tensors: Sequence[Tensor], arrays: Mapping[str, np.ndarray]) -> None:

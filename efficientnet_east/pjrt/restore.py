@@ -1,8 +1,7 @@
-"""Bring the state of a run back into a checkpoint of TensorFlow; this needs TensorFlow."""
+"""Turn the state of a PJRT run into a TensorFlow checkpoint. This needs TensorFlow."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from efficientnet_east import config as configuration
@@ -15,33 +14,31 @@ from efficientnet_east.pjrt import state
 from efficientnet_east.pjrt.manifest import STEP_NAME
 
 
-def restore(source: Path, workdir: Path, say: Callable[[str], None]) -> str:
-    """Make a workdir of train.py out of a state: weights, averages, optimiser, step.
+def restore(source: Path, workdir: Path) -> str:
+    """Make a workdir of train.py out of a state: weights, averages, optimizer, step.
 
     Args:
       source: a workdir of `python -m efficientnet_east.pjrt` (its newest state), or a state in one.
       workdir: made if it is not there.
-      say: receives a line for each damaged state that is passed over.
 
     Returns:
       The checkpoint's prefix.
 
     Raises:
-      UserError: there is no sound state, the workdir holds a run already, or it cannot be written.
+      UserError: there is no undamaged state, the workdir already holds a run, or it cannot be written.
     """
     folder = source if source.is_dir() else source.parent
     described = manifests.read(folder)
     if source.is_dir():
-        found = state.newest(folder, described.state, say)
+        found = state.newest(folder, described.state)
         if found is None:
-            raise UserError(
-                source, "holds no state", "expected a workdir of `python -m efficientnet_east.pjrt`"
-            )
+            hint = "expected a workdir of `python -m efficientnet_east.pjrt`"
+            raise UserError(source, "holds no state", hint)
         arrays = found[1]
     else:
         arrays = state.load(source, described.state)
     if (workdir / CONFIG_FILE).exists() or tf_checkpoints.newest_in(workdir):
-        raise UserError(workdir, "holds a run already", "expected a new folder for the workdir")
+        raise UserError(workdir, "already holds a run", "Choose a new folder.")
     config = configuration.load(str(folder / CONFIG_FILE), {"workdir": str(workdir)})
     prefix = f"{workdir / tf_checkpoints.PREFIX}-{int(arrays[STEP_NAME])}"
     tf_checkpoints.write(prefix, arrays)

@@ -1,4 +1,4 @@
-"""jaxlib's PJRT client on an exported forward pass, to check it."""
+"""Run an exported StableHLO network with jaxlib's PJRT client, to check it."""
 
 from __future__ import annotations
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from efficientnet_east.files.archives import read_arrays
 from efficientnet_east.files.atomic import replacing
 from efficientnet_east.pjrt.manifest import STEP_NAME, Tensor, check_arrays
 
+logger = logging.getLogger(__name__)
 PREFIX, SUFFIX = "state-", ".npz"
 
 
@@ -41,7 +43,7 @@ def save(folder: Path, arrays: Mapping[str, np.ndarray], keep: int) -> Path:
 
 
 def found_in(folder: Path) -> list[Path]:
-    """The states of a folder, newest first; none if there is no such folder."""
+    """List the states of a folder, newest first; none if there is no such folder."""
     return sorted((path for path in folder.glob(f"{PREFIX}*{SUFFIX}") if _step(path) >= 0), key=_step)[::-1]
 
 
@@ -79,15 +81,12 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         raise UserError(path, problem, "expected an undamaged state") from None
 
 
-def newest(
-    folder: Path, tensors: Sequence[Tensor], say: Callable[[str], None]
-) -> tuple[Path, dict[str, np.ndarray]] | None:
-    """Read a folder's newest state; a damaged one is passed over for the one before.
+def newest(folder: Path, tensors: Sequence[Tensor]) -> tuple[Path, dict[str, np.ndarray]] | None:
+    """Read a folder's newest state. If it is damaged, the one before is read, with a warning.
 
     Args:
       folder: need not be there.
       tensors: what it must hold, from the manifest.
-      say: receives a line for each file that is passed over.
 
     Returns:
       The file and its arrays, or None if the folder has no state.
@@ -101,7 +100,7 @@ def newest(
             arrays = _read(path)
         except UserError as error:
             problem = problem or error
-            say(f"passed over: {error}")
+            logger.warning("passed over: %s", error)
             continue
         check_arrays(path, tensors, arrays)
         return path, arrays

@@ -1,11 +1,12 @@
-"""Training through PJRT: the engine that the loop drives, and a run of it."""
+"""Train an exported step on a PJRT device: the engine that the loop drives, and the run."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, SupportsFloat
 
@@ -24,19 +25,22 @@ from efficientnet_east.pjrt.device import Buffer, Device, fetch
 from efficientnet_east.pjrt.manifest import STEP_NAME, Manifest, Tensor
 from efficientnet_east.system.interruption import SIGNALS
 from efficientnet_east.training import loop, sources
-from efficientnet_east.training.workdir import hold
+from efficientnet_east.training.hooks import Hook
+from efficientnet_east.training.workdir import expect_posix, hold
 
-Say = Callable[[str], None]
+logger = logging.getLogger(__name__)
 
 
-def train(folder: Path, overrides: Mapping[str, Any], platform: str, say: Say = print) -> bool:
+def train(
+    folder: Path, overrides: Mapping[str, Any], platform: str = "auto", hooks: Sequence[Hook] = ()
+) -> bool:
     """Train, or go on training, in the workdir.
 
     Args:
       folder: of the export.
       overrides: fields of the configuration of `manifest.RUN_FIELDS`, `workdir` among them.
       platform: of `device.PLATFORMS`.
-      say: receives lines for the user, before the first step.
+      hooks: of your own, called after each step; see `training.hooks`.
 
     Returns:
       True if the run reached its last step, False if it was interrupted (and saved).
@@ -45,57 +49,58 @@ def train(folder: Path, overrides: Mapping[str, Any], platform: str, say: Say = 
       UserError: the export, the data or a state cannot be used, another process trains in the workdir, or the
         loss is not finite.
     """
+    expect_posix()
     described = manifests.read(folder)
     program = manifests.read_program(folder, described)
     config = configuration.load(str(folder / CONFIG_FILE), overrides)
     manifests.check_config(described, config, folder / CONFIG_FILE)
-    source = _open_data(config, described, say)
+    source = _open_data(config, described)
     workdir = Path(config.train.workdir)
-    with hold(workdir, say):
-        arrays = _begin(folder, workdir, described, say)
+    with hold(workdir):
+        arrays = _begin(folder, workdir, described)
         _keep_description(folder, workdir, config)
         device = Device(platform)
-        say(f"compiling for {device.name}")
+        logger.info("compiling for %s", device.name)
         engine = PjrtEngine(device, program, described, arrays, workdir, config.train.keep_checkpoints)
-        return loop.run(config, engine, source, None, say, labels=TextOptions(described.texts))
+        return loop.run(config, engine, source, None, labels=TextOptions(described.texts), hooks=hooks)
 
 
-def _open_data(config: Config, described: Manifest, say: Say) -> Any:
+def _open_data(config: Config, described: Manifest) -> Any:
     skipped: list[UserError] = []
     source = sources.training_source(config.data, config.train.seed, skipped)
     for error in skipped:
-        say(f"skipped: {error}")
+        logger.info("skipped: %s", error)
     most = most_texts(source)
     if most > described.texts:
-        problem = f"has images with up to {most} texts, and the program takes {described.texts}"
-        raise UserError("training data", problem, f"expected an export with --texts {most} or more")
-    say(f"training on {sources.describe(config.data, source)}")
+        problem = f"has images with up to {most} texts, but the program takes at most {described.texts}"
+        raise UserError("training data", problem, f"Export again with `--texts {most}` or more.")
+    logger.info("training on %s", sources.describe(config.data, source))
     cached, kept = keep_decoded(source, config.data.cache_megabytes)
     if kept:
-        say(kept)
+        logger.info(kept)
     return cached
 
 
-def _begin(folder: Path, workdir: Path, described: Manifest, say: Say) -> dict[str, np.ndarray]:
-    """The state from which the run begins: the workdir's newest, else the export's."""
+def _begin(folder: Path, workdir: Path, described: Manifest) -> dict[str, np.ndarray]:
+    """Read the state from which the run begins: the workdir's newest, else the export's."""
     if (workdir / manifests.MANIFEST_FILE).exists():
         if manifests.read(workdir).sha256 != described.sha256:
-            expected = "the export that it was begun with, or another --workdir"
-            raise UserError(workdir, "holds a run of another program", f"expected {expected}")
-        if found := state.newest(workdir, described.state, say):
-            say(f"resuming from step {int(found[1][STEP_NAME])} ({found[0]})")
+            hint = "Use the export that this run started with, or another train.workdir."
+            raise UserError(workdir, "holds a run of another program", hint)
+        if found := state.newest(workdir, described.state):
+            logger.info("resuming from step %d (%s)", found[1][STEP_NAME], found[0])
             return found[1]
     elif state.found_in(workdir):
-        raise UserError(workdir, "holds states without their manifest", "expected another --workdir")
-    first = state.newest(folder, described.state, say)
+        raise UserError(workdir, "holds states without their manifest", "Use another train.workdir.")
+    first = state.newest(folder, described.state)
     if first is None:
-        raise UserError(folder, "holds no state to begin from", "expected a whole export")
-    say(f"starting from {first[0]}")
+        raise UserError(folder, "holds no state to begin from", "expected a complete export")
+    logger.info("starting from %s", first[0])
     return first[1]
 
 
 def _keep_description(folder: Path, workdir: Path, config: Config) -> None:
-    """So that the workdir says by itself what its states are."""
+    """Copy configuration and manifest to the workdir, so that its states can be read without the export."""
     write_file(workdir / CONFIG_FILE, configuration.dump(config).encode())
     write_file(workdir / manifests.MANIFEST_FILE, (folder / manifests.MANIFEST_FILE).read_bytes())
 
@@ -157,12 +162,12 @@ class PjrtEngine:
         return self._device.put(array)
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Go to a state: variable name -> array."""
+        """Set the state: variable name -> array."""
         self._state = [self._device.put(np.asarray(arrays[tensor.name])) for tensor in self._described.state]
         self._done = int(arrays[STEP_NAME])
 
     def state(self) -> dict[str, np.ndarray]:
-        """The whole state, fetched from the device once its steps are over: variable name -> array."""
+        """Fetch the whole state from the device, once its steps are over: variable name -> array."""
         pairs = zip(self._described.state, self._state, strict=True)
         return {tensor.name: fetch(buffer) for tensor, buffer in pairs}
 
@@ -193,7 +198,7 @@ class _Scalar:
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Put off what asks a run to stop until the block is over; only the first thread ever hears of it."""
+    """Delay signals that stop the run until the block is over. Only the main thread receives any."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,16 +1,17 @@
 """What a run leaves on disk, and how it goes on from there.
 
 A run begins from, in this order:
-1. the newest undamaged checkpoint of its own workdir: weights, averages, optimiser, step; the position in
+1. the newest undamaged checkpoint of its own workdir: weights, averages, optimizer, step; the position in
    the data and the draws of stochastic depth follow from the step;
-2. `--init` with the weights of a whole model of this project: those, or their averages, at step 0;
-3. `--init` with the weights of a backbone, in any format: the backbone, at step 0;
+2. `train.init` with the weights of a whole model of this project: those, or their averages, at step 0;
+3. `train.init` with the weights of a backbone, in any format: the backbone, at step 0;
 4. random weights.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,11 @@ from efficientnet_east.inference.detector import CONFIG_FILE, config_beside
 from efficientnet_east.training import loss_scale
 from efficientnet_east.training.workdir import BEST
 
+logger = logging.getLogger(__name__)
 BEST_FIGURES = "hmean.json"
 
 
-class Shelf:
+class Retention:
     """The checkpoints of one folder, of which the newest few are kept.
 
     At any moment the state file names only whole checkpoints, and everything that is still to be removed.
@@ -40,11 +42,10 @@ class Shelf:
     Args:
       folder: made with the first checkpoint.
       keep: how many are kept.
-      warn: receives a line for an old checkpoint that cannot be removed.
     """
 
-    def __init__(self, folder: Path, keep: int, warn: Callable[[str], None]) -> None:
-        self._folder, self._keep, self._warn = folder, keep, warn
+    def __init__(self, folder: Path, keep: int) -> None:
+        self._folder, self._keep = folder, keep
         self._names: list[str] = []  # oldest first
 
     def adopt(self, but: Container[str] = ()) -> None:
@@ -62,7 +63,7 @@ class Shelf:
 
         Args:
           step: number of steps done.
-          save: as for `checkpoints.write_by`.
+          save: as for `tf_checkpoints.write_by`.
 
         Returns:
           The checkpoint's prefix.
@@ -85,7 +86,8 @@ class Shelf:
             for part in reversed(tf_checkpoints.PARTS):
                 (self._folder / f"{name}{part}").unlink(missing_ok=True)
         except OSError as error:
-            self._warn(f"warning: the old checkpoint {self._folder / name} stays: {error.strerror}")
+            stays = self._folder / name
+            logger.warning("the old checkpoint %s cannot be removed (%s)", stays, error.strerror)
             return False
         return True
 
@@ -102,18 +104,17 @@ class Checkpoints:
     Args:
       workdir: made if it is not there.
       config: written beside the checkpoints.
-      warn: receives lines for the user.
 
     Attributes:
       current: prefix of the checkpoint that was loaded or saved last; empty before.
     """
 
-    def __init__(self, workdir: Path, config: Config, warn: Callable[[str], None] = print) -> None:
+    def __init__(self, workdir: Path, config: Config) -> None:
         self.workdir, self.config, self.current = workdir, config, ""
         self._variables = replicas.firsts(tf.global_variables())
         self._saver = tf.train.Saver(self._variables).as_saver_def()
-        self._newest = Shelf(workdir, config.train.keep_checkpoints, warn)
-        self._best = Shelf(workdir / BEST, 1, warn)
+        self._newest = Retention(workdir, config.train.keep_checkpoints)
+        self._best = Retention(workdir / BEST, 1)
 
     def begin(self, session: Any) -> str:
         """Bring the variables to where the run begins; see the module's list.
@@ -135,8 +136,9 @@ class Checkpoints:
             except UserError as error:
                 damaged.append(error)
             else:
-                report = self._resume(session, prefix, tensors, [error.where for error in damaged])
-                return "\n".join([*(f"passed over: {error}" for error in damaged), report])
+                for passed_over in damaged:
+                    logger.warning("passed over: %s", passed_over)
+                return self._resume(session, prefix, tensors, [error.where for error in damaged])
         if damaged:
             raise _all_damaged(damaged)
         init = self.config.train.init
@@ -183,12 +185,12 @@ class Checkpoints:
         atomic.write_file(figures, (json.dumps({"step": step, "hmean": hmean}) + "\n").encode())
         return True
 
-    def _save(self, shelf: Shelf, folder: Path, session: Any, step: int) -> str:
+    def _save(self, retention: Retention, folder: Path, session: Any, step: int) -> str:
         values = session.run({variable.op.name: variable for variable in self._variables})
         tf_checkpoints.expect_finite(f"step {step}", values)
         self._write_config(folder)
         filename, save = self._saver.filename_tensor_name, self._saver.save_tensor_name
-        return shelf.add(step, lambda prefix: session.run(save, {filename: prefix}))
+        return retention.add(step, lambda prefix: session.run(save, {filename: prefix}))
 
     def _resume(
         self, session: Any, prefix: str, tensors: Mapping[str, np.ndarray], damaged: list[str]
@@ -201,7 +203,7 @@ class Checkpoints:
         self.current = prefix
         tf_checkpoints.assign(session, tensors, known)
         step = session.run(tf.train.get_global_step())
-        unused = "; --init is not used" if self.config.train.init else ""
+        unused = "; train.init is not used" if self.config.train.init else ""
         return f"resuming from step {step} ({prefix}){unused}"
 
     def _write_config(self, folder: Path) -> None:
@@ -224,7 +226,7 @@ def start_from(session: Any, path: str, config: Config) -> str:
 
     Args:
       session: of the graph.
-      path: a workdir or a checkpoint of this project, or a weight file, see `backbones.weight_files`.
+      path: a workdir or a checkpoint of this project, or a weight file, see `checkpoints.weight_files`.
       config: its section `model` is read.
 
     Returns:
@@ -236,14 +238,14 @@ def start_from(session: Any, path: str, config: Config) -> str:
     source = weight_files.read(path)
     scope = backbones.scope_of(config.model.backbone)
     model_variables = {variable.op.name: variable for variable in replicas.firsts(tf.model_variables())}
-    wanted = [name for name in model_variables if name.startswith(f"{scope}/")]
-    if (model_variables.keys() - set(wanted)) & source.arrays.keys():  # a head, too: a whole model
+    of_backbone = [name for name in model_variables if name.startswith(f"{scope}/")]
+    if (model_variables.keys() - set(of_backbone)) & source.arrays.keys():  # a head, too: a whole model
         tf_checkpoints.check_fit(source.path, source.arrays, list(model_variables.values()))
         values = {name: source.arrays[name] for name in model_variables}
         report = "; ".join((f"starting from the weights of {source.path}", *source.notes))
         report += _note_on_network(source.path, config)
     else:
-        restored = weights.restore(source, config.model.backbone, wanted)
+        restored = weights.restore(source, config.model.backbone, of_backbone)
         values, report = restored.values, restored.report() + _note_on_activation(config)
     variables = {variable.op.name: variable for variable in replicas.firsts(tf.global_variables())}
     tf_checkpoints.assign(session, with_averages(values, variables), list(variables.values()))
@@ -255,9 +257,9 @@ def _note_on_activation(config: Config) -> str:
     if config.model.activation == trained or config.train.recalibrate:
         return ""
     return (
-        f"\nnote: published weights were trained with {trained} and are loaded under "
-        f"{config.model.activation}; --recalibrate 50 would estimate their batch-norm statistics anew, "
-        "as --batch-norm frozen needs"
+        f"\nnote: published weights were trained with {trained}, and your activation is "
+        f"{config.model.activation}. With train.recalibrate=50 their batch-norm statistics are estimated "
+        "again; train.batch_norm=frozen needs that"
     )
 
 
@@ -273,7 +275,7 @@ def _note_on_network(path: str, config: Config) -> str:
 
 
 def with_averages(values: Mapping[str, Any], known: Container[str]) -> dict[str, Any]:
-    """Add the same values for the moving averages, which were initialised before.
+    """Add the same values for the moving averages, which were initialized before.
 
     Args:
       values: variable name -> array.
@@ -287,7 +289,7 @@ def with_averages(values: Mapping[str, Any], known: Container[str]) -> dict[str,
 
 
 def compare(workdir: Path, config: Config) -> list[str]:
-    """Say what changed since the workdir's last run.
+    """List what changed since the workdir's last run.
 
     Args:
       workdir: of the run.
@@ -311,6 +313,6 @@ def compare(workdir: Path, config: Config) -> list[str]:
         switched = name == "ema_decay" and bool(old) != bool(new)  # not half-way
         if section == "model" or switched:
             problem = f"was trained with {name} {old!r}, not {new!r}"
-            raise UserError(workdir, problem, "expected the same, or another --workdir")
+            raise UserError(workdir, problem, "Use the same value, or another train.workdir.")
         changes.append(f"{section}.{name}: {old!r} -> {new!r}")
     return changes

@@ -1,17 +1,19 @@
-"""The processes of one run on several machines, as the variable TF_CONFIG names them, and how they meet."""
+"""The processes of one run on several machines, as the environment variable TF_CONFIG names them."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from efficientnet_east.errors import UserError
 
+logger = logging.getLogger(__name__)
 VARIABLE = "TF_CONFIG"
 _EXAMPLE = '{"cluster": {"worker": ["host0:port", "host1:port"]}, "task": {"type": "worker", "index": 0}}'
 
@@ -38,7 +40,7 @@ class Cluster:
         return self.number == 0
 
     def shares(self) -> tuple[int, int]:
-        """This process's number and how many there are, as `data.loader.batches` takes its shard."""
+        """Return this process's number and how many there are, as `data.loader.batches` takes its shard."""
         return self.number, len(self.addresses)
 
 
@@ -58,15 +60,22 @@ def from_environment(variables: Mapping[str, str] = os.environ) -> Cluster:
     try:
         given = json.loads(text or "{}")
     except json.JSONDecodeError as error:
-        raise UserError(VARIABLE, f"is no JSON ({error})", f"expected {_EXAMPLE}") from None
+        raise UserError(VARIABLE, f"is not JSON ({error})", f"expected {_EXAMPLE}") from None
     cluster = _member(given, "", "cluster", dict, {})
     if not cluster:
         return Cluster()
+    lists = _addresses(cluster)
+    job, index = _task(given, lists)
+    number = index + (len(lists["chief"]) if job == "worker" else 0)
+    return Cluster((*lists["chief"], *lists["worker"]), number, job, index)
+
+
+def _addresses(cluster: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The addresses of both jobs, "chief" and "worker"."""
     for job in cluster:
         if job not in ("chief", "worker"):
-            raise UserError(
-                f"{VARIABLE}: cluster.{job}", "is no job of a training run", "expected chief and worker"
-            )
+            problem = "is not a job of a training run"
+            raise UserError(f"{VARIABLE}: cluster.{job}", problem, "expected chief and worker")
     lists = {job: _member(cluster, "cluster.", job, list, []) for job in ("chief", "worker")}
     if len(lists["chief"]) > 1:
         raise UserError(f"{VARIABLE}: cluster.chief", f"has {len(lists['chief'])} addresses", "expected one")
@@ -76,9 +85,13 @@ def from_environment(variables: Mapping[str, str] = os.environ) -> Cluster:
     every = lists["chief"] + lists["worker"]
     repeated = next((address for address in every if every.count(address) > 1), None)
     if repeated:
-        raise UserError(
-            f"{VARIABLE}: cluster", f"names {repeated} twice", "expected another port for each process"
-        )
+        hint = "Give each process a port of its own."
+        raise UserError(f"{VARIABLE}: cluster", f"names {repeated} twice", hint)
+    return lists
+
+
+def _task(given: Mapping[str, Any], lists: Mapping[str, list[str]]) -> tuple[str, int]:
+    """The job of this process, and its index within the job."""
     task = _member(given, "", "task", dict, None)
     job = _member(task, "task.", "type", str, None)
     if not lists.get(job):
@@ -88,13 +101,15 @@ def from_environment(variables: Mapping[str, str] = os.environ) -> Cluster:
     if not 0 <= index < len(lists[job]):
         problem = f"is {index} in a cluster with {len(lists[job])} of type {job}"
         raise UserError(f"{VARIABLE}: task.index", problem, f"expected 0 to {len(lists[job]) - 1}")
-    return Cluster(tuple(every), index + (len(lists["chief"]) if job == "worker" else 0), job, index)
+    return job, index
 
 
 def _member(values: Any, path: str, name: str, kind: type, default: Any) -> Any:
     """A member of a JSON object; without a default it has to be there."""
     if not isinstance(values, dict):
-        raise UserError(VARIABLE, f"{path.rstrip('.') or 'the whole'} is no object", f"expected {_EXAMPLE}")
+        raise UserError(
+            VARIABLE, f"{path.rstrip('.') or 'the whole'} is not an object", f"expected {_EXAMPLE}"
+        )
     value = values.get(name, default)
     if isinstance(value, str) and kind is int and value.isdecimal():
         value = int(value)
@@ -111,13 +126,13 @@ def _expect_address(where: str, address: Any) -> None:
 
 
 def expect_free_port(cluster: Cluster) -> None:
-    """Refuse a port that another program has.
+    """Refuse a port that another program uses.
 
     Args:
       cluster: of this process.
 
     Raises:
-      UserError: something else listens there.
+      UserError: another program listens there.
     """
     address = cluster.addresses[cluster.number]
     with socket.socket() as probe:
@@ -126,39 +141,35 @@ def expect_free_port(cluster: Cluster) -> None:
             probe.bind(("", int(address.rpartition(":")[2])))
         except OSError as error:
             where = f"{VARIABLE}: cluster.{cluster.job}[{cluster.index}]"
-            raise UserError(
-                where, f"{address} cannot be opened ({error.strerror})", "expected a free port"
-            ) from None
+            problem = f"{address} cannot be opened ({error.strerror})"
+            raise UserError(where, problem, "expected a free port") from None
 
 
-def wait_for_all(cluster: Cluster, seconds: float, say: Callable[[str], None], period: float = 30.0) -> None:
+def wait_for_all(cluster: Cluster, seconds: float, period: float = 30.0) -> None:
     """Wait until every other process can be reached.
 
     Args:
       cluster: of this process.
       seconds: how long at most.
-      say: receives a line now and then while somebody is missing.
-      period: seconds between two lines.
+      period: seconds between two lines about who is missing.
 
     Raises:
-      UserError: somebody did not come.
+      UserError: a process could not be reached.
     """
-    begun, told = time.monotonic(), float("-inf")
+    begun, last_line = time.monotonic(), float("-inf")
     while missing := unreachable(cluster):
         waited = time.monotonic() - begun
         if waited > seconds:
             problem = f"cannot be reached after {waited:.0f} s"
-            raise UserError(
-                ", ".join(missing), problem, "expected every process of the cluster to be started"
-            )
-        if waited - told >= period:
-            say(f"waiting for {', '.join(missing)}")
-            told = waited
+            raise UserError(", ".join(missing), problem, "Start every process of the cluster.")
+        if waited - last_line >= period:
+            logger.info("waiting for %s", ", ".join(missing))
+            last_line = waited
         time.sleep(0.5)
 
 
 def unreachable(cluster: Cluster, timeout: float = 5.0) -> list[str]:
-    """The addresses of the other processes at which nobody listens."""
+    """List the addresses of the other processes at which nobody listens."""
     others = [address for number, address in enumerate(cluster.addresses) if number != cluster.number]
     return [address for address in others if not _listens(address, timeout)]
 

@@ -8,6 +8,7 @@ and every copy of the variables is moved in the same way. Between steps all copi
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import threading
@@ -18,26 +19,26 @@ from typing import Any
 from efficientnet_east import model
 from efficientnet_east.backbones import replicas
 from efficientnet_east.compat import tf
-from efficientnet_east.config import Config
+from efficientnet_east.config import Config, Train
 from efficientnet_east.errors import UserError
 from efficientnet_east.inference.graph import session_config
 from efficientnet_east.training import cluster as clusters
 from efficientnet_east.training.cluster import Cluster
 from efficientnet_east.training.step import Step
 
+logger = logging.getLogger(__name__)
 Tensor = Any
 
-PERIOD = 3.0  # seconds between two looks at whether the other processes are there
-MISSES = 3  # looks in a row that must miss one of them
+PERIOD = 3.0  # seconds between two checks of whether the other processes can be reached
+MISSES = 3  # checks in a row that must fail
 
 
-class Place:
+class DeviceSetup:
     """Where a process computes: its devices, and the processes beside it.
 
     Args:
       config: its fields `devices`, `batch_size`, `threads` and `peer_timeout` are read.
       cluster: of this process.
-      say: receives lines for the user.
 
     Attributes:
       strategy: a `tf.distribute` strategy, or None for a single device.
@@ -47,47 +48,48 @@ class Place:
       UserError: devices or addresses cannot be had, or they do not fit the batch.
     """
 
-    def __init__(self, config: Config, cluster: Cluster, say: Callable[[str], None]) -> None:
-        self.cluster, self._seconds, self._server = cluster, config.train.peer_timeout, None
-        devices = choose_devices(config.train.devices)
-        self.config, several = session_config(config.train.threads), len(cluster.addresses) > 1
-        self.strategy = None
+    def __init__(self, config: Config, cluster: Cluster) -> None:
+        train = config.train
+        self.cluster, self._seconds, self._server = cluster, train.peer_timeout, None
+        devices = choose_devices(train.devices)
+        self.config, several = session_config(train.threads), len(cluster.addresses) > 1
+        self.strategy: Any = None
         if several:
-            if devices and devices[0].startswith("CPU"):
-                problem = f"is {config.train.devices} in a cluster"
-                raise UserError("--devices", problem, "expected one CPU, or GPUs, of each process")
-            if config.train.patience:
-                raise UserError(
-                    "--patience", "in a cluster, where the chief alone validates", "expected --patience 0"
-                )
-            clusters.expect_free_port(cluster)
-            with tf.Graph().as_default():  # in eager mode the strategy would start a server of its own
-                self.strategy = tf.distribute.experimental.MultiWorkerMirroredStrategy()
-            self.config = self.strategy.update_config_proto(self.config)
+            _expect_usable_in_cluster(train, devices)
+            self._make_cluster_strategy()
         elif devices:
-            # At least so many; of GPUs a session takes what is visible.
-            self.config.device_count["CPU"] = len(devices)
-            os.environ.pop(clusters.VARIABLE, None)  # the strategy reads it, too, and not if it is empty
-            self.strategy = tf.distribute.MirroredStrategy(devices)
+            self._make_local_strategy(devices)
         count = 1 if self.strategy is None else int(self.strategy.num_replicas_in_sync)
-        if config.train.batch_size % count:
-            problem = f"is {config.train.batch_size} on {count} devices"
-            raise UserError("--batch-size", problem, f"expected a multiple of {count}")
+        if train.batch_size % count:
+            problem = f"is {train.batch_size} on {count} devices"
+            raise UserError("train.batch_size", problem, f"expected a multiple of {count}")
         if count > 1:
-            say(f"training on {count} devices with {config.train.batch_size // count} crops each")
+            logger.info("training on %d devices with %d crops each", count, train.batch_size // count)
         if several:
             self._server = _start_server(cluster, self.config)
-            clusters.wait_for_all(cluster, self._seconds, say)
+            clusters.wait_for_all(cluster, self._seconds)
+
+    def _make_cluster_strategy(self) -> None:
+        clusters.expect_free_port(self.cluster)
+        with tf.Graph().as_default():  # in eager mode the strategy would start a server of its own
+            self.strategy = tf.distribute.experimental.MultiWorkerMirroredStrategy()
+        self.config = self.strategy.update_config_proto(self.config)
+
+    def _make_local_strategy(self, devices: list[str]) -> None:
+        # At least so many; of GPUs a session takes what is visible.
+        self.config.device_count["CPU"] = len(devices)
+        os.environ.pop(clusters.VARIABLE, None)  # the strategy reads it, too, and not if it is empty
+        self.strategy = tf.distribute.MirroredStrategy(devices)
 
     def session(self, graph: Any) -> Any:
-        """Open a session of a graph; to be used in a `with` statement."""
+        """Open a session of a graph, for a `with` statement."""
         if self._server is None:
             return tf.Session(graph=graph, config=self.config)
         return PeerSession(self._server.target, graph, self.config, self.cluster, self._seconds)
 
     def build(
         self, feeds: Mapping[str, Any], build: Callable[..., Step]
-    ) -> tuple[Step, Any | None, Vote | None]:
+    ) -> tuple[Step, Any | None, StopVote | None]:
         """Build a step on every device.
 
         Args:
@@ -96,29 +98,38 @@ class Place:
 
         Returns:
           The step of all devices together; the operation that gives every copy of the variables the chief's
-          values, None for a single device; and the vote about stopping, None for a single process.
+          values, None for a single device; and the stop vote, None for a single process.
         """
         if self.strategy is None:
             return build(**feeds), None, None
-        vote = Vote() if self._server else None
+        vote = StopVote() if self._server else None
         built: list[Step] = []
-        spread: list[Any] = []
+        broadcasts: list[Any] = []
 
         def replica() -> None:
             own = replicas.count() // len(self.cluster.addresses)
             parts = {name: _part(feed, replicas.number() % own, own) for name, feed in feeds.items()}
             built.append(build(**parts))
-            spread.append(_take_chiefs_values())
+            broadcasts.append(_broadcast_from_chief())
             if vote is not None:
                 vote.count()
 
         with self.strategy.scope():
             self.strategy.run(replica)
-        return _together(built), tf.group(*spread), vote
+        return _together(built), tf.group(*broadcasts), vote
+
+
+def _expect_usable_in_cluster(train: Train, devices: list[str]) -> None:
+    if devices and devices[0].startswith("CPU"):
+        hint = "Each process of a cluster takes one CPU, or GPUs."
+        raise UserError("train.devices", f"is {train.devices} in a cluster", hint)
+    if train.patience:
+        hint = "Only the chief validates. Set it to 0."
+        raise UserError("train.patience", "cannot be used in a cluster", hint)
 
 
 def choose_devices(devices: str) -> list[str]:
-    """Prepare TensorFlow for the devices that were asked for; to be called before it touches any.
+    """Prepare TensorFlow for the devices that were asked for; call it before it uses any.
 
     Args:
       devices: `auto`, `cpu`, `cpu:N`, or the numbers of GPUs such as `0,1`.
@@ -140,8 +151,8 @@ def choose_devices(devices: str) -> list[str]:
     if devices != "auto":
         numbers = list(dict.fromkeys(int(number) for number in devices.split(",")))
         if max(numbers) >= len(gpus):
-            problem = f"is {devices} where TensorFlow finds {len(gpus)} GPUs"
-            raise UserError("--devices", problem, "expected numbers of GPUs from 0 on, or cpu")
+            problem = f"is {devices}, but TensorFlow finds {len(gpus)} GPUs"
+            raise UserError("train.devices", problem, "expected numbers of GPUs from 0 on, or cpu")
         gpus = [gpus[number] for number in numbers]
         tf.config.set_visible_devices(gpus, "GPU")
     return [f"GPU:{number}" for number in range(len(gpus))] if len(gpus) > 1 else []
@@ -160,7 +171,7 @@ def _part(feed: Tensor, number: int, count: int) -> Tensor:
     return tf.split(feed, count)[number] if feed.shape.rank and count > 1 else feed
 
 
-def _take_chiefs_values() -> Any:
+def _broadcast_from_chief() -> Any:
     """Give this replica's copies the values that the first replica has."""
     mine = [replicas.local(variable) for variable in tf.global_variables()]
     values = replicas.of_first([variable.read_value() for variable in mine])
@@ -181,10 +192,10 @@ def _together(built: list[Step]) -> Step:
     )
 
 
-class Vote:
-    """How processes agree to stop: who is asked to says so with a step, and all stop after it.
+class StopVote:
+    """How processes agree to stop. Who is asked to stop votes for it with its next step; all stop after it.
 
-    A process that left in the middle of a step would leave the others waiting for its gradients.
+    If a process stopped in the middle of a step, the others would wait for its gradients.
     """
 
     def __init__(self) -> None:
@@ -194,13 +205,13 @@ class Vote:
         self._before: dict[int, Any] = {}
 
     def count(self) -> None:
-        """Build the count; to be called in every replica."""
+        """Build the count of the votes; call it in every replica."""
         votes = replicas.sums_over(self._feed)[0]
         self._votes = votes if self._votes is None else self._votes
 
     @contextlib.contextmanager
     def watch(self) -> Iterator[None]:
-        """Take Ctrl-C and SIGTERM as a vote; a second one does what it did before."""
+        """Take Ctrl-C and SIGTERM as a vote. A second one does what it did before."""
         handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         self._before = {number: handler for number, handler in handlers.items() if callable(handler)}
         try:
@@ -222,14 +233,14 @@ class Vote:
         return self._votes
 
     def feed(self) -> dict[Any, float]:
-        """This process's vote."""
+        """Return this process's vote."""
         return {self._feed: float(self._asked is not None)}
 
-    def heed(self, votes: float) -> None:
-        """Stop if anybody wants to.
+    def stop_if_any(self, votes: float) -> None:
+        """Stop if any process has voted for it.
 
         Raises:
-          KeyboardInterrupt: somebody does.
+          KeyboardInterrupt: one has.
         """
         if votes and self._asked is not None:
             self._before[self._asked](self._asked, None)  # as if the signal came now
@@ -257,7 +268,7 @@ class PeerSession(tf.Session):
         threading.Thread(target=self._watch, daemon=True).start()
 
     def run(self, fetches: Any, feed_dict: Mapping[Any, Any] | None = None, **options: Any) -> Any:
-        """As `tf.Session.run`.
+        """Run as `tf.Session.run` does.
 
         Raises:
           UserError: another process is lost.
@@ -274,11 +285,11 @@ class PeerSession(tf.Session):
             self._pending_since = None
         raise UserError(
             ", ".join(self._lost or clusters.unreachable(self._cluster)) or "another process", problem,
-            "expected all processes to go on. Start them all again: the run goes on from its last checkpoint",
+            "Start all processes again. The run goes on from its last checkpoint.",
         )  # fmt: skip
 
     def close(self) -> None:
-        """As `tf.Session.close`."""
+        """Close as `tf.Session.close` does."""
         self._over.set()
         super().close()
 

@@ -1,4 +1,4 @@
-"""What the loop asks of whatever computes the steps, in TensorFlow or without it."""
+"""What the loop needs from whatever computes the steps, in TensorFlow or without it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Detect = Callable[[np.ndarray], Detections]
 
 
 class Engine(Protocol):
-    """A network with its optimiser and its checkpoints, at some step of a run.
+    """A network with its optimizer and its checkpoints, at some step of a run.
 
     Attributes:
       lag: for so many steps the scalars may stay on their way while the next step is prepared; 0 for an
@@ -44,7 +44,7 @@ class Engine(Protocol):
         """
 
     def predict(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-        """The maps of a training batch.
+        """Predict the maps of a training batch.
 
         Args:
           images: uint8 (b, s, s, 3), RGB.
@@ -54,10 +54,10 @@ class Engine(Protocol):
         """
 
     def detector(self) -> Detect | None:
-        """A detector with the averaged weights of this step (saved, if it reads them from disk), or None."""
+        """Return a detector with the averaged weights of this step, which is saved, or None."""
 
     def save(self) -> None:
         """Save everything that the run needs to go on from this step."""
 
     def save_if_best(self, hmean: float) -> bool:
-        """Save for detection, unless an earlier validation was better; whether it was saved."""
+        """Save for detection, unless an earlier validation was better; return whether it was saved."""

@@ -1,50 +1,59 @@
-"""TensorBoard's event files, written without TensorFlow or TensorBoard.
+"""Event files for TensorBoard, made of TensorBoard's own records and protocol buffers.
 
-A file is a sequence of records: the length as 8 bytes, its checksum, an `Event` protocol buffer, its checksum
-(CRC-32C, masked; little-endian throughout). Of the protocol buffers only the fields that are used here are
-known, by their numbers in TensorFlow's `event.proto` and `summary.proto`.
+TensorBoard's `EventFileWriter` is not used. It imports TensorFlow where that is installed, writes in a thread
+of its own up to two minutes later, so that a kill loses events, and it writes nothing more after the first
+error, such as a disk that is full for a while.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
+import logging
 import os
-import struct
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
 from efficientnet_east.files.atomic import cannot_be_written
 
-VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types
-VERSION = b"brain.Event:2"
-START = 1  # of SessionLog.SessionStatus
-RGB = 3  # summary.proto's number of that colour space
+try:
+    from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.summary.writer.record_writer import RecordWriter
+except ImportError:
+    RecordWriter = None
+
+logger = logging.getLogger(__name__)
+VERSION = "brain.Event:2"
+RGB = 3  # the number of that color space in summary.proto
 
 
 class EventFile:
-    """A new event file; every call writes through before it returns, so that a kill loses nothing.
+    """A new event file. Every call writes through before it returns, so that a kill loses nothing.
+
+    Without TensorBoard there are no events: one line says so, and no file is made.
 
     Args:
       folder: where TensorBoard looks (`--logdir`).
-      done: number of steps done before; TensorBoard then forgets what older files say of later steps.
+      done: number of steps done before. TensorBoard then forgets what older files hold of later steps.
 
     Raises:
-      UserError: the file cannot be written; so do the methods.
+      WriteError: the file cannot be written. The methods raise it, too.
     """
 
     def __init__(self, folder: Path, done: int) -> None:
         now = time.time()
         name = f"events.out.tfevents.{int(now):010d}.{os.getpid()}.{time.monotonic_ns()}"
         self._path, self._size = folder / name, 0
-        stamp = _field(1, FIXED64, struct.pack("<d", now))
-        self._write(stamp + _field(3, BYTES, VERSION))
-        began = _field(1, VARINT, _varint(START))
-        self._write(stamp + _field(2, VARINT, _varint(done + 1)) + _field(7, BYTES, began))
+        if RecordWriter is None:
+            logger.info("no events for TensorBoard, which is not installed; `pip install tensorboard`")
+            return
+        self._write(Event(wall_time=now, file_version=VERSION))
+        self._write(Event(wall_time=now, step=done + 1, session_log=SessionLog(status=SessionLog.START)))
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Record numbers.
@@ -53,77 +62,33 @@ class EventFile:
           step: number of steps done.
           values: tag -> value.
         """
-        entries = [
-            _field(1, BYTES, tag.encode()) + _field(2, FIXED32, np.array(value, "<f4").tobytes())
-            for tag, value in values.items()
-        ]
-        self._summary(step, entries)
+        if RecordWriter is not None:
+            self._summary(step, [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()])
 
     def picture(self, step: int, tag: str, picture: np.ndarray) -> None:
-        """Record a picture.
+        """Record a picture, as a JPEG.
 
         Args:
           step: number of steps done.
           tag: its name.
           picture: uint8 RGB (height, width, 3).
         """
-        high, wide = picture.shape[:2]
+        if RecordWriter is None:
+            return
+        height, width = picture.shape[:2]
         encoded = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
-        image = _field(1, VARINT, _varint(high)) + _field(2, VARINT, _varint(wide))
-        image += _field(3, VARINT, _varint(RGB)) + _field(4, BYTES, encoded)
-        self._summary(step, [_field(1, BYTES, tag.encode()) + _field(4, BYTES, image)])
+        image = Summary.Image(height=height, width=width, colorspace=RGB, encoded_image_string=encoded)
+        self._summary(step, [Summary.Value(tag=tag, image=image)])
 
-    def _summary(self, step: int, entries: list[bytes]) -> None:
-        summary = b"".join(_field(1, BYTES, entry) for entry in entries)
-        event = _field(1, FIXED64, struct.pack("<d", time.time()))
-        self._write(event + _field(2, VARINT, _varint(step)) + _field(5, BYTES, summary))
+    def _summary(self, step: int, values: list[Any]) -> None:
+        self._write(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
 
-    def _write(self, event: bytes) -> None:
-        length = struct.pack("<Q", len(event))
-        record = length + _masked(length) + event + _masked(event)
+    def _write(self, event: Any) -> None:
         try:
             with self._path.open("ab") as file:
-                file.write(record)
+                RecordWriter(file).write(event.SerializeToString())
         except OSError as error:
             with contextlib.suppress(OSError):  # nobody reads on behind half a record
                 os.truncate(self._path, self._size)
             raise cannot_be_written(self._path, error.strerror or str(error)) from None
-        self._size += len(record)
-
-
-def _field(number: int, kind: int, value: bytes) -> bytes:
-    """A field of a protocol buffer; the value is encoded already, but for the length of bytes."""
-    length = _varint(len(value)) if kind == BYTES else b""
-    return _varint(number << 3 | kind) + length + value
-
-
-def _varint(value: int) -> bytes:
-    """Seven bits a byte, the lowest first; the eighth says that more follow."""
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*encoded, value])
-
-
-def _masked(data: bytes) -> bytes:
-    """The checksum as TFRecord files have it: turned and shifted, so that a checksum of checksums works."""
-    crc = crc32c(data)
-    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
-
-
-def crc32c(data: bytes) -> int:
-    """Castagnoli's cyclic redundancy check (RFC 3720, appendix B.4), a byte at a time."""
-    table, crc = _crc_table(), 0xFFFFFFFF
-    for byte in data:
-        crc = table[(crc ^ byte) & 0xFF] ^ crc >> 8
-    return crc ^ 0xFFFFFFFF
-
-
-@functools.cache
-def _crc_table() -> tuple[int, ...]:
-    """What each byte adds: eight steps of a division by the (reversed) polynomial."""
-    entries = list(range(256))
-    for _ in range(8):
-        entries = [entry >> 1 ^ (0x82F63B78 if entry & 1 else 0) for entry in entries]
-    return tuple(entries)
+        self._size = self._path.stat().st_size

@@ -30,7 +30,7 @@ class LossScale:
         self.value = self._scale.read_value()
 
     def may_go_on(self, good: Tensor) -> Tensor:
-        """Whether a step is good, or a lower scale may make the next one so.
+        """Tell whether a step is good, or a lower scale may make the next one so.
 
         Args:
           good: bool scalar, whether all of the step's gradients are finite.
@@ -41,7 +41,7 @@ class LossScale:
         return tf.logical_or(good, self.value > FLOOR)
 
     def update(self, good: Tensor) -> Any:
-        """The operation that sets the scale for the next step.
+        """Build the operation that sets the scale for the next step.
 
         Args:
           good: bool scalar, whether all of the step's gradients are finite.

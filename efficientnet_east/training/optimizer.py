@@ -1,4 +1,4 @@
-"""Adam with what fine-tuning and half precision ask of it: rates by variable, late starts, steps left out."""
+"""Adam for fine-tuning and half precision: a rate for each variable, late starts, steps left out."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Adam(tf.train.AdamOptimizer):
 
 
 def decay(updated: Any, amount: Tensor, factor: Callable[[str], float]) -> Any:
-    """AdamW's decay (Loshchilov and Hutter 2019), on kernels alone, after the gradient step.
+    """Build AdamW's decay (Loshchilov and Hutter 2019), on kernels alone, after the gradient step.
 
     Args:
       updated: the operation of the gradient step.
@@ -91,5 +91,5 @@ def decay(updated: Any, amount: Tensor, factor: Callable[[str], float]) -> Any:
 
 
 def kernels() -> list[Any]:
-    """The graph's trained variables that decay shrinks: kernels of convolutions."""
+    """List the graph's trained variables that decay shrinks: kernels of convolutions."""
     return [v for v in tf.trainable_variables() if name_of(v).endswith("weights")]

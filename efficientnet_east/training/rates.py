@@ -8,7 +8,7 @@ from efficientnet_east.backbones import catalog
 
 
 def factors(backbone: str, backbone_rate: float, layer_decay: float) -> Callable[[str], float]:
-    """Learning rates by depth, as language and vision transformers are fine-tuned (Howard and Ruder 2018).
+    """Set learning rates by depth, as in Howard and Ruder (2018), "Universal language model fine-tuning".
 
     Args:
       backbone: its name.
@@ -34,11 +34,11 @@ def factors(backbone: str, backbone_rate: float, layer_decay: float) -> Callable
 
 
 def in_parts(backbone: str, frozen: str | None) -> Callable[[str], bool]:
-    """Tell the variables of the part that is or was frozen.
+    """Select the variables of the part that is or was frozen.
 
     Args:
       backbone: its name.
-      frozen: the last frozen part, see `catalogue.frozen_blocks`; None for no part.
+      frozen: the last frozen part, see `backbones.catalog.frozen_blocks`; None for no part.
 
     Returns:
       A function from a variable's name to whether it is one of them.

@@ -1,4 +1,4 @@
-"""New batch-norm statistics for weights that stay as they are: what a change of the activation asks for."""
+"""New batch-norm statistics for weights that stay as they are, as a change of the activation needs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def recalibrated(
 ) -> dict[str, np.ndarray]:
     """Estimate every batch norm's statistics, of backbone and head, on training crops.
 
-    Layer by layer they are what the network sees when each batch is normalised by itself, as in training.
+    They are what each layer sees when every batch is normalized by itself, as in training.
     The graph and the session are this function's own.
 
     Args:

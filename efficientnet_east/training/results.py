@@ -34,7 +34,7 @@ class Results:
         self.rows = [row for row in read(folder) if row["step"] <= done]
 
     def append(self, row: Mapping[str, float]) -> Row:
-        """Append a row, or complete the last one if it is of the same step; not on the disk before `write`.
+        """Append a row, or complete the last one if it is of the same step. `write` brings it to the disk.
 
         Args:
           row: column -> value, `step` among them; with `hmean` where it was validated.
@@ -66,11 +66,11 @@ class Results:
         return sum("hmean" in row and row["step"] > best for row in self.rows)
 
     def has_validation(self, step: int) -> bool:
-        """Whether a step's validation is among the rows."""
+        """Tell whether a step's validation is among the rows."""
         return any(row["step"] == step and "hmean" in row for row in self.rows)
 
     def write(self) -> None:
-        """Put all rows in place of the file.
+        """Write all rows in place of the file.
 
         Raises:
           UserError: it cannot be written.
@@ -105,7 +105,7 @@ def read(folder: Path) -> list[Row]:
                 row = {name: float(value) for name, value in cells.items() if value}
                 rows.append({**row, "step": row["step"], "seconds": row["seconds"]})
             except (TypeError, ValueError, KeyError, AttributeError):
-                problem = "is no row of figures with step and seconds"
+                problem = "is not a row of numbers with step and seconds"
                 raise UserError(
                     f"{path}:{len(rows) + 2}", problem, "expected the file as training wrote it"
                 ) from None

@@ -11,7 +11,7 @@ ONE_CYCLE_START, ONE_CYCLE_END = 1 / 25, 1e-4
 
 
 def learning_rate(step: int, train: Train) -> float:
-    """The learning rate of a step.
+    """Compute the learning rate of a step.
 
     Over the warm-up it rises linearly and is never above that line. The schedules, as shares of the peak:
 
@@ -65,7 +65,7 @@ def _fall(progress: float, start: float, end: float) -> float:
 
 
 def in_steps(when: float, steps: int) -> int:
-    """A time of a run in steps.
+    """Convert a time of a run to steps.
 
     Args:
       when: a share of the run if below 1, else a number of steps.
@@ -78,7 +78,7 @@ def in_steps(when: float, steps: int) -> int:
 
 
 def is_due(step: int, every: int, last: int) -> bool:
-    """Whether periodic work falls on a step.
+    """Tell whether periodic work falls on a step.
 
     Args:
       step: number of steps done.

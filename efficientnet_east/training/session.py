@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
+import logging
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, SupportsFloat
 
@@ -24,22 +26,24 @@ from efficientnet_east.training import loop
 from efficientnet_east.training import step as training_step
 from efficientnet_east.training.checkpointing import Checkpoints, compare, with_averages
 from efficientnet_east.training.cluster import Cluster, from_environment
-from efficientnet_east.training.distributed import Place, Vote
+from efficientnet_east.training.distributed import DeviceSetup, StopVote
 from efficientnet_east.training.engine import FINITE
+from efficientnet_east.training.hooks import Hook
 from efficientnet_east.training.recalibrate import recalibrated
-from efficientnet_east.training.workdir import hold
+from efficientnet_east.training.workdir import expect_posix, hold
 
-Built = tuple[dict[str, Any], training_step.Step, Any | None, Vote | None]
+logger = logging.getLogger(__name__)
+Built = tuple[dict[str, Any], training_step.Step, Any | None, StopVote | None]
 ALONE = Cluster()
 FED = ("images", "score", "geometry", "mask")  # fields of Batch
 
 
-def train(config: Config, say: Callable[[str], None] = print) -> bool:
+def train(config: Config, hooks: Sequence[Hook] = ()) -> bool:
     """Train, or go on training, in the configuration's workdir.
 
     Args:
       config: the whole of it.
-      say: receives lines for the user, before the first step.
+      hooks: of your own, called after each step; see `training.hooks`.
 
     Returns:
       True if the run reached its last step, False if it was interrupted (and saved).
@@ -49,67 +53,86 @@ def train(config: Config, say: Callable[[str], None] = print) -> bool:
         not finite, the devices cannot be had, or another process of the cluster is lost.
       WriteError: the last checkpoint could not be saved.
     """
+    expect_posix()
     cluster = from_environment()
     if cluster.is_chief:
-        return _train_in(config, cluster, say)
+        return _train_in(config, cluster, hooks)
     with tempfile.TemporaryDirectory() as folder:  # the chief alone writes what stays
         private = {"workdir": folder, "init": None, "recalibrate": 0}
         own = config.train.model_copy(update=private)
-        return _train_in(config.model_copy(update={"train": own}), cluster, say, config.train.workdir)
+        return _train_in(config.model_copy(update={"train": own}), cluster, hooks, config.train.workdir)
 
 
-def _train_in(config: Config, cluster: Cluster, say: Callable[[str], None], shared: str = "") -> bool:
+@dataclasses.dataclass(frozen=True)
+class _Given:
+    """What a run is made of, whatever its graph."""
+
+    config: Config
+    devices: DeviceSetup
+    source: Source | Mixture
+    validation: Source | None
+    hooks: Sequence[Hook]
+
+
+def _train_in(config: Config, cluster: Cluster, hooks: Sequence[Hook], shared: str = "") -> bool:
     """Train in the chief's workdir, or beside it with `shared`, the chief's."""
     workdir = Path(config.train.workdir)
     for change in compare(workdir, config):
-        say(f"changed since the last run: {change}")
-    source, validation = loop.open_data(config, say)
-    with hold(workdir, say):
-        place = Place(config, cluster, say)
-        return _train(config, place, source, validation, say, shared)
+        logger.info("changed since the last run: %s", change)
+    source, validation = loop.open_data(config)
+    with hold(workdir):
+        given = _Given(config, DeviceSetup(config, cluster), source, validation, hooks)
+        return _train(given, shared)
 
 
-def _train(
-    config: Config,
-    place: Place,
-    source: Source | Mixture,
-    validation: Source | None,
-    say: Callable[[str], None],
-    shared: str,
-) -> bool:
+def _train(given: _Given, shared: str) -> bool:
     """Build a graph, load or begin the run and train; twice if parts are thawed on the way."""
-    done, reached = _step_of(tf_checkpoints.newest_in(Path(shared or config.train.workdir))), True
+    train = given.config.train
+    done, reached = _step_of(tf_checkpoints.newest_in(Path(shared or train.workdir))), True
     while reached:
-        thawed = is_thawed(done, config.train)
-        with tf.Graph().as_default() as graph:
-            tf.set_random_seed(config.train.seed)
-            built = _build_at(place, config, thawed)
-            with place.session(graph) as session:
-                engine = SessionEngine(config, session, *built, place.cluster)
-                _begin(config, engine, source, say)
-                if is_thawed(engine.done, config.train) == thawed:  # if not, it is an older checkpoint
-                    with engine.heeding_all():
-                        reached = _run(config, engine, source, validation, say, thawed)
-                done = engine.done
-                engine.part()
-        if done >= config.train.steps or is_thawed(done, config.train) == thawed:
+        thawed = is_thawed(done, train)
+        reached, done = _train_graph(given, thawed)
+        if done >= train.steps or is_thawed(done, train) == thawed:
             break
     return reached
 
 
-def _begin(
-    config: Config, engine: SessionEngine, source: Source | Mixture, say: Callable[[str], None]
-) -> None:
+def _train_graph(given: _Given, thawed: bool) -> tuple[bool, int]:
+    """Train as far as one graph can; whether it was not interrupted, and the number of steps done."""
+    reached, config = True, given.config
+    graph, built = build_graph(config, given.devices, thawed)
+    with graph.as_default(), given.devices.session(graph) as session:
+        engine = SessionEngine(config, session, *built, given.devices.cluster)
+        _begin(given, engine)
+        if is_thawed(engine.done, config.train) == thawed:  # if not, it is an older checkpoint
+            with engine.synchronized_stop():
+                reached = _run(given, engine, thawed)
+        done = engine.done
+        engine.barrier()
+    return reached, done
+
+
+def _begin(given: _Given, engine: SessionEngine) -> None:
     """Bring all copies of the variables, in all processes, to where the run begins."""
-    say(engine.begin())
+    config = given.config
+    logger.info(engine.begin())
     if engine.done == 0 and config.train.recalibrate:
-        with loop.open_stream(config, source, 0, lambda line: None, shares=engine.shares) as stream:
-            say(engine.recalibrate(stream))
-    engine.take_chiefs_values()
+        with loop.open_stream(config, given.source, 0, shares=engine.shares) as stream:
+            logger.info(engine.recalibrate(stream))
+    engine.broadcast_initial_values()
+
+
+def _run(given: _Given, engine: SessionEngine, thawed: bool) -> bool:
+    """Step to the end of what one graph can do."""
+    train = given.config.train
+    if thawed:
+        logger.info("training what was frozen up to %s, too", train.frozen)
+    until = 0 if thawed else train.unfreeze_at
+    return loop.run(given.config, engine, given.source, given.validation, until=until, hooks=given.hooks)
 
 
 def is_thawed(done: int, train: Train) -> bool:
-    """Whether what follows so many steps is trained although it was frozen in the beginning.
+    """Tell whether what follows so many steps is trained although it was frozen in the beginning.
 
     Args:
       done: number of steps done.
@@ -126,20 +149,6 @@ def _step_of(prefix: str | None) -> int:
     return int(digits) if digits.isdecimal() else 0
 
 
-def _run(
-    config: Config,
-    engine: SessionEngine,
-    source: Source | Mixture,
-    validation: Source | None,
-    say: Callable[[str], None],
-    thawed: bool,
-) -> bool:
-    """Step to the end of what one graph can do."""
-    if thawed:
-        say(f"training what was frozen up to {config.train.frozen}, too")
-    return loop.run(config, engine, source, validation, say, 0 if thawed else config.train.unfreeze_at)
-
-
 def build(config: Config, thawed: bool = False) -> tuple[dict[str, Any], training_step.Step]:
     """Build the step over placeholders, for one device.
 
@@ -154,12 +163,25 @@ def build(config: Config, thawed: bool = False) -> tuple[dict[str, Any], trainin
     return feeds, training_step.build(**feeds, config=config, thawed=thawed)
 
 
-def _build_at(place: Place, config: Config, thawed: bool) -> Built:
-    """Build the step for a place's devices; the placeholders take this process's part of the batch."""
-    if place.strategy is None:
-        return *build(config, thawed), None, None
-    feeds = _placeholders(config, config.train.batch_size // len(place.cluster.addresses))
-    return feeds, *place.build(feeds, functools.partial(training_step.build, config=config, thawed=thawed))
+def build_graph(config: Config, devices: DeviceSetup, thawed: bool) -> tuple[Any, Built]:
+    """Build a graph with the step for a process's devices.
+
+    Args:
+      config: the whole of it.
+      devices: of this process.
+      thawed: see `step.build`.
+
+    Returns:
+      The graph, and the first arguments of `SessionEngine` after its session. The placeholders take this
+      process's part of the batch.
+    """
+    with tf.Graph().as_default() as graph:
+        tf.set_random_seed(config.train.seed)
+        if devices.strategy is None:
+            return graph, (*build(config, thawed), None, None)
+        feeds = _placeholders(config, config.train.batch_size // len(devices.cluster.addresses))
+        step = functools.partial(training_step.build, config=config, thawed=thawed)
+        return graph, (feeds, *devices.build(feeds, step))
 
 
 def _placeholders(config: Config, batch: int) -> dict[str, Any]:
@@ -182,7 +204,7 @@ class SessionEngine:
       session: of the graph in which `feeds` and `step` were built, which must be the default one.
       feeds: from `build`.
       step: from `build`.
-      spread: from `distribute.Place.build`.
+      broadcast: from `distributed.DeviceSetup.build`.
       vote: from there, too.
       cluster: of this process.
     """
@@ -195,11 +217,11 @@ class SessionEngine:
         session: Any,
         feeds: Mapping[str, Any],
         step: training_step.Step,
-        spread: Any | None = None,
-        vote: Vote | None = None,
+        broadcast: Any | None = None,
+        vote: StopVote | None = None,
         cluster: Cluster = ALONE,
     ) -> None:
-        self._spread, self._vote, self._cluster, self.shares = spread, vote, cluster, cluster.shares()
+        self._broadcast, self._vote, self._cluster, self.shares = broadcast, vote, cluster, cluster.shares()
         self._config, self._session, self._feeds, self._step = config, session, feeds, step
         self._checkpoints = Checkpoints(Path(config.train.workdir), config)
 
@@ -209,11 +231,11 @@ class SessionEngine:
         return int(self._session.run(self._step.global_step))
 
     def begin(self) -> str:
-        """Bring the variables to where the run begins, see `training.checkpoint`; what was done."""
+        """Bring the variables to where the run begins, see `training.checkpointing`; return what was done."""
         return self._checkpoints.begin(self._session)
 
     def recalibrate(self, stream: Iterable[Batch]) -> str:
-        """Replace the batch-norm statistics of a run that has not begun yet; what was done."""
+        """Replace the batch-norm statistics of a run that has not begun yet; return what was done."""
         count, variables = self._config.train.recalibrate, replicas.firsts(tf.global_variables())
         model_variables = replicas.firsts(tf.model_variables())
         names = [variable.op.name for variable in model_variables]
@@ -223,19 +245,19 @@ class SessionEngine:
         tf_checkpoints.assign(self._session, with_averages(statistics, known), variables)
         return f"estimated {len(statistics)} batch-norm statistics anew from {count} batches"
 
-    def take_chiefs_values(self) -> None:
+    def broadcast_initial_values(self) -> None:
         """Give all copies of the variables, in all processes, the values of the chief's first ones."""
-        if self._spread is not None:
-            self._session.run(self._spread)
+        if self._broadcast is not None:
+            self._session.run(self._broadcast)
 
-    def heeding_all(self) -> contextlib.AbstractContextManager[None]:
-        """Within, Ctrl-C in one process stops all of them after the same step."""
+    def synchronized_stop(self) -> contextlib.AbstractContextManager[None]:
+        """Have Ctrl-C in one process stop all of them after the same step, within a `with` block."""
         return self._vote.watch() if self._vote else contextlib.nullcontext()
 
-    def part(self) -> None:
+    def barrier(self) -> None:
         """Wait until no other process needs this one any more."""
         if self._vote:
-            with contextlib.suppress(UserError):  # the others may have gone since
+            with contextlib.suppress(UserError):  # the others may have ended since
                 self._session.run(self._vote.fetch)
 
     def advance(self, batches: Sequence[Batch], rate: float) -> Mapping[str, SupportsFloat]:
@@ -251,7 +273,7 @@ class SessionEngine:
             fetched = self._session.run([*fetches, self._vote.fetch], last | self._vote.feed())
             _, scalars, finite, votes = fetched
             if finite:
-                self._vote.heed(votes)
+                self._vote.stop_if_any(votes)
         return {**scalars, FINITE: finite}
 
     def predict(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

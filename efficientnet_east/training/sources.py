@@ -43,7 +43,7 @@ def training_source(data: Data, seed: int, skipped: list[UserError]) -> Source |
         return _mixture(data, seed, skipped)
     if data.data is None:
         if data.list is not None:
-            raise UserError("--list", "names images of no folder", "expected --data beside it")
+            raise UserError("data.list", "names images, but there is no folder", "Give data.data, too.")
         return _scenes(data, data.limit or data.synthetic_scenes, seed)
     source = _open(data.data, data.list, data.limit, data, skipped)
     require_text(source.records, Path(data.data))
@@ -57,12 +57,12 @@ def _mixture(data: Data, seed: int, skipped: list[UserError]) -> Mixture:
         if not has_text(records):
             count = f"{len(parts)} source{'s' if len(parts) > 1 else ''}"
             problem = f"no trainable text in {len(records)} images of {count}"
-            raise UserError("--mix", problem, "expected one with text, or `synthetic`, among them")
+            raise UserError("data.mix", problem, "Add a source with text, or `synthetic`.")
     return Mixture(tuple(parts), tuple((data.mix or {}).values()))
 
 
 def _part(name: str, data: Data, seed: int, skipped: list[UserError]) -> Source:
-    """One source of a mix: generated scenes, mined places, or a folder with or without a list."""
+    """Open one source of a mix: synthetic scenes, mined places, or a folder with or without a list."""
     left_out = skipped if data.skip_bad else None
     if name == SYNTHETIC:
         return _scenes(data, data.synthetic_scenes, seed)
@@ -81,7 +81,7 @@ def _scenes(data: Data, count: int, seed: int) -> SyntheticScenes:
 
 
 def describe(data: Data, source: Source | Mixture) -> str:
-    """Say what is trained on.
+    """Describe what is trained on.
 
     Args:
       data: the configuration's section.
@@ -120,9 +120,8 @@ def validation_source(data: Data, seed: int, skipped: list[UserError]) -> Source
         return _scenes(data, data.val_limit or SYNTHETIC_VALIDATION, seed + 1)
     folder = data.val_data or data.data
     if folder is None:
-        raise UserError(
-            "--val-list", "names images of no folder", "expected --val-data, or --data, beside it"
-        )
+        hint = "Give data.val_data or data.data, too."
+        raise UserError("data.val_list", "names images, but there is no folder", hint)
     split = held_out(folder) if data.val_data else "train"
     return _open(folder, data.val_list, data.val_limit, data, skipped, split)
 
@@ -148,9 +147,8 @@ def evaluation_source(data: Data, seed: int, skipped: list[UserError], given: bo
         return _open(data.data, data.list, data.limit, data, skipped, split)
     source = validation_source(data, seed, skipped)
     if source is None:
-        raise UserError(
-            "--data", "is missing, and the run validated on nothing", "expected images and ground truth"
-        )
+        hint = "expected a folder with images and ground truth"
+        raise UserError("data.data", "is missing, and the run had no validation images", hint)
     return source
 
 
@@ -162,7 +160,7 @@ def _open(
     skipped: list[UserError],
     split: str = "train",
 ) -> IcdarImages:
-    """`open_images` with the configuration's word on what cannot be used."""
+    """Open images, and leave out what cannot be used if the configuration allows it."""
     if not data.skip_bad:
         return open_images(folder, names, limit, None, split)
     before = len(skipped)
@@ -172,7 +170,7 @@ def _open(
     total = len(source) + len(left_out)
     if len(left_out) > data.skip_share * total:
         problem = f"{len(left_out)} of {total} images cannot be used (the first: {min(left_out.values())})"
-        raise UserError(folder, problem, f"expected at most {100 * data.skip_share:.3g} % (--skip-share)")
+        raise UserError(folder, problem, f"expected at most {100 * data.skip_share:.3g} % (data.skip_share)")
     return source
 
 
@@ -203,7 +201,7 @@ def open_images(
 
 
 def augmentation(data: Data) -> Augmentation:
-    """The crops that a configuration asks for."""
+    """Return the crops that a configuration asks for."""
     return Augmentation(
         size=data.crop_size,
         scale=(data.scale_min, data.scale_max),
@@ -217,7 +215,7 @@ def augmentation(data: Data) -> Augmentation:
 
 
 def labels(data: Data, model: Model) -> LabelOptions:
-    """The labels that a configuration asks for."""
+    """Return the labels that a configuration asks for."""
     return LabelOptions(
         stride=model.output_stride,
         shrink=data.shrink,

@@ -56,7 +56,7 @@ def build(
     Args:
       images: uint8 (batch, size, size, 3), RGB.
       score: float32 (batch, size / stride, size / stride, 1), 1 on text.
-      geometry: float32 (..., 5 or 8), see `geometry.maps`.
+      geometry: float32 (..., 5 or 8), see `geometry.label_maps`.
       mask: float32 (..., 1), 0 on ignored text.
       learning_rate: float32 scalar.
       config: its sections `model` and `train` are read.
@@ -92,11 +92,16 @@ def build(
     updated = _average(updated, train, global_step)
     if scale:
         scalars["loss_scale"] = scale.value
-        with tf.control_dependencies([updated]):
-            updated = scale.update(good)
-        good = scale.may_go_on(good)
+        updated, good = _adapt(scale, updated, good)
     finite = tf.logical_and(tf.math.is_finite(scalars["loss/total"]), good)
     return Step(add, passes.reset_after(updated), scalars, finite, outputs, global_step)
+
+
+def _adapt(scale: LossScale, updated: Any, good: Tensor) -> tuple[Any, Tensor]:
+    """Set the loss's scale for the next step once all else is updated; whether the run may go on, too."""
+    with tf.control_dependencies([updated]):
+        updated = scale.update(good)
+    return updated, scale.may_go_on(good)
 
 
 def _losses(

@@ -1,4 +1,4 @@
-"""`versions.json`: with what a run was made, an entry for each process that worked on it."""
+"""`versions.json`: the versions that a run was made with, an entry for each process that worked on it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def record(folder: Path, step: int) -> None:
 
 
 def describe() -> dict[str, Any]:
-    """This process: what was typed, versions, processor; no name of a user, a folder or a machine."""
+    """Describe this process: command, versions, processor; no name of a user, a folder or a machine."""
     program = Path(sys.argv[0])
     name = f"-m {program.parent.name}" if program.name == "__main__.py" else program.name
     found = {package: _version(package) for package in PACKAGES}
@@ -67,15 +67,15 @@ def describe() -> dict[str, Any]:
 
 @functools.cache
 def started() -> str:
-    """When this was first asked for in this process."""
+    """Return the time of the first call in this process."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
 
 
 def commit(folder: Path) -> str | None:
-    """The commit that is checked out in a folder, `+` behind it where tracked files differ from it.
+    """Find the commit that is checked out in a folder; with a `+` behind it if tracked files differ from it.
 
     Args:
-      folder: the top of a working tree, or one that is none, such as an installation's.
+      folder: the top of a working tree, or any other folder, such as an installation's.
 
     Returns:
       The hash, or None.
@@ -102,7 +102,7 @@ def _version(package: str) -> str | None:
 
 
 def _processor() -> str:
-    """Its name and the number of its logical cores."""
+    """Name the processor, with the number of its logical cores."""
     name = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()

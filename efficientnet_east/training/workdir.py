@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import errno
+import logging
 import os
 import socket
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from efficientnet_east.data.images import make_folder
 from efficientnet_east.errors import UserError
 from efficientnet_east.files import atomic
 
-LOCK = ".lock"  # there as long as a run goes on; holds the process and its machine
+logger = logging.getLogger(__name__)
+LOCK = ".lock"  # there while a run goes on; holds the process and its machine
+PATIENCE = 1.0  # seconds; a run that ends removes its lock file, and who has just opened it must open another
 BEST = "best"  # folder of the best checkpoint
+# What systems answer where a file system, such as NFS without its lock service, knows no locks.
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 @contextlib.contextmanager
-def hold(workdir: Path, say: Callable[[str], None]) -> Iterator[None]:
+def hold(workdir: Path) -> Iterator[None]:
     """Keep other processes from training in a folder, and clear what a killed one was writing.
 
-    The lock is the system's own, so that it ends with the process, however that ends.
+    The lock is the system's own. It ends with the process, however that ends.
 
     Args:
       workdir: made if it is not there.
-      say: receives a line where the file system knows no locks.
 
     Yields:
       Nothing.
@@ -33,16 +40,10 @@ def hold(workdir: Path, say: Callable[[str], None]) -> Iterator[None]:
     Raises:
       UserError: another process holds the folder, or it cannot be written.
     """
-    make_folder(workdir, "--workdir")
+    make_folder(workdir, "train.workdir")
     path = workdir / LOCK
-    try:
-        descriptor = _locked(path, say)
-    except BlockingIOError:
-        raise UserError(
-            workdir, f"is in use by {_holder(path)}", "expected another --workdir, or patience"
-        ) from None
-    except OSError as error:
-        raise atomic.cannot_be_written(path, error.strerror or str(error)) from None
+    lock = FileLock(path, timeout=PATIENCE, fallback_to_soft=False, on_acquired=_write_holder)
+    _acquire(lock, path)
     try:
         for folder in (workdir, workdir / BEST):
             atomic.remove_leftovers(folder)
@@ -50,40 +51,36 @@ def hold(workdir: Path, say: Callable[[str], None]) -> Iterator[None]:
     finally:
         with contextlib.suppress(OSError):
             path.unlink()
-        os.close(descriptor)
+        lock.release()
 
 
-def _locked(path: Path, say: Callable[[str], None]) -> int:
-    """An open file that this process has locked, with its name and its machine's in it."""
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            _lock(descriptor, path, say)
-            if _is(path, descriptor):
-                os.ftruncate(descriptor, 0)
-                os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
-                return descriptor
-        except OSError:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)  # whoever held the lock before has just removed this file
+def expect_posix() -> None:
+    """Refuse Windows, where the moves that make a checkpoint whole or absent do not work.
+
+    Raises:
+      UserError: this is Windows.
+    """
+    if sys.platform == "win32":
+        raise UserError("training", "runs on Linux and macOS only", "On Windows use WSL.")
 
 
-def _lock(descriptor: int, path: Path, say: Callable[[str], None]) -> None:
+def _acquire(lock: FileLock, path: Path) -> None:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise
+        lock.acquire()
+    except Timeout:
+        hint = "Wait for it to finish, or choose another train.workdir."
+        raise UserError(path.parent, f"is in use by {_holder(path)}", hint) from None
     except OSError as error:
-        say(f"warning: {path} cannot be locked ({error.strerror}): see to it that no other run writes there")
+        if error.errno not in NO_LOCKS:
+            raise atomic.cannot_be_written(path, error.strerror or str(error)) from None
+        logger.warning(
+            "%s cannot be locked (%s). Make sure that no other run writes there", path, error.strerror
+        )
 
 
-def _is(path: Path, descriptor: int) -> bool:
-    """Whether a path still leads to an open file."""
-    try:
-        return os.path.samestat(os.stat(path), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
+def _write_holder(descriptor: int) -> None:
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
 
 
 def _holder(path: Path) -> str:

@@ -45,8 +45,7 @@ class Trained:
     code: int
     printed: str
     graph: Any
-    built_for: tuple[Any, ...]
-    parts: Any
+    parts: Any  # the placeholders, and the step
 
 
 def tensors(workdir: Path) -> dict[str, np.ndarray]:

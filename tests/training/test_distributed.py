@@ -40,7 +40,7 @@ class Processes:
     def start(self, name: str, workdir: str, *words: str, config: str = "") -> subprocess.Popen[bytes]:
         paths = os.pathsep.join((str(TESTS.parent), str(TESTS)))
         environment = os.environ | {"PYTHONPATH": paths, "TF_CONFIG": config, "PYTHONUNBUFFERED": "1"}
-        command = [sys.executable, str(TESTS / "replicated.py"), *WORDS, *words]
+        command = [sys.executable, str(TESTS / "helpers" / "replicated.py"), *WORDS, *words]
         command += ["--data", str(self.folder / "data"), "--workdir", str(self.folder / workdir)]
         with (self.folder / f"{name}.out").open("w") as output:
             self.started[name] = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
@@ -138,7 +138,7 @@ def test_who_is_killed_is_missed_and_who_is_asked_stops_all(processes: Processes
     wait_until(lambda: (folder / "model.ckpt-3.index").exists() or other.poll() is not None)
     other.send_signal(signal.SIGKILL)
     assert processes.wait("run", 60) == 2
-    said = re.findall(r"\berror: 127\S*: is lost; expected all processes to go on", processes.output("run"))
+    said = re.findall(r"\berror: 127\S*: is lost; Start all processes again", processes.output("run"))
     assert len(said) == 1, processes.output("run")
     assert "Traceback" not in processes.output("run")
     saved = int(tf_checkpoints.find(folder).rpartition("-")[2])
@@ -160,8 +160,8 @@ def test_what_does_not_go_together_is_refused(processes: Processes) -> None:
     processes.start_two("patient", "--patience=2", "--val-data", str(processes.folder / "data"))
     said = {
         "odd": "error: --batch-size: is 3 on 2 devices; expected a multiple of 2",
-        "patient": "error: --patience: in a cluster, where the chief alone validates; expected --patience 0",
-        "other": "error: --patience: in a cluster",
+        "patient": "error: --patience: cannot be used in a cluster; Only the chief validates. Set it to 0.",
+        "other": "error: --patience: cannot be used in a cluster",
     }
     for name, line in said.items():
         assert processes.wait(name) == 2 and line in processes.output(name), processes.output(name)

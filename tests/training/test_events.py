@@ -1,4 +1,4 @@
-"""Event files are what TensorFlow and TensorBoard read, checksums included."""
+"""Event files: TensorFlow and TensorBoard read them, a kill loses nothing, and TensorBoard may be missing."""
 
 import resource
 import subprocess
@@ -12,14 +12,6 @@ import pytest
 
 from efficientnet_east.errors import UserError
 from efficientnet_east.training import events
-
-
-def test_checksum_of_the_standard() -> None:
-    """The examples of RFC 3720, appendix B.4, and the check value of the CRC catalogues."""
-    assert events.crc32c(b"123456789") == 0xE3069283
-    assert events.crc32c(bytes(32)) == 0x8A9136AA
-    assert events.crc32c(b"\xff" * 32) == 0x62A8AB43
-    assert events.crc32c(bytes(range(32))) == 0x46DD794E
 
 
 def picture() -> np.ndarray:
@@ -65,7 +57,8 @@ def test_a_damaged_record_is_found(tmp_path: Path) -> None:
 
 def test_tensorboard_forgets_what_is_done_again(tmp_path: Path) -> None:
     """A run that was killed at step 4 and went on from step 2."""
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    from tensorboard.backend.event_processing import event_accumulator as accumulator
+
     first = events.EventFile(tmp_path, 0)
     for step in range(1, 5):
         first.scalars(step, {"loss": float(step)})
@@ -119,3 +112,15 @@ def test_half_a_record_is_taken_back(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     file.scalars(3, {"loss": 3.0})
     assert [event.step for event in tf.train.summary_iterator(str(path))] == [0, 1, 1, 3]
+
+
+def test_without_tensorboard_one_line_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(events, "RecordWriter", None)
+    caplog.set_level("INFO")
+    file = events.EventFile(tmp_path, 0)
+    file.scalars(1, {"loss": 1.0})
+    file.picture(1, "crops", picture())
+    assert not list(tmp_path.iterdir())
+    assert caplog.messages == ["no events for TensorBoard, which is not installed; `pip install tensorboard`"]

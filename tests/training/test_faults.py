@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.disks import python_on_small_disk
-from helpers.project import SMALL, Runner, patch_stream, tensors
+from helpers.project import SMALL, Runner, Trained, patch_stream, tensors
 
 from efficientnet_east.checkpoints import tf_checkpoints
 from efficientnet_east.compat import tf
 from efficientnet_east.config import load
 from efficientnet_east.data.loader import Batch
 from efficientnet_east.inference.graph import session_config
-from efficientnet_east.training import loop, session
+from efficientnet_east.training import hooks, loop, session
 from efficientnet_east.training.checkpointing import Checkpoints
 from efficientnet_east.training.schedule import learning_rate
 from efficientnet_east.training.workdir import hold
@@ -37,7 +37,7 @@ def assert_same_weights(one: Path, other: Path) -> None:
 # --- interrupted and resumed
 
 
-def test_resumed_at_every_step(run: Runner, tmp_path: Path, one_graph: Any) -> None:
+def test_resumed_at_every_step(run: Runner, tmp_path: Path, trained: Trained) -> None:
     """From each of twelve checkpoints one step leads to the next, in every variable: so does any number."""
     words = ["--steps=12", "--save-every=1", "--keep-checkpoints=12", "--warmup-steps=4"]
     code, _, err = run("run", *words)
@@ -45,9 +45,8 @@ def test_resumed_at_every_step(run: Runner, tmp_path: Path, one_graph: Any) -> N
     config = load(str(tmp_path / "run" / "config.yaml"))
     source = loop.sources.training_source(config.data, config.train.seed, [])
     threads = session_config(config.train.threads)
-    with one_graph.as_default(), tf.Session(graph=one_graph, config=threads) as opened:
-        feeds, step = session.build(config, False)
-        engine = session.SessionEngine(config, opened, feeds, step)
+    with trained.graph.as_default(), tf.Session(graph=trained.graph, config=threads) as opened:
+        engine = session.SessionEngine(config, opened, *trained.parts)
         kept = Checkpoints(tmp_path, config)
         variables = {variable.op.name: variable for variable in tf.global_variables()}
         for done in range(1, 12):
@@ -56,7 +55,7 @@ def test_resumed_at_every_step(run: Runner, tmp_path: Path, one_graph: Any) -> N
             for part in tf_checkpoints.PARTS:
                 shutil.copy(tmp_path / "run" / f"model.ckpt-{done}{part}", kept.workdir)
             assert kept.begin(opened).startswith(f"resuming from step {done} ")
-            with loop.open_stream(config, source, done, print) as stream:
+            with loop.open_stream(config, source, done) as stream:
                 engine.advance([next(stream)], learning_rate(done, config.train))
             after = tf_checkpoints.read(str(tmp_path / "run" / f"model.ckpt-{done + 1}"))
             assert after.keys() == variables.keys()
@@ -100,11 +99,11 @@ def test_terminated_wherever_it_is(run: Runner, tmp_path: Path, monkeypatch: pyt
         patch.setattr(session.SessionEngine, "advance", terminate_once(session.SessionEngine.advance))
 
     def in_saving(patch: pytest.MonkeyPatch) -> None:
-        patch.setattr(tf_checkpoints.safe_files, "move_into_place",
-                      terminate_once(tf_checkpoints.safe_files.move_into_place))  # fmt: skip
+        patch.setattr(tf_checkpoints.atomic, "move_into_place",
+                      terminate_once(tf_checkpoints.atomic.move_into_place))  # fmt: skip
 
     def in_validation(patch: pytest.MonkeyPatch) -> None:
-        patch.setattr(loop, "detect_all", terminate_once(loop.detect_all))
+        patch.setattr(hooks, "detect_all", terminate_once(hooks.detect_all))
 
     for strike, step in ((in_a_step, 0), (in_saving, 2), (in_validation, 3)):
         with monkeypatch.context() as patch:
@@ -153,9 +152,9 @@ def test_a_checkpoint_that_cannot_be_saved_is_tried_again(
         return batch
 
     patch_stream(monkeypatch, change)
-    code, out, err = run("run", "--steps=6", "--save-every=2", "--no-colour")
+    code, _, err = run("run", "--steps=6", "--save-every=2", "--no-colour")
     assert code == 0, err
-    (warning,) = [line for line in out.splitlines() if "warning" in line]
+    (warning,) = [line for line in err.splitlines() if line.startswith("warning: ")]
     where = tmp_path / "run" / "model.ckpt-4"
     assert warning.startswith(f"warning: {where}: cannot be written (")
     assert "; the last checkpoint is that of step 2" in warning and "Training goes on" in warning
@@ -176,13 +175,13 @@ def test_the_last_checkpoint_must_be_saved(
     patch_stream(monkeypatch, change)
     data = str(tmp_path / "data")
     words = ["--save-every=2", "--validate-every=2", "--val-data", data, "--log-every=1", "--picture-every=1"]
-    code, out, err = run("run", "--steps=6", *words)
+    code, _, err = run("run", "--steps=6", *words)
     limit(0)
     assert code == 2
     (line,) = [line for line in err.splitlines() if line.startswith("error:")]
     assert line.startswith(f"error: {tmp_path / 'run'}") and "cannot be written (File too large)" in line
     assert "the last checkpoint is that of step 2" in line and "Traceback" not in err
-    assert out.count("Training goes on, and saves again") == 1, "at step 4"
+    assert err.count("Training goes on and saves again") == 1, "at step 4"
     assert tf_checkpoints.find(tmp_path / "run") == str(tmp_path / "run" / "model.ckpt-2")
     assert tensors(tmp_path / "run")["global_step"] == 2 and not list((tmp_path / "run").glob(".*"))
     monkeypatch.undo()
@@ -193,10 +192,10 @@ import json, sys
 from pathlib import Path
 from efficientnet_east.checkpoints import tf_checkpoints as checkpoints
 from efficientnet_east import scaling
-from efficientnet_east.cli import main as cli
+from efficientnet_east.cli.main import main
 from efficientnet_east.compat import tf
 scaling.VARIANTS["tiny"] = scaling.Variant(0.3, 0.3, 64, 0.2)
-code = cli.main(["train", *sys.argv[1:], "--workdir", "run"])
+code = main(["train", *sys.argv[1:], "--workdir", "run"])
 newest = tf.train.latest_checkpoint("run")
 step = checkpoints.read(newest)["global_step"]
 left = sorted(path.name for path in Path("run").iterdir())
@@ -209,14 +208,14 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
     """Two checkpoints fit on it. The third and the fourth, which is the last, do not."""
     words = [*SMALL, "--steps=4", "--save-every=1", "--log-every=1", "--synthetic-size=128", "--no-colour"]
     done = python_on_small_disk("16m", tmp_path / "disk", "-c", FILL_THE_DISK, *words)
-    *lines, last = done.stdout.splitlines()
+    last = done.stdout.splitlines()[-1]
     found = json.loads(last)
     assert (found["code"], found["newest"], found["step"]) == (2, "run/model.ckpt-2", 2)
     parts = {f"model.ckpt-{step}{part}" for step in (1, 2) for part in tf_checkpoints.PARTS}
     assert {name for name in found["left"] if "ckpt" in name} == parts
     assert not [name for name in found["left"] if name.startswith(".")], "half a file, or the lock"
     why = "cannot be written (No space left on device); the last checkpoint is that of step 2; expected"
-    (warning,) = [line for line in lines if line.startswith("warning:")]
+    (warning,) = [line for line in done.stderr.splitlines() if "model.ckpt-3" in line]
     assert warning.startswith(f"warning: run/model.ckpt-3: {why}")
     (error,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert error.startswith(f"error: run/model.ckpt-4: {why}") and "Traceback" not in done.stderr
@@ -226,7 +225,7 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
 
 
 def test_a_workdir_in_which_another_process_trains(run: Runner, tmp_path: Path) -> None:
-    with hold(tmp_path / "run", print):
+    with hold(tmp_path / "run"):
         code, _, err = run("run", "--steps=1")
         assert code == 2 and f"is in use by process {os.getpid()} on " in err
         assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]

@@ -20,7 +20,7 @@ from efficientnet_east.evaluation import icdar2015
 from efficientnet_east.evaluation import pictures as evaluated
 from efficientnet_east.geometry.label_maps import encode
 from efficientnet_east.structures import Detections, Sample, Truth
-from efficientnet_east.training import curves, logger, previews, versions
+from efficientnet_east.training import curves, previews, recorder, versions
 from efficientnet_east.training.results import Results, read
 
 QUADS = np.array(
@@ -94,7 +94,7 @@ def test_a_file_that_somebody_changed(line: str, tmp_path: Path) -> None:
     filled(tmp_path, [0.5])
     with (tmp_path / "results.csv").open("a") as file:
         file.write(line + "\n")
-    with pytest.raises(UserError, match=r"results\.csv:3: is no row of figures"):
+    with pytest.raises(UserError, match=r"results\.csv:3: is not a row of numbers"):
         Results(tmp_path, 100)
 
 
@@ -281,7 +281,7 @@ def test_commit_of_a_working_tree(tmp_path: Path) -> None:
     assert versions.commit(tmp_path) == git("rev-parse", "HEAD") + "+"
 
 
-# --- the log
+# --- the recorder
 
 
 class Clock:
@@ -303,7 +303,7 @@ def test_plain_lines_speed_and_means(
 ) -> None:
     """Where stderr is no terminal; what is done in a pause is not training's time."""
     clock = Clock()
-    monkeypatch.setattr(logger, "time", clock)
+    monkeypatch.setattr(recorder, "time", clock)
     config = configuration.load(
         None, {"workdir": str(tmp_path), "steps": 100, "batch_size": 4, "accumulate": 2}
     )
@@ -313,7 +313,7 @@ def test_plain_lines_speed_and_means(
             clock.now += 0.5
             yield "batch"
 
-    with logger.Log(config, Results(tmp_path, 0), 0, 16) as kept:
+    with recorder.Recorder(config, Results(tmp_path, 0), 0, 16) as kept:
         for step in range(1, 11):
             assert kept.wait_for(batches()) == "batch"
             clock.now += 1.5
@@ -323,9 +323,8 @@ def test_plain_lines_speed_and_means(
             clock.now += 100
         kept.scalars(10, {"loss/model": 1.25, "learning_rate": 1e-3})
         row = kept.row(10, 1e-3, None)
-        kept.say("a line")
-    out, err = capsys.readouterr()
-    assert out == "a line\n" and "\r" not in err
+    err = capsys.readouterr().err
+    assert "\r" not in err
     shown = "loss 1.250, rate 1.0e-03, 4.0 images/s, 25.0% waiting for data, 18 min left"
     assert err == f"step 10 of 100 (10.0%): {shown}\n"
     expected = {
@@ -345,21 +344,20 @@ def test_a_bar_on_a_terminal(
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     config = configuration.load(None, {"workdir": str(tmp_path), "steps": 100})
-    with logger.Log(config, Results(tmp_path, 40), 40, 16) as kept:
+    with recorder.Recorder(config, Results(tmp_path, 40), 40, 16) as kept:
         kept.advance()
         kept.scalars(41, {"loss/model": 1.25, "learning_rate": 1e-3})
     assert "41/100" in capsys.readouterr().err
 
 
-def test_what_cannot_be_written_is_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_written_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     config = configuration.load(None, {"workdir": str(tmp_path)})
-    with logger.Log(config, Results(tmp_path, 0), 0, 16) as kept:
+    with recorder.Recorder(config, Results(tmp_path, 0), 0, 16) as kept:
         (tmp_path / "results.csv").mkdir()
         for step in (10, 20):
             kept.row(step, 1e-3, None)
-    out, _ = capsys.readouterr()
-    (line,) = out.splitlines()
-    assert re.fullmatch(
-        r"warning: \S+results\.csv: cannot be written \(.*\); expected .* goes on without this record", line
+    (record,) = caplog.records
+    assert record.levelname == "WARNING" and re.fullmatch(
+        r"\S+results\.csv: cannot be written \(.*\); expected .* goes on without this record", record.message
     )
     assert (tmp_path / "results.png").stat().st_size > 1000

@@ -1,4 +1,4 @@
-"""What a run shows and records: progress, TensorBoard events, results, pictures. Needs no TensorFlow."""
+"""What a run shows and records: progress, events for TensorBoard, results, pictures."""
 
 from __future__ import annotations
 
@@ -24,8 +24,10 @@ from efficientnet_east.files.atomic import write_file
 from efficientnet_east.structures import Detections, Source
 from efficientnet_east.training import curves, previews, versions
 from efficientnet_east.training.events import EventFile
+from efficientnet_east.training.messages import unfailing_logger
 from efficientnet_east.training.results import Results, Row
 
+logger = unfailing_logger(__name__)
 FIRST_BATCHES = 3  # that are left as pictures
 VALIDATION_FOLDER = "validation"
 
@@ -51,8 +53,8 @@ class _Span:
         return {name: total / self.summed for name, total in self.sums.items()}
 
 
-class Log:
-    """The record of one process's share of a run; closed by `with`.
+class Recorder:
+    """Record what one process does of a run; closed by `with`.
 
     A file that cannot be written costs a warning, not the run.
 
@@ -79,7 +81,7 @@ class Log:
         self._attempt(versions.record, self._folder, done)
         self._attempt(write_file, self._folder / curves.SCHEDULE_FILE, curves.schedule_chart(config.train))
 
-    def __enter__(self) -> Log:
+    def __enter__(self) -> Recorder:
         return self
 
     def __exit__(
@@ -88,14 +90,6 @@ class Log:
         if self._bar is not None:
             with contextlib.suppress(OSError):
                 self._bar.close()
-
-    def say(self, line: str) -> None:
-        """Print a line, above the progress bar if there is one, and if it can be printed."""
-        with contextlib.suppress(OSError):  # the output goes to a full disk, or its reader has gone
-            if self._bar is not None:
-                tqdm.write(line)
-            else:
-                print(line, flush=True)
 
     def wait_for(self, stream: Iterator[Any]) -> Any:
         """Take the next batch, and count the time that the device waited for it."""
@@ -205,9 +199,8 @@ class Log:
             tags = {f"validation/{name}": value for name, value in figures.items()}
             self._attempt(self._events.scalars, done, tags)
             shown = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
-            self.say(
-                f"step {done}, {seconds / 60:.1f} min: {shown}{' (best so far)' if added['best'] else ''}"
-            )
+            best = " (best so far)" if added["best"] else ""
+            logger.info("step %d, %.1f min: %s%s", done, seconds / 60, shown, best)
         return added
 
     def extremes(self, samples: Source, found: Mapping[str, Detections], result: icdar2015.Result) -> None:
@@ -225,14 +218,14 @@ class Log:
             self._attempt(write_image, self._folder / VALIDATION_FOLDER / f"{kind}.jpg", picture)
 
     def _attempt(self, write: Callable[..., Any], *arguments: Any) -> None:
-        """What cannot be written does not stop a run; the reason is said once."""
+        """Write something. A failure does not stop the run; the same reason is only shown once."""
         try:
             write(*arguments)
         except (OSError, WriteError) as error:
             problem = error.problem if isinstance(error, WriteError) else error.strerror or ""
             if problem not in self._warned:
                 self._warned.add(problem)
-                self.say(f"warning: {error}. Training goes on without this record")
+                logger.warning("%s. Training goes on without this record", error)
 
 
 def _duration(seconds: float) -> str:
