@@ -17,15 +17,13 @@ from typing import Any
 
 from efficientnet_east import model
 from efficientnet_east.backbones import replicas
-from efficientnet_east.compat import tf
+from efficientnet_east.compat import Tensor, tf
 from efficientnet_east.config import Config
 from efficientnet_east.errors import UserError
 from efficientnet_east.inference.graph import session_config
 from efficientnet_east.training import cluster as clusters
 from efficientnet_east.training.cluster import Cluster
 from efficientnet_east.training.step import Step
-
-Tensor = Any
 
 PERIOD = 3.0  # seconds between two looks at whether the other processes are there
 MISSES = 3  # looks in a row that must miss one of them
