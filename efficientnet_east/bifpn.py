@@ -21,9 +21,7 @@ from efficientnet_east.backbones.arg_scopes import isolated
 from efficientnet_east.backbones.batch_norm import batch_norm_options
 from efficientnet_east.backbones.efficientnets import conv_initializer
 from efficientnet_east.backbones.precision import float32_variables, l2
-from efficientnet_east.compat import slim, tf
-
-Tensor = Any
+from efficientnet_east.compat import Tensor, slim, tf
 
 FUSION_EPSILON = 1e-4
 
@@ -99,14 +97,14 @@ def merge_arg_scope(
     Returns:
       A context in which convolutions are followed by batch norm and the activation.
     """
-    normalised = batch_norm_options(batch_norm, is_training=is_training, decay=bn_decay)
+    normalized = batch_norm_options(batch_norm, is_training=is_training, decay=bn_decay)
     return slim.arg_scope(
         [slim.conv2d, slim.separable_conv2d],
         weights_initializer=conv_initializer,
         weights_regularizer=l2(weight_decay),
         activation_fn=activation,
         padding="SAME",
-        **normalised,
+        **normalized,
     )
 
 
@@ -152,7 +150,7 @@ def _bottom_up(
 
 
 def _node(inputs: Sequence[Tensor], scope: str) -> Tensor:
-    """The paper's fast normalised fusion, then a 3x3 depthwise-separable convolution."""
+    """The paper's fast normalized fusion, then a 3x3 depthwise-separable convolution."""
     with tf.variable_scope(scope):
         # Not called "weights": what ends so is a kernel, and decays.
         raw = tf.nn.relu(slim.model_variable("fusion", [len(inputs)], initializer=tf.ones_initializer()))

@@ -14,7 +14,7 @@ An EAST fork needs one line before its own `import tf_slim as slim`:
 
     import efficientnet_east.compat
 
-No graph or eager mode is chosen here and no other TensorFlow behaviour changes.
+No graph or eager mode is chosen here and no other TensorFlow behavior changes.
 """
 
 import contextlib
@@ -23,13 +23,14 @@ import importlib.util
 import sys
 import types
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import tensorflow.compat.v1 as tf
 from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
 from tensorflow.python.layers import normalization as _normalization
 from tensorflow.python.util import lazy_loader as _lazy_loader
 
+Tensor: TypeAlias = Any  # tf.Tensor; TensorFlow ships no types
 _LEGACY_LAYER = "tf_keras.legacy_tf_layers.normalization"
 _MOVED_LAYER = "tf_keras.src.legacy_tf_layers.normalization"
 
@@ -134,4 +135,4 @@ import tf_slim.nets.resnet_v1  # noqa: E402, F401  (as `slim.nets`; before its n
 _mend_slim_names()
 _mend_learning()
 
-__all__ = ["TrackableObjectGraph", "override_gradient", "slim", "tf"]
+__all__ = ["Tensor", "TrackableObjectGraph", "override_gradient", "slim", "tf"]

@@ -10,7 +10,7 @@ import difflib
 import itertools
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import pydantic
 import yaml
@@ -19,6 +19,17 @@ from efficientnet_east.backbones import catalog
 from efficientnet_east.checkpoints import model_file
 from efficientnet_east.errors import UserError
 from efficientnet_east.files import text_files
+from efficientnet_east.options import MERGES, NORMALIZATIONS, SCORE_LOSSES, ModelOptions
+
+if TYPE_CHECKING:
+    Normalization: TypeAlias = str
+    Merge: TypeAlias = str
+    ScoreLoss: TypeAlias = str
+else:
+    Normalization, Merge = Literal["auto", *NORMALIZATIONS], Literal[*MERGES]
+    ScoreLoss = Literal[*SCORE_LOSSES]
+
+RENAMED = {"normalisation": "normalization"}  # field as earlier versions wrote it -> field
 
 
 class _Section(pydantic.BaseModel):
@@ -81,35 +92,52 @@ Mix = Annotated[
 ]
 
 
+def _option(name: str, help: str, **bounds: Any) -> Any:
+    """A field of the network, whose default is that of `ModelOptions`."""
+    return _field(getattr(ModelOptions, name), help, **bounds)
+
+
+def _in_words(table: Mapping[str, str]) -> str:
+    return "; ".join(f"{name}: {meaning}" for name, meaning in table.items())
+
+
 class Model(_Section):
     """What the network is; a checkpoint fits one such section only."""
 
-    backbone: str = _field(
-        "b0", "b0 ... b8, l2, lite0 ... lite4, b4-modified, mnasnet-a1, resnet50, or phi=NUMBER"
+    backbone: str = _option("backbone", catalog.names_in_words())
+    activation: Literal["relu", "relu6", "swish", "hard-swish"] = _option(
+        "activation", "of the backbone; the ImageNet weights were trained with swish"
     )
-    activation: Literal["relu", "relu6", "swish", "hard-swish"] = _field(
-        "relu", "of the backbone; the ImageNet weights were trained with swish"
+    normalization: Normalization = _option(
+        "normalization", "of the pixels; auto: as the backbone's published weights were trained"
     )
-    normalisation: Literal["auto", "imagenet", "lite", "advprop", "vgg"] = _field(
-        "auto", "of the pixels; auto: as the backbone's published weights were trained"
+    pre_stride: Literal["block", "expand"] = _option(
+        "pre_stride", "maps that are merged: block outputs, or the expansions right before each stride"
     )
-    pre_stride: Literal["block", "expand"] = _field(
-        "block", "maps that are merged: block outputs, or the expansions right before each stride"
+    output_stride: Literal[2, 4] = _option("output_stride", "pixels of the image per cell of the maps")
+    geometry: Literal["rbox", "quad"] = _option(
+        "geometry", "boxes as rotated rectangles, or as four free corners"
     )
-    output_stride: Literal[2, 4] = _field(4, "pixels of the image per cell of the maps")
-    geometry: Literal["rbox", "quad"] = _field("rbox", "boxes as rotated rectangles, or as four free corners")
-    text_scale: float = _field(
-        512.0, "largest distance that rbox can express, in pixels; quad learns in an eighth of it", gt=0
+    text_scale: float = _option(
+        "text_scale",
+        "largest distance that rbox can express, in pixels; quad learns in an eighth of it",
+        gt=0,
     )
-    merge: Literal["u", "bifpn"] = _field("u", "EAST's U-shaped merge of the maps, or EfficientDet's BiFPN")
-    levels: Literal[5, 6, 7] = _field(5, "the coarsest map has stride 2**levels; from 6 on for bifpn only")
-    fpn_width: int = _field(0, "channels of BiFPN's maps; 0: EfficientDet's for the backbone", ge=0)
-    fpn_repeats: int = _field(0, "number of BiFPN's cells; 0: EfficientDet's for the backbone", ge=0)
+    merge: Merge = _option("merge", f"how the maps are merged; {_in_words(MERGES)}")
+    levels: Literal[5, 6, 7] = _option(
+        "levels", "the coarsest map has stride 2**levels; from 6 on for bifpn only"
+    )
+    fpn_width: int = _option(
+        "fpn_width", "channels of BiFPN's maps; 0: EfficientDet's for the backbone", ge=0
+    )
+    fpn_repeats: int = _option(
+        "fpn_repeats", "number of BiFPN's cells; 0: EfficientDet's for the backbone", ge=0
+    )
 
     @property
     def size_divisor(self) -> int:
         """What the sides of the network's input are multiples of: the coarsest map's stride."""
-        return int(2**self.levels)
+        return ModelOptions(levels=self.levels).size_divisor
 
 
 class Data(_Section):
@@ -183,7 +211,7 @@ class Train(_Section):
         1.0, "factor of the learning rate for the backbone; 0: it is not trained", ge=0
     )
     layer_decay: float = _field(
-        1.0, "once more for each block of the backbone before its last (ResNet-50: unit)", gt=0, le=1
+        1.0, "once more for each block (or unit) of the backbone before its last", gt=0, le=1
     )
     schedule: Literal["cosine", "step", "exponential", "one-cycle", "constant"] = _field(
         "cosine", "how the learning rate falls after the warm-up, see docs/training.md"
@@ -209,8 +237,7 @@ class Train(_Section):
     )
     frozen: str | None = _field(
         None,
-        "do not train the backbone up to this part: stem, stage1 ... stage7, or blocks_0 ...; "
-        "of resnet50 conv1, or block1 ... block4",
+        f"do not train the backbone up to this part: {catalog.parts_in_words()}",
     )
     unfreeze_at: int = _field(0, "step from which on the frozen part is trained, too; 0: never", ge=0)
     recompute: bool = _field(
@@ -222,9 +249,7 @@ class Train(_Section):
     recalibrate: int = _field(
         0, "before the first step, estimate batch-norm statistics anew from so many batches", ge=0
     )
-    score_loss: Literal["dice", "balanced_cross_entropy", "dice_and_cross_entropy"] = _field(
-        "dice", "loss of the score map; dice_and_cross_entropy adds cross-entropy on the hardest background"
-    )
+    score_loss: ScoreLoss = _field("dice", f"loss of the score map; {_in_words(SCORE_LOSSES)}")
     score_weight: float = _field(1.0, "of the score loss", ge=0)
     iou_weight: float = _field(1.0, "of the -log IoU loss", ge=0)
     angle_weight: float = _field(10.0, "of the angle loss", ge=0)
@@ -298,7 +323,7 @@ class Config(_Section):
         if self.data.mix and (self.data.data or self.data.list or self.data.limit):
             raise ValueError("data.mix must name all that is trained on, without data.data, list or limit")
         network, divisor = self.model, self.model.size_divisor
-        if network.merge != "bifpn" and (network.levels > 5 or network.fpn_width or network.fpn_repeats):
+        if network.merge == "u" and (network.levels > 5 or network.fpn_width or network.fpn_repeats):
             raise ValueError("model.levels above 5, fpn_width and fpn_repeats need model.merge bifpn")
         if self.train.unfreeze_at and self.train.frozen is None:
             raise ValueError("train.unfreeze_at needs train.frozen")
@@ -339,7 +364,7 @@ def load(path: str | None = None, overrides: Mapping[str, Any] | None = None) ->
       UserError: no such file, not YAML, an unknown section or field (with the nearest known one), or a value
         out of range.
     """
-    tree = _read(Path(path)) if path else {}
+    tree = _renamed(_read(Path(path)) if path else {})
     where = {name: section for section, name, _ in fields()}
     origin = path or "configuration"
     for section, values in tree.items():
@@ -350,14 +375,15 @@ def load(path: str | None = None, overrides: Mapping[str, Any] | None = None) ->
             )
         for name in values:
             _expect_known(f"{origin}: {section}.{name}", name, SECTIONS[section].model_fields)
-    for name, value in (overrides or {}).items():
+    overrides = {RENAMED.get(name, name): value for name, value in (overrides or {}).items()}
+    for name, value in overrides.items():
         _expect_known(f"configuration: {name}", name, where)
         tree.setdefault(where[name], {})[name] = value
-    config = _validate(tree, origin, overrides or {})
+    config = _validate(tree, origin, overrides)
     catalog.get_backbone(config.model.backbone, pre_stride=config.model.pre_stride)
     catalog.check_activation(config.model.backbone, config.model.activation)
     if config.train.frozen is not None:
-        catalog.frozen_blocks(config.model.backbone, config.train.frozen)
+        catalog.frozen_parts(config.model.backbone, config.train.frozen)
     return config
 
 
@@ -415,6 +441,16 @@ def _read(path: Path) -> dict[str, Any]:
     if tree is not None and not isinstance(tree, dict):
         raise UserError(path, "is not a mapping", f"expected the sections {', '.join(SECTIONS)}")
     return tree or {}
+
+
+def _renamed(tree: dict[str, Any]) -> dict[str, Any]:
+    """The tree with today's names of the fields, where its sections are some."""
+    return {
+        section: {RENAMED.get(name, name): value for name, value in values.items()}
+        if isinstance(values, dict)
+        else values
+        for section, values in tree.items()
+    }
 
 
 def _text(path: Path) -> str:

@@ -12,16 +12,14 @@ from typing import Any
 from efficientnet_east.backbones.arg_scopes import isolated
 from efficientnet_east.backbones.precision import float32_variables
 from efficientnet_east.bifpn import bifpn, merge_arg_scope
-from efficientnet_east.compat import slim, tf
-
-Tensor = Any
+from efficientnet_east.compat import Tensor, slim, tf
 
 # After joining the maps at strides 16, 8, 4 and (optionally) 2.
 MERGE_CHANNELS = (128, 64, 32, 32)
 FINAL_CHANNELS = 32
 # The first guesses, before anything is learned: text is rare, and boxes are about 20 pixels to every side.
 # The outputs' kernels start close to 0 (Lin et al. 2017, RetinaNet, section 4.1): with the backbone's
-# initialiser, whose deviation is 1.4 for a single output channel, the sigmoids would start saturated.
+# initializer, whose deviation is 1.4 for a single output channel, the sigmoids would start saturated.
 SCORE_PRIOR, DISTANCE_PRIOR = 0.05, 20.0
 OUTPUT_DEVIATION = 0.01
 # QUAD is linear. Its unit is text_scale over this, 64 pixels by default: in single pixels Adam, whose steps
@@ -62,7 +60,7 @@ def east_head(
       repeats: number of BiFPN's cells.
       is_training: whether batch norm uses the batch's statistics.
       output_stride: 4, or 2 for twice the resolution at about twice the cost of the head.
-      geometry: "rbox" or "quad", see `geometry.maps`.
+      geometry: "rbox" or "quad", see `geometry.label_maps`.
       text_scale: the largest distance that RBOX can express, in pixels. QUAD has no such bound; an eighth of
         this is the unit that its last layer learns in.
       weight_decay: L2 factor for the kernels.
@@ -102,7 +100,7 @@ def east_head(
 def _u_merge(features: Mapping[str, Tensor], *, finest: int, **_: Any) -> Tensor:
     """Walk from f5 down to f<finest>: double the resolution, join the finer map, mix.
 
-    Channels are `MERGE_CHANNELS` and the arg scope is the head's, so what BiFPN has to be told is not read.
+    Channels are `MERGE_CHANNELS` and the arg scope is the head's, so BiFPN's options are not read.
     """
     net = features["f5"]
     for step, level in enumerate(range(4, finest - 1, -1)):

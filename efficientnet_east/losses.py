@@ -10,13 +10,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 from efficientnet_east.backbones import replicas
-from efficientnet_east.compat import tf
+from efficientnet_east.compat import Tensor, tf
 from efficientnet_east.geometry.label_maps import CHANNELS
-
-Tensor = Any
 
 # In cells. Keeps the dice loss defined without text, and its slope against false alarms there worth having.
 DICE_SMOOTHING = 100.0
@@ -80,21 +77,21 @@ def mined_cross_entropy(score: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
     positive, negative = truth * mask, (1.0 - truth) * mask
     images = tf.cast(tf.shape(score)[0], tf.float32)
     weight, images = replicas.sums_over(tf.reduce_sum(positive), images)
-    wanted = tf.stop_gradient(tf.maximum(MINED_RATIO * weight, LEAST_MINED * images))
-    hard = negative * tf.cast(score >= _score_of_hardest(score, negative, wanted), tf.float32)
+    count = tf.stop_gradient(tf.maximum(MINED_RATIO * weight, LEAST_MINED * images))
+    hard = negative * tf.cast(score >= _score_of_hardest(score, negative, count), tf.float32)
     terms = -positive * tf.log(score) - hard * tf.log(1.0 - score)
     total, mined = replicas.sums_over(tf.reduce_sum(terms), tf.reduce_sum(hard))
     return total / tf.maximum(weight + mined, 1.0)
 
 
-def _score_of_hardest(score: Tensor, negative: Tensor, wanted: Tensor) -> Tensor:
+def _score_of_hardest(score: Tensor, negative: Tensor, count: Tensor) -> Tensor:
     """The score above which about so many background cells lie; below all of them if there are fewer."""
     score, high = tf.stop_gradient(score), tf.constant(0.0)
     low = tf.constant(math.log(_LEAST_SCORE))  # of the logarithm, in which scores near 0 differ, too
     for _ in range(_HALVINGS):
         middle = 0.5 * (low + high)
         above = tf.reduce_sum(negative * tf.cast(score >= tf.exp(middle), tf.float32))
-        too_many = replicas.sums_over(above)[0] > wanted
+        too_many = replicas.sums_over(above)[0] > count
         low, high = tf.where(too_many, middle, low), tf.where(too_many, high, middle)
     return tf.exp(low) * (1.0 - 1e-6)
 
@@ -186,7 +183,7 @@ def geometry_losses(
     angle_weight: float = 10.0,
     quad_weight: float = 1.0,
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """The losses of the form that a map is in, see `geometry.maps`.
+    """Compute the losses of the form that a map is in, see `geometry.label_maps`.
 
     Args:
       geometry: float32 (batch, h, w, 5 or 8), predicted.

@@ -1,25 +1,15 @@
-"""From RGB pixels to the score and geometry maps: normalise, backbone, merge, outputs."""
+"""From RGB pixels to the score and geometry maps: normalize, backbone, merge, outputs."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, NamedTuple
 
 from efficientnet_east import backbones, scaling
-from efficientnet_east.compat import slim, tf
+from efficientnet_east.compat import Tensor, slim, tf
 from efficientnet_east.east_head import east_head
 from efficientnet_east.errors import UserError
-
-Tensor = Any
-
-# Mean and deviation of RGB pixels in [0, 255] that published weights were trained with, by their family:
-# `imagenet` the EfficientNets and MnasNet, `lite` the lite variants, `advprop` weights of adversarial
-# training (Xie et al. 2020), `vgg` slim's ResNet, which takes off the mean colour only.
-NORMALISATIONS = {
-    "imagenet": ((0.485 * 255, 0.456 * 255, 0.406 * 255), (0.229 * 255, 0.224 * 255, 0.225 * 255)),
-    "lite": ((127.0, 127.0, 127.0), (128.0, 128.0, 128.0)),
-    "advprop": ((127.5, 127.5, 127.5), (127.5, 127.5, 127.5)),
-    "vgg": ((123.68, 116.78, 103.94), (1.0, 1.0, 1.0)),
-}
+from efficientnet_east.options import NORMALIZATIONS, ModelOptions
 
 
 class Outputs(NamedTuple):
@@ -29,12 +19,12 @@ class Outputs(NamedTuple):
     geometry: Tensor
 
 
-def normalise(images: Tensor, kind: str = "imagenet", *, by_row: bool = False) -> Tensor:
+def normalize(images: Tensor, kind: str = "imagenet", *, by_row: bool = False) -> Tensor:
     """Bring RGB pixels in [0, 255] to what a backbone's published weights expect.
 
     Args:
       images: float32 or uint8 (batch, height, width, 3), RGB.
-      kind: a key of `NORMALISATIONS`.
+      kind: a key of `NORMALIZATIONS`.
       by_row: compute whole rows of pixels at once, of images whose height and width are known. The values are
         the same; CPUs are four times as quick at long rows as at three channels.
 
@@ -44,11 +34,11 @@ def normalise(images: Tensor, kind: str = "imagenet", *, by_row: bool = False) -
     Raises:
       UserError: another kind.
     """
-    if kind not in NORMALISATIONS:
-        raise UserError("normalisation", f"unknown {kind!r}", f"expected one of {', '.join(NORMALISATIONS)}")
+    if kind not in NORMALIZATIONS:
+        raise UserError("normalization", f"unknown {kind!r}", f"expected one of {', '.join(NORMALIZATIONS)}")
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
-    mean, deviation = NORMALISATIONS[kind]
+    mean, deviation = NORMALIZATIONS[kind]
     if by_row:
         _, height, width, _ = images.shape
         images = tf.reshape(images, [-1, int(height), int(width) * 3])
@@ -58,21 +48,14 @@ def normalise(images: Tensor, kind: str = "imagenet", *, by_row: bool = False) -
     return tf.reshape(normal, [-1, int(height), int(width), 3]) if by_row else normal
 
 
+normalise, NORMALISATIONS = normalize, NORMALIZATIONS  # as forks of earlier versions call them
+
+
 def build(
     images: Tensor,
+    options: ModelOptions | None = None,
     *,
-    backbone: str = "b0",
-    activation: str = "relu",
-    normalisation: str = "auto",
-    pre_stride: str = "block",
     is_training: bool | Tensor = False,
-    output_stride: int = 4,
-    geometry: str = "rbox",
-    text_scale: float = 512.0,
-    merge: str = "u",
-    levels: int = 5,
-    fpn_width: int = 0,
-    fpn_repeats: int = 0,
     drop_connect: float = 0.0,
     batch_norm: str = "train",
     bn_decay: float | None = None,
@@ -82,35 +65,26 @@ def build(
     seed: Tensor | None = None,
     precision: str = "float32",
     reuse: bool | None = None,
+    **fields: Any,
 ) -> Outputs:
     """Build the detector's graph.
 
     Args:
-      images: uint8 or float32 (batch, height, width, 3), RGB in [0, 255], sides multiples of
-        2**levels.
-      backbone: see `catalogue.get_backbone`.
-      activation: of the backbone; the head uses ReLU.
-      normalisation: a key of `NORMALISATIONS`; `auto` takes that of the backbone's published weights.
-      pre_stride: which of the backbone's maps are merged, see `scaling.features`.
+      images: uint8 or float32 (batch, height, width, 3), RGB in [0, 255], sides multiples of 2**levels.
+      options: what the network is; None for the defaults.
       is_training: batch statistics and stochastic depth on or off.
-      output_stride: 4 or 2.
-      geometry: "rbox" or "quad".
-      text_scale: see `east_head.east_head`.
-      merge: how the maps are merged, a key of `east_head.MERGES`.
-      levels: the coarsest map is f<levels>, of stride 2**levels; more than 5 are of use to BiFPN only.
-      fpn_width: channels of BiFPN's maps; 0 takes what EfficientDet has for the backbone's size.
-      fpn_repeats: number of BiFPN's cells; 0 as before.
       drop_connect: stochastic depth of the backbone's last block.
       batch_norm: `train`; `frozen` keeps the backbone's moving statistics as they are; `sync`, in backbone
         and head, see `backbones.batch_norm`.
       bn_decay: of the moving statistics; None takes those that backbone and head are made with.
-      frozen: the backbone is not trained up to and including this part, see `scaling.frozen_blocks`.
+      frozen: the backbone is not trained up to and including this part, see `catalog.frozen_parts`.
       recompute: compute the backbone's blocks again in the backward pass, to save memory.
       weight_decay: L2 factor for all kernels.
       seed: int32 (2,) tensor for stochastic depth, or None.
       precision: `float32`, `bfloat16` or `float16`: what backbone and merge compute in. Variables, batch
         norm's statistics and the maps are float32.
       reuse: as in `tf.variable_scope`.
+      **fields: fields of `ModelOptions`, such as `backbone="b4"`; they win over `options`.
 
     Returns:
       The score and geometry maps.
@@ -118,46 +92,52 @@ def build(
     Raises:
       UserError: an unknown backbone or option of it, or images that do not fit.
       ValueError: an option of the head, see `east_head.east_head`.
+      TypeError: an option that does not exist.
     """
-    described = backbones.get_backbone(backbone, pre_stride=pre_stride, levels=levels)
+    if "normalisation" in fields:  # as forks of earlier versions call it
+        fields["normalization"] = fields.pop("normalisation")
+    options = dataclasses.replace(options or ModelOptions(), **fields)
+    described = backbones.get_backbone(options.backbone, pre_stride=options.pre_stride, levels=options.levels)
     check_sides(images, described.strides[-1])
-    kind = described.normalisation if normalisation == "auto" else normalisation
-    width, repeats = scaling.bifpn_size(described.phi)
-    decay: dict[str, Any] = {} if bn_decay is None else {"bn_decay": bn_decay}
-    # Graphs for inference, which other runtimes read, have the plain form.
-    by_row = is_training is True and None not in images.shape.as_list()[1:3]
+    common: dict[str, Any] = {"is_training": is_training, "reuse": reuse}
+    if bn_decay is not None:
+        common["bn_decay"] = bn_decay
     with slim.arg_scope(backbones.efficientnet_arg_scope(weight_decay)):
         _, end_points = backbones.build(
-            tf.cast(normalise(images, kind, by_row=by_row), precision),
-            name=backbone,
-            activation=activation,
-            pre_stride=pre_stride,
-            levels=levels,
-            is_training=is_training,
+            tf.cast(_normalized(images, options, described.normalization, is_training), precision),
+            name=options.backbone,
+            activation=options.activation,
+            pre_stride=options.pre_stride,
+            levels=options.levels,
             drop_connect=drop_connect,
             batch_norm=batch_norm,
             frozen=frozen,
             recompute=recompute,
             seed=seed,
-            reuse=reuse,
-            **decay,
+            **common,
         )
+    width, repeats = scaling.bifpn_size(described.phi)
     return Outputs(
         *east_head(
             end_points,
-            merge=merge,
-            width=fpn_width or width,
-            repeats=fpn_repeats or repeats,
-            is_training=is_training,
-            output_stride=output_stride,
-            geometry=geometry,
-            text_scale=text_scale,
+            merge=options.merge,
+            width=options.fpn_width or width,
+            repeats=options.fpn_repeats or repeats,
+            output_stride=options.output_stride,
+            geometry=options.geometry,
+            text_scale=options.text_scale,
             weight_decay=weight_decay,
             batch_norm="sync" if batch_norm == "sync" else "train",
-            reuse=reuse,
-            **decay,
+            **common,
         )
     )
+
+
+def _normalized(images: Tensor, options: ModelOptions, auto: str, is_training: bool | Tensor) -> Tensor:
+    """The pixels as the backbone expects them. Graphs for inference, which other runtimes read, are plain."""
+    kind = auto if options.normalization == "auto" else options.normalization
+    by_row = is_training is True and None not in images.shape.as_list()[1:3]
+    return normalize(images, kind, by_row=by_row)
 
 
 def check_sides(images: Tensor, divisor: int = 32) -> None:

@@ -61,6 +61,8 @@ B0_STEM, B0_HEAD, B0_RESOLUTION = 32, 1280, 224
 CHANNEL_DIVISOR = 8
 # Depth, width and resolution per unit of phi; ALPHA * BETA**2 * GAMMA**2 ~ 2.
 ALPHA, BETA, GAMMA = 1.2, 1.1, 1.15
+LEAST_PHI, MOST_PHI = -3, 12
+ANY_PHI = f"phi=NUMBER from {LEAST_PHI} to {MOST_PHI}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Variant:
       dropout: rate before the classifier.
       phi: the compound coefficient; what is scaled along with the backbone (a BiFPN) sizes itself by it.
       activation: what the variant was trained or proposed with.
-      normalisation: of the pixels that its published weights expect, see `model.NORMALISATIONS`.
+      normalization: of the pixels that its published weights expect, a key of `options.NORMALIZATIONS`.
       stages: the rows before scaling.
       fixed_ends: stem and head keep their channels, first and last stage their repeats, as in lite.
     """
@@ -85,7 +87,7 @@ class Variant:
     dropout: float
     phi: float = 0
     activation: str = "swish"
-    normalisation: str = "imagenet"
+    normalization: str = "imagenet"
     stages: tuple[Stage, ...] = B0_STAGES
     fixed_ends: bool = False
 
@@ -105,7 +107,7 @@ def compound(phi: float, activation: str = "swish") -> Variant:
 
 
 _lite = functools.partial(
-    Variant, activation="relu6", normalisation="lite", stages=LITE_STAGES, fixed_ends=True
+    Variant, activation="relu6", normalization="lite", stages=LITE_STAGES, fixed_ends=True
 )
 
 # The published ones have rounded coefficients of their own, not the powers that `compound` gives. L2 (Xie et
@@ -146,12 +148,19 @@ def get_variant(name: str) -> Variant:
     """
     if name in VARIANTS:
         return VARIANTS[name]
+    phi = parse_phi(name)
+    if phi is None:
+        hint = f"expected one of {', '.join(VARIANTS)}, or {ANY_PHI}"
+        raise UserError("backbone", f"unknown variant {name!r}", hint)
+    return compound(phi)
+
+
+def parse_phi(name: str) -> float | None:
+    """Read the compound coefficient from a name such as `phi=1.5`; None if it is no such name."""
     # Plain decimals only: the name becomes a variable scope, in which TensorFlow takes no other characters.
     match = re.fullmatch(r"phi=(-?[0-9]+(?:\.[0-9]+)?)", name)
-    if match and -3 <= float(match[1]) <= 12:
-        return compound(float(match[1]))
-    known = f"one of {', '.join(VARIANTS)}, or phi=NUMBER from -3 to 12"
-    raise UserError("backbone", f"unknown variant {name!r}", f"expected {known}")
+    phi = float(match[1]) if match else math.inf
+    return phi if LEAST_PHI <= phi <= MOST_PHI else None
 
 
 def round_channels(channels: float, width: float) -> int:
@@ -317,7 +326,9 @@ def layers(network: Network, *, head: bool = False, classes: int | None = None) 
     if head or classes is not None:
         found.append(Layer("head", 1, network.blocks[-1].outputs, network.head, stride))
     if classes is not None:
-        found.append(Layer("logits", 1, network.head, classes, None, batch_norm=False, activated=False))
+        found.append(
+            Layer("logits", 1, network.head, classes, None, dense=True, batch_norm=False, activated=False)
+        )
     return tuple(found)
 
 
@@ -336,7 +347,7 @@ def _block_layers(block: Block, stride: int) -> Iterator[Layer]:
 
 
 def frozen_blocks(network: Network, frozen: str) -> int:
-    """How many blocks "frozen up to and including NAME" means.
+    """Count the blocks that "frozen up to and including NAME" means.
 
     Args:
       network: from `resolve`.

@@ -1,5 +1,6 @@
 """The whole detector's graph: normalisation, options that arrive where they belong, eager use, freezing."""
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,12 +8,13 @@ import numpy as np
 import pytest
 from helpers.graphs import as_if_trained
 
-from efficientnet_east import model, scaling
+from efficientnet_east import config, model, scaling
 from efficientnet_east.checkpoints import tf_checkpoints
 from efficientnet_east.compat import tf
 from efficientnet_east.east_head import MERGES
 from efficientnet_east.errors import UserError
 from efficientnet_east.inference.graph import freeze
+from efficientnet_east.options import ModelOptions
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (2, 64, 96, 3), dtype=np.uint8)
@@ -33,7 +35,7 @@ def graph() -> Iterator[Any]:
 
 def test_normalise_against_published_statistics(graph: Any) -> None:
     with tf.Session() as session:
-        result = session.run(model.normalise(tf.constant(IMAGES)))
+        result = session.run(model.normalize(tf.constant(IMAGES)))
     expected = (IMAGES / 255.0 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     assert result.dtype == np.float32
     np.testing.assert_allclose(result, expected, atol=1e-5)
@@ -41,7 +43,7 @@ def test_normalise_against_published_statistics(graph: Any) -> None:
 
 def test_normalising_row_by_row_changes_no_value(graph: Any) -> None:
     with tf.Session() as session:
-        both = [model.normalise(tf.constant(IMAGES), by_row=by_row) for by_row in (False, True)]
+        both = [model.normalize(tf.constant(IMAGES), by_row=by_row) for by_row in (False, True)]
         plain, by_row = session.run(both)
     np.testing.assert_array_equal(by_row, plain)
 
@@ -199,3 +201,24 @@ def test_frozen_graph_in_opencv(options: dict[str, Any], graph: Any, tmp_path: A
         assert theirs.shape == ours.transpose(0, 3, 1, 2).shape
         np.testing.assert_allclose(theirs.transpose(0, 2, 3, 1), ours, atol=atol)
         assert ours.std() > 300 * atol
+
+
+def test_options_have_one_source_of_defaults() -> None:
+    """The configuration's section and the options of the graph have the same fields and defaults."""
+    assert config.Model().model_dump() == dataclasses.asdict(ModelOptions())
+    assert config.Model(levels=7).size_divisor == ModelOptions(levels=7).size_divisor == 128
+
+
+def test_options_come_as_a_whole_or_one_by_one(graph: Any) -> None:
+    """Keywords win; the earlier spelling still counts; what does not exist is refused."""
+    options = ModelOptions(backbone="tiny", geometry="quad", normalization="vgg")
+    whole = model.build(tf.constant(IMAGES), options, output_stride=2)
+    fields = {"backbone": "tiny", "geometry": "quad", "output_stride": 2}
+    again = model.build(tf.constant(IMAGES), normalisation="vgg", **fields, reuse=True)
+    assert whole.geometry.shape.as_list() == [2, 32, 48, 8]
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        a, b = session.run([whole, again])
+    np.testing.assert_array_equal(a.geometry, b.geometry)
+    with pytest.raises(TypeError, match="backbones"):
+        model.build(tf.constant(IMAGES), backbones="tiny")

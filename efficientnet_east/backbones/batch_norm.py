@@ -1,4 +1,4 @@
-"""The batch norm of backbones and heads: learning, frozen, or synchronised over a strategy's replicas."""
+"""The batch norm of backbones and heads: learning, frozen, or synchronized over a strategy's replicas."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from typing import Any
 import numpy as np
 
 from efficientnet_east.backbones import replicas
-from efficientnet_east.compat import slim, tf
+from efficientnet_east.compat import Tensor, slim, tf
 from efficientnet_east.errors import UserError
-
-Tensor = Any
 
 MODES = ("train", "frozen", "sync")
 
@@ -19,11 +17,11 @@ MODES = ("train", "frozen", "sync")
 def batch_norm_options(
     mode: str, *, is_training: bool | Tensor, decay: float, epsilon: float = 1e-3, trainable: bool = True
 ) -> dict[str, Any]:
-    """The options of a slim layer that put batch norm behind it.
+    """Make the options of a slim layer that put batch norm behind it.
 
     Args:
-      mode: `train` normalises by the statistics of the batch while training and averages them for later;
-        `frozen` always normalises by the averages and leaves them as they are; `sync` is `train` with the
+      mode: `train` normalizes by the statistics of the batch while training and averages them for later;
+        `frozen` always normalizes by the averages and leaves them as they are; `sync` is `train` with the
         statistics of all replicas of a `tf.distribute` strategy, and outside of one the same as `train`.
       is_training: whether this is training.
       decay: of the moving statistics.
@@ -48,9 +46,9 @@ def batch_norm_options(
         "activation_fn": None,
         "trainable": trainable,
     }
-    synchronised = mode == "sync" and not frozen and is_training is not False
+    synchronized = mode == "sync" and not frozen and is_training is not False
     return {
-        "normalizer_fn": sync_batch_norm if synchronised else slim.batch_norm,
+        "normalizer_fn": sync_batch_norm if synchronized else slim.batch_norm,
         "normalizer_params": params,
         "biases_initializer": None,
     }
@@ -143,7 +141,7 @@ STATISTICS = ("moving_mean", "moving_variance")
 
 
 def is_statistic(name: str) -> bool:
-    """Whether a variable of this name is a moving mean or variance."""
+    """Tell whether a variable of this name is a moving mean or variance."""
     return name.endswith(tuple(f"/{leaf}" for leaf in STATISTICS))
 
 

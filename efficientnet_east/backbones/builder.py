@@ -6,9 +6,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from efficientnet_east.backbones.catalog import get_backbone
-from efficientnet_east.backbones.efficientnets import efficientnet
-from efficientnet_east.backbones.resnet import resnet50
+from efficientnet_east.backbones import catalog
 from efficientnet_east.compat import tf
 from efficientnet_east.errors import UserError
 
@@ -17,8 +15,8 @@ def build(images: Any, name: str, **options: Any) -> tuple[Any, dict[str, Any]]:
     """Build any backbone by name.
 
     Args:
-      images: float32 (batch, height, width, 3), RGB, normalised.
-      name: what `get_backbone` knows, such as `b0`, `lite2`, `mnasnet-a1`, `phi=1.5` or `resnet50`.
+      images: float32 (batch, height, width, 3), RGB, normalized.
+      name: one that `get_backbone` knows, such as `b0`, `lite2`, `mnasnet-a1`, `phi=1.5` or `resnet50`.
       **options: of `efficientnet`; `scope` is by default `scope_of(name)`.
 
     Returns:
@@ -28,12 +26,10 @@ def build(images: Any, name: str, **options: Any) -> tuple[Any, dict[str, Any]]:
       UserError: the name or the value of an option is unknown, or the images have no three channels.
     """
     features = {key: options[key] for key in ("pre_stride", "levels") if key in options}
-    backbone = get_backbone(name, **features)
+    scope = catalog.get_backbone(name, **features).scope
+    catalog.check_activation(name, options.get("activation", "relu"))
     check_images(images)
-    options = {"scope": backbone.scope} | options
-    if backbone.network is None:
-        return resnet50(images, **options)
-    return efficientnet(images, backbone.network, **options)
+    return catalog.family_of(name).build(images, name, **{"scope": scope} | options)
 
 
 def check_images(images: Any, kinds: Sequence[str] = ("float32", "float16", "bfloat16")) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable
 # needs the convolution's output; ReLU its own output; swish (x * sigmoid(x)) and hard-swish both factors and,
 # for the next layer, the product.
 KEPT_MAPS = {"relu": 2, "relu6": 2, "swish": 4, "hard-swish": 4}
-_LINEAR_MAPS = 2  # the convolution's output and the normalised one
+_LINEAR_MAPS = 2  # the convolution's output and the normalized one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Layer:
       stride: pixels of the image per cell of the output (`SAME` padding all the way); None for one cell,
         as after a global mean.
       depthwise: one kernel for each channel; `inputs` equals `outputs`.
+      dense: the kernel has two axes, as that of `slim.fully_connected`.
       batch_norm: followed by batch norm; if not, the layer has biases.
       activated: followed by the activation.
       products: whether a squeeze-and-excite product of the same size follows.
@@ -39,6 +40,7 @@ class Layer:
     outputs: int
     stride: int | None = 1
     depthwise: bool = False
+    dense: bool = False
     batch_norm: bool = True
     activated: bool = True
     products: bool = False
@@ -56,11 +58,11 @@ class Layer:
         return self.weights + self.outputs * (2 if self.batch_norm else 1)
 
     def cells(self, height: int, width: int) -> int:
-        """Cells of the output for an image of so many pixels."""
+        """Count the cells of the output for an image of so many pixels."""
         return 1 if self.stride is None else math.ceil(height / self.stride) * math.ceil(width / self.stride)
 
     def kept(self, height: int, width: int, activation: str) -> int:
-        """Numbers that the backward pass reads, for one image of so many pixels."""
+        """Count the numbers that the backward pass reads, for one image of so many pixels."""
         maps = (KEPT_MAPS[activation] if self.activated else _LINEAR_MAPS) + self.products
         found = maps * self.cells(height, width)
         if self.pooled and self.stride is not None:
@@ -115,7 +117,7 @@ def recomputed_bytes(
     width: int,
     activation: str,
     batch: int = 1,
-    wanted: Collection[str] = (),
+    read: Collection[str] = (),
 ) -> int:
     """Estimate the same when every part is computed again in the backward pass (`recompute`).
 
@@ -129,7 +131,7 @@ def recomputed_bytes(
       width: of the images, in pixels.
       activation: a key of `KEPT_MAPS`.
       batch: number of images.
-      wanted: names of layers inside of parts whose output is used outside, and so kept as well.
+      read: names of layers inside of parts whose output is read outside, and so kept as well.
 
     Returns:
       The bytes.
@@ -145,6 +147,6 @@ def recomputed_bytes(
         inside[layer.part] += numbers
         widest[layer.part] = max(widest[layer.part], output)
         outputs[layer.part] = output  # in the end that of its last layer
-        if layer.name in wanted:
+        if layer.name in read:
             kept += output
     return 4 * batch * (kept + sum(outputs.values()) + max((inside + widest).values(), default=0))

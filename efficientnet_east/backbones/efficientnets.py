@@ -9,20 +9,19 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from efficientnet_east import scaling
 from efficientnet_east.backbones import replicas
 from efficientnet_east.backbones.arg_scopes import REGULARIZERS, isolated
 from efficientnet_east.backbones.batch_norm import batch_norm_options
+from efficientnet_east.backbones.feature_maps import named_maps
 from efficientnet_east.backbones.gradients import quick_gradients
 from efficientnet_east.backbones.precision import float32_variables, l2
 from efficientnet_east.backbones.recompute import recomputed
-from efficientnet_east.compat import slim, tf
+from efficientnet_east.compat import Tensor, slim, tf
 from efficientnet_east.errors import UserError
-
-Tensor = Any  # tf.Tensor; TensorFlow ships no types
 
 BN_DECAY, BN_EPSILON = 0.99, 1e-3
 DROP_CONNECT = 0.2  # of the last block, for every variant (the paper's .3 was a slip)
@@ -132,7 +131,7 @@ def efficientnet(
     """Build an EfficientNet.
 
     Args:
-      images: float32 (batch, height, width, 3), RGB, normalised (`model.normalise`); of float16 or bfloat16
+      images: float32 (batch, height, width, 3), RGB, normalized (`model.normalize`); of float16 or bfloat16
         all is computed, and returned, in that type, over variables of float32.
       network: the rows to walk, from `scaling.resolve`.
       is_training: whether batch norm uses the batch's statistics and blocks are dropped.
@@ -186,31 +185,11 @@ def efficientnet(
         with _arg_scope(**options):
             if num_classes is not None or pre_stride == "expand":
                 end_points["head"] = slim.conv2d(net, network.head, 1, scope="head")
-            end_points |= feature_maps(end_points, found, levels)
+            end_points |= named_maps(end_points, found, levels)
             if num_classes is None:
                 return end_points["f5"], end_points
             logits = _classifier(end_points["head"], network, num_classes, is_training)
             return logits, end_points | {"logits": logits}
-
-
-def feature_maps(
-    end_points: Mapping[str, Tensor], found: Sequence[scaling.Feature], levels: int
-) -> dict[str, Tensor]:
-    """Give the feature maps their names, and pool those that are coarser than the backbone's.
-
-    Args:
-      end_points: with the five maps.
-      found: which of them are f1 to f5.
-      levels: 5, 6 or 7. Pooling is EfficientDet's, 3x3 with stride 2 (Tan et al., CVPR 2020).
-
-    Returns:
-      `f1` ..., and `pool1` to `pool5`.
-    """
-    maps = {feature.name: end_points[feature.end_point] for feature in found}
-    named = {f"pool{level}": maps[f"f{level}"] for level in range(1, len(found) + 1)}
-    for level in range(len(found) + 1, levels + 1):
-        maps[f"f{level}"] = slim.max_pool2d(maps[f"f{level - 1}"], 3, stride=2, padding="SAME")
-    return maps | named
 
 
 def mbconv(
@@ -268,7 +247,7 @@ def _recomputed_block(
     block: scaling.Block,
     tapped: Sequence[str],
 ) -> dict[str, Tensor]:
-    """The block's output, and those of its inner maps that are wanted outside; nothing else is kept."""
+    """The block's output, and those of its inner maps that are read outside; nothing else is kept."""
     kept = [block.name, *tapped]
 
     def part(net: Tensor, *drop: Tensor, again: bool) -> list[Tensor]:
@@ -359,16 +338,16 @@ def _arg_scope(
     again: bool = False,
 ) -> Any:
     """Everything that makes the function what it is, whatever arg scope the caller has around it."""
-    normalised = batch_norm_options(
+    normalized = batch_norm_options(
         batch_norm, is_training=is_training, decay=bn_decay, epsilon=BN_EPSILON, trainable=trainable
     )
     if again:  # the statistics have been updated the first time
-        normalised["normalizer_params"]["updates_collections"] = "recomputed_updates"
+        normalized["normalizer_params"]["updates_collections"] = "recomputed_updates"
     return slim.arg_scope(
         [slim.conv2d, slim.separable_conv2d],
         weights_initializer=conv_initializer,
         activation_fn=activation,
         padding="SAME",
         trainable=trainable,
-        **normalised,
+        **normalized,
     )

@@ -6,9 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from efficientnet_east.compat import override_gradient, tf
-
-Tensor = Any
+from efficientnet_east.compat import Tensor, override_gradient, tf
 
 # oneDNN's kernel for the gradient of depthwise filters takes filters of any height, but of so many columns at
 # most; for wider ones there is a general kernel, which needs several times as long.

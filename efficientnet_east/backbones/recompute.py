@@ -6,9 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from efficientnet_east.compat import override_gradient, tf
-
-Tensor = Any
+from efficientnet_east.compat import Tensor, override_gradient, tf
 
 
 def recomputed(build: Callable[..., Sequence[Tensor]], *inputs: Tensor) -> list[Tensor]:
@@ -43,11 +41,10 @@ def recomputed(build: Callable[..., Sequence[Tensor]], *inputs: Tensor) -> list[
         late = [_after(deltas[0], tensor) for tensor in inputs]
         with tf.variable_scope(scope, reuse=True, auxiliary_name_scope=False):
             copies = build(*late, again=True)
-        wanted = [*late, *trained]
-        found = tf.gradients(copies, wanted, deltas[: len(outputs)], unconnected_gradients="zero")
+        found = tf.gradients(copies, [*late, *trained], deltas[: len(outputs)], unconnected_gradients="zero")
         return [None] * len(outputs) + found
 
-    # One operation that has the part's inputs and variables as its own, and the gradient that is wanted.
+    # One operation that has the part's inputs and variables as its own, and the gradient above.
     values = [tf.convert_to_tensor(variable) for variable in trained]
     passed = tf.identity_n([*outputs, *inputs, *values])
     override_gradient(passed[0].op, gradient)

@@ -1,4 +1,4 @@
-"""What replicas of a `tf.distribute` strategy tell each other; for a single one nothing changes.
+"""What the replicas of a `tf.distribute` strategy exchange. With a single replica nothing changes.
 
 The gradients that replicas apply are means over them, and every replica's loss is that of the whole batch.
 So the gradient of a mean over the replicas is the mean of the gradients that come back to them.
@@ -9,24 +9,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from efficientnet_east.compat import override_gradient, tf
-
-Tensor = Any
+from efficientnet_east.compat import Tensor, override_gradient, tf
 
 
 def count() -> int:
-    """The number of replicas that compute a step together, those of other processes included."""
+    """Count the replicas that compute a step together, those of other processes included."""
     replicas = tf.distribute.get_replica_context()
     return 1 if replicas is None else int(replicas.num_replicas_in_sync)
 
 
 def number() -> int:
-    """The number of this replica among all of them, from 0."""
+    """Number this replica among all of them, from 0."""
     return 0 if count() == 1 else int(tf.get_static_value(_replicas().replica_id_in_sync_group))
 
 
 def own_rows(whole: Tensor) -> Tensor:
-    """This replica's part of what is given for the whole batch.
+    """Take this replica's part of what is given for the whole batch.
 
     Args:
       whole: (rows, ...), the number of rows a multiple of that of the replicas.
@@ -41,7 +39,7 @@ def own_rows(whole: Tensor) -> Tensor:
 
 
 def mean_over(value: Tensor) -> Tensor:
-    """The mean of a value over the replicas; so is its gradient, since every replica's loss depends on it.
+    """Average a value over the replicas, and its gradient, since every replica's loss depends on it.
 
     The replica context's `all_reduce` knows this gradient, too, but walks the graph for variables that the
     value depends on, and through the other replicas finds some that are none of its own.
@@ -61,7 +59,7 @@ def mean_over(value: Tensor) -> Tensor:
 
 
 def sums_over(*values: Tensor) -> list[Tensor]:
-    """The sums of scalars over the replicas, by one exchange; differentiable as `mean_over` is.
+    """Sum scalars over the replicas by one exchange; differentiable as `mean_over` is.
 
     Args:
       *values: floating-point scalars of one dtype.
@@ -75,7 +73,7 @@ def sums_over(*values: Tensor) -> list[Tensor]:
 
 
 def means_of(values: Sequence[Tensor]) -> list[Tensor]:
-    """The means of many tensors over the replicas, exchanged together; not to be differentiated.
+    """Average many tensors over the replicas, exchanged together. No gradients go through.
 
     Args:
       values: floating-point tensors of one dtype.
@@ -87,7 +85,7 @@ def means_of(values: Sequence[Tensor]) -> list[Tensor]:
 
 
 def of_first(values: Sequence[Tensor]) -> list[Tensor]:
-    """The values that the first replica has.
+    """Broadcast the values of the first replica.
 
     Args:
       values: tensors of any number type, finite.
@@ -107,18 +105,18 @@ def of_first(values: Sequence[Tensor]) -> list[Tensor]:
 
 
 def local(variable: Any) -> Any:
-    """This replica's copy of a variable; to be asked inside of a replica."""
+    """Get this replica's copy of a variable; call it inside of a replica."""
     each = copies(variable)
     return each[number() % len(each)]
 
 
 def copies(variable: Any) -> list[Any]:
-    """The copies of a variable in this process, one for each replica; the first has the plain name."""
+    """List the copies of a variable in this process, one for each replica; the first has the plain name."""
     return list(tf.distribute.get_strategy().experimental_local_results(variable))
 
 
 def firsts(variables: Sequence[Any]) -> list[Any]:
-    """The first copy in this process of each variable: all that a checkpoint needs, since copies are equal.
+    """Get the first copy in this process of each variable. Copies are equal, so a checkpoint needs no more.
 
     Args:
       variables: of the graph.
@@ -130,7 +128,7 @@ def firsts(variables: Sequence[Any]) -> list[Any]:
 
 
 def name_of(variable: Any) -> str:
-    """A variable's name in a checkpoint; `op`, which copies and exported functions have not, would differ."""
+    """Get a variable's name in a checkpoint. Its `op`, which copies lack, would not do."""
     return str(variable.name).partition(":")[0]
 
 

@@ -1,6 +1,6 @@
 """What a backbone costs, as tables: its stages, parameters, multiply-adds and the memory of training it.
 
-Everything is counted from the rows of `catalogue`; nothing is built, and nothing here needs TensorFlow.
+Everything is counted from the numbers of `catalog`; nothing is built, and nothing here needs TensorFlow.
 """
 
 from __future__ import annotations
@@ -12,16 +12,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from efficientnet_east.backbones import catalog, costs
-from efficientnet_east.backbones.catalog import Backbone
-from efficientnet_east.backbones.costs import Layer
+from efficientnet_east.backbones.families.family import Backbone, rows_of
 from efficientnet_east.errors import UserError
-from efficientnet_east.scaling import Feature, Network
+from efficientnet_east.scaling import LEAST_PHI, MOST_PHI, Feature, parse_phi
 
 MAX_SIDE = 65536
 
 
 @dataclasses.dataclass(frozen=True)
-class Stage:
+class StageCost:
     """One line of the paper's Table 1, with its sizes at one resolution.
 
     Attributes:
@@ -56,13 +55,13 @@ class Report:
     """All that is known of a backbone at one size, its stages included.
 
     Attributes:
-      name: as given to `catalogue.get_backbone`.
+      name: as given to `catalog.get_backbone`.
       phi: compound coefficient.
-      width_factor: on channels; None for ResNet-50, as for the next two.
+      width_factor: on channels; None for what is no EfficientNet, as for the next two.
       depth_factor: on repeats.
       dropout: before the classifier.
       resolution: side of the ImageNet crop that it was made for, in pixels.
-      normalisation: of the pixels, see `model.NORMALISATIONS`.
+      normalization: of the pixels, a key of `options.NORMALIZATIONS`.
       activation: that the memory is counted for.
       pre_stride: which maps `features` are, see `scaling.features`.
       classes: of the classifier; None for the trunk alone.
@@ -83,14 +82,14 @@ class Report:
     depth_factor: float | None
     dropout: float | None
     resolution: int
-    normalisation: str
+    normalization: str
     activation: str
     pre_stride: str
     classes: int | None
     height: int
     width: int
     batch: int
-    stages: tuple[Stage, ...]
+    stages: tuple[StageCost, ...]
     features: tuple[Feature, ...]
     parameters: int
     multiply_adds: int
@@ -114,12 +113,12 @@ def parse_size(text: str) -> tuple[int, int]:
     width, height = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
     if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
         expected = f"a side such as 512 or WIDTHxHEIGHT such as 1280x720, each from 1 to {MAX_SIDE}"
-        raise UserError("--size", f"{text!r} cannot be used", f"expected {expected}")
+        raise UserError("size", f"{text!r} cannot be used", f"expected {expected}")
     return height, width
 
 
 def phi_name(text: str) -> str:
-    """The backbone's name for a compound coefficient.
+    """Name the backbone of a compound coefficient.
 
     Args:
       text: a plain decimal, such as `1.5`.
@@ -130,18 +129,18 @@ def phi_name(text: str) -> str:
     Raises:
       UserError: no number, or one out of range.
     """
-    try:
-        catalog.get_variant(f"phi={text}")
-    except UserError:
-        expected = "a plain decimal from -3 to 12, such as 1.5"
-        raise UserError("--phi", f"{text!r} cannot be used", f"expected {expected}") from None
+    if parse_phi(f"phi={text}") is None:
+        expected = f"expected a plain decimal from {LEAST_PHI} to {MOST_PHI}, such as 1.5"
+        raise UserError("phi", f"{text!r} cannot be used", expected)
     return f"phi={text}"
 
 
 def offered(activation: str | None, pre_stride: str) -> tuple[str, ...]:
-    """The named backbones that exist with these options: ResNet-50 has ReLU and block outputs only."""
-    plain = activation in (None, "relu") and pre_stride == "block"
-    return tuple(name for name in catalog.names() if plain or name != catalog.RESNET50)
+    """List the named backbones that exist with these options; all of them if no such option is known."""
+    names = catalog.names()
+    if activation not in (None, *costs.KEPT_MAPS):
+        return names
+    return tuple(name for name in names if catalog.offers(name, activation, pre_stride)) or names
 
 
 def describe(
@@ -156,7 +155,7 @@ def describe(
     """Count what a backbone costs.
 
     Args:
-      name: see `catalogue.get_backbone`.
+      name: see `catalog.get_backbone`.
       size: (height, width) of the images in pixels; None for the size that the backbone was made for.
       batch: images in a training step.
       activation: a key of `costs.KEPT_MAPS`, on which memory depends; None for the backbone's own.
@@ -169,15 +168,12 @@ def describe(
     Raises:
       UserError: an unknown name, an option that the backbone does not have, a number below 1.
     """
-    for option, number in (("--batch", batch), ("--classes", classes)):
+    for option, number in (("batch", batch), ("classes", classes)):
         if number is not None and number < 1:
             raise UserError(option, f"is {number}", "expected a whole number from 1")
     backbone = catalog.get_backbone(name, pre_stride=pre_stride, classes=classes)
     own = activation or backbone.activation
-    if own not in costs.KEPT_MAPS:
-        raise UserError("--activation", f"unknown {own!r}", f"expected one of {', '.join(costs.KEPT_MAPS)}")
-    if name == catalog.RESNET50 and own != "relu":
-        raise UserError("--activation", f"{own!r} with {name}", "expected relu")
+    catalog.check_activation(name, own)
     height, width = size or (backbone.resolution, backbone.resolution)
     variant = backbone.network.variant if backbone.network else None
     return Report(
@@ -187,7 +183,7 @@ def describe(
         depth_factor=variant.depth if variant else None,
         dropout=variant.dropout if variant else None,
         resolution=backbone.resolution,
-        normalisation=backbone.normalisation,
+        normalization=backbone.normalization,
         activation=own,
         pre_stride=pre_stride,
         classes=classes,
@@ -206,90 +202,48 @@ def describe(
 # --- from layers to stages
 
 
-@dataclasses.dataclass(frozen=True)
-class _Shape:
-    """A stage before anything is counted."""
-
-    operator: str
-    kernel: int
-    stride: int | None
-    channels: int
-    repeats: int = 1
-
-
-def _stages(backbone: Backbone, height: int, width: int, activation: str, batch: int) -> tuple[Stage, ...]:
-    shapes, stage_of = _shapes(backbone), {}
-    if backbone.network:
-        stage_of = {block.name: f"stage{block.stage}" for block in backbone.network.blocks}
-    layers: dict[str, list[Layer]] = {name: [] for name in shapes}
-    for layer in backbone.layers:
-        part = layer.name.partition("/")[0]
-        layers[stage_of.get(part, part)].append(layer)
+def _stages(
+    backbone: Backbone, height: int, width: int, activation: str, batch: int
+) -> tuple[StageCost, ...]:
+    rows = backbone.rows or tuple(rows_of(backbone.layers))
     stages, stride = [], 1
-    for name, shape in shapes.items():
+    for row in rows:
+        layers = [layer for layer in backbone.layers if layer.name.partition("/")[0] in row.scopes]
         stages.append(
-            Stage(
-                name=name,
-                **dataclasses.asdict(shape),
+            StageCost(
+                name=row.name,
+                operator=row.operator,
+                kernel=row.kernel,
+                stride=row.stride,
+                channels=row.channels,
+                repeats=row.repeats,
                 height=math.ceil(height / stride),
                 width=math.ceil(width / stride),
-                parameters=costs.parameters(layers[name]),
-                multiply_adds=costs.multiply_adds(layers[name], height, width),
-                activation_bytes=costs.activation_bytes(layers[name], height, width, activation, batch),
+                parameters=costs.parameters(layers),
+                multiply_adds=costs.multiply_adds(layers, height, width),
+                activation_bytes=costs.activation_bytes(layers, height, width, activation, batch),
             )
         )
-        stride *= shape.stride or 1
+        stride *= row.stride or 1
     return tuple(stages)
-
-
-def _shapes(backbone: Backbone) -> dict[str, _Shape]:
-    """Every stage by its name, which is that of its layers but for the numbered ones."""
-    shapes = _efficientnet_shapes(backbone.network) if backbone.network else _resnet_shapes()
-    for layer in backbone.layers:
-        if layer.name == "head":
-            shapes["head"] = _Shape("Conv, k1x1", 1, 1, layer.outputs)
-        if layer.name == "logits":
-            shapes["logits"] = _Shape("Mean, dense", 1, None, layer.outputs)
-    return shapes
-
-
-def _efficientnet_shapes(network: Network) -> dict[str, _Shape]:
-    shapes = {"stem": _Shape("Conv, k3x3", 3, 2, network.stem)}
-    for block in network.blocks:
-        name = f"stage{block.stage}"
-        if block.repeat == 0:
-            squeezed = ", SE" if block.squeeze else ""
-            operator = f"MBConv{block.expand}, k{block.kernel}x{block.kernel}{squeezed}"
-            shapes[name] = _Shape(operator, block.kernel, block.stride, block.outputs)
-        else:
-            shapes[name] = dataclasses.replace(shapes[name], repeats=block.repeat + 1)
-    return shapes
-
-
-def _resnet_shapes() -> dict[str, _Shape]:
-    stem = catalog.RESNET50_STEM
-    shapes = {"conv1": _Shape("Conv, k7x7", 7, 2, stem), "pool1": _Shape("Max pool, k3x3", 3, 2, stem)}
-    for row in catalog.RESNET50_BLOCKS:
-        shapes[row.name] = _Shape("Bottleneck, k3x3", 3, row.stride, row.outputs, row.units)
-    return shapes
 
 
 # --- for machines and for people
 
 
 def as_dict(reports: Sequence[Report]) -> dict[str, Any]:
-    """Everything as plain dictionaries, for JSON: `{"backbones": [...]}`, fields as in `Report`."""
+    """Make plain dictionaries of everything, for JSON: `{"backbones": [...]}`, fields as in `Report`."""
     return {"backbones": [dataclasses.asdict(report) for report in reports]}
 
 
 def text(reports: Sequence[Report]) -> str:
-    """A table of stages for each report and, of several, an overview below."""
+    """Write a table of stages for each report and, of several, an overview below."""
     parts = [stage_table(report) for report in reports]
     return "\n\n".join([*parts, overview(reports)] if len(reports) > 1 else parts)
 
 
 def overview(reports: Sequence[Report]) -> str:
-    """One line for each report, 100 columns at most.
+    """Write one line for each report, 100 columns at most.
 
     Args:
       reports: with the same options.
@@ -318,7 +272,7 @@ def overview(reports: Sequence[Report]) -> str:
 
 
 def stage_table(report: Report) -> str:
-    """The stages of one report, its totals and its feature maps, 100 columns at most.
+    """Write the stages of one report, its totals and its feature maps, 100 columns at most.
 
     Args:
       report: from `describe`.
@@ -382,7 +336,7 @@ def _mega(count: int) -> str:
 
 
 def _aligned(rows: Sequence[Sequence[str]], left: Sequence[int]) -> str:
-    """Columns two spaces apart, to the right but for those named."""
+    """Align columns, two spaces apart, to the right but for those named."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = []
     for row in rows:

@@ -7,9 +7,7 @@ from typing import Any
 
 from efficientnet_east.backbones.report import Report, describe
 from efficientnet_east.drawing import charts
-from efficientnet_east.scaling import ALPHA, BETA
-
-MAX_PHI = 12.0  # as far as `scaling.get_variant` goes
+from efficientnet_east.scaling import ALPHA, BETA, MOST_PHI
 
 
 def against_phi(reports: Sequence[Report], size: tuple[int, int] | None = None, **options: Any) -> bytes:
@@ -26,7 +24,7 @@ def against_phi(reports: Sequence[Report], size: tuple[int, int] | None = None, 
       alpha * beta**2 times, and so does the work at one size; at each one's own size it doubles.
     """
     starred = [report for report in reports if report.width_factor]
-    last = min(MAX_PHI, max([8.0, *(report.phi for report in starred)]))
+    last = min(MOST_PHI, max([8.0, *(report.phi for report in starred)]))
     steps = [step / 10 for step in range(-10, round(10 * last) + 1)]
 
     def described(names: Iterable[str]) -> list[Report]:

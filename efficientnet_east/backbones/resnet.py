@@ -14,12 +14,11 @@ from typing import Any
 from efficientnet_east.backbones import catalog
 from efficientnet_east.backbones.arg_scopes import REGULARIZERS, isolated
 from efficientnet_east.backbones.batch_norm import batch_norm_options
-from efficientnet_east.backbones.efficientnets import feature_maps
+from efficientnet_east.backbones.families import resnet50 as numbers
+from efficientnet_east.backbones.feature_maps import named_maps
 from efficientnet_east.backbones.precision import float32_variables
 from efficientnet_east.backbones.recompute import recomputed
-from efficientnet_east.compat import slim, tf
-
-Tensor = Any
+from efficientnet_east.compat import Tensor, slim, tf
 
 BN_DECAY, BN_EPSILON = 0.997, 1e-5  # slim's, with which its weights were trained
 
@@ -39,13 +38,13 @@ def resnet50(
     recompute: bool = False,
     seed: Tensor | None = None,
     reuse: bool | None = None,
-    scope: str = "resnet_v1_50",
+    scope: str = numbers.SCOPE,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Build ResNet-50 v1.
 
     Args:
-      images: float32 (batch, height, width, 3), RGB minus the mean colour (normalisation `vgg`); in half
-        precision as in `efficientnet.efficientnet`.
+      images: float32 (batch, height, width, 3), RGB minus the mean color (normalization `vgg`); in half
+        precision as in `efficientnets.efficientnet`.
       is_training: whether batch norm uses the batch's statistics.
       activation: `relu` only.
       num_classes: None ends with the last map; a number adds pooling and a classifier.
@@ -69,21 +68,19 @@ def resnet50(
       UserError: an option that this network does not have.
     """
     del drop_connect, seed
-    catalog.check_activation(catalog.RESNET50, activation)
-    still = -1 if frozen is None else catalog.frozen_blocks(catalog.RESNET50, frozen)
+    catalog.check_activation(numbers.NAME, activation)
+    still = -1 if frozen is None else numbers.frozen_rows(frozen)
     options: dict[str, Any] = {"is_training": is_training, "batch_norm": batch_norm, "bn_decay": bn_decay}
-    found = catalog.get_backbone(catalog.RESNET50, pre_stride=pre_stride).features
+    found = catalog.get_backbone(numbers.NAME, pre_stride=pre_stride).features
     with (
         tf.variable_scope(scope, reuse=reuse, custom_getter=float32_variables),
         isolated(REGULARIZERS),
     ):
         with _arg_scope(**options, trainable=still < 0):
-            net = slim.nets.resnet_utils.conv2d_same(
-                images, catalog.RESNET50_STEM, 7, stride=2, scope="conv1"
-            )
+            net = slim.nets.resnet_utils.conv2d_same(images, numbers.STEM, 7, stride=2, scope="conv1")
         end_points = {"conv1": net}
         net = end_points["pool1"] = slim.max_pool2d(net, 3, stride=2, padding="SAME", scope="pool1")
-        for number, row in enumerate(catalog.RESNET50_BLOCKS, start=1):
+        for number, row in enumerate(numbers.ROWS, start=1):
             part = {**options, "trainable": number > still}
             again = recompute and part["trainable"] and is_training is not False
             for unit in range(1, row.units + 1):
@@ -91,7 +88,7 @@ def resnet50(
                 net = recomputed(build, net)[0] if again else build(net)[0]
                 end_points[f"{row.name}/unit_{unit}"] = net
             end_points[row.name] = net
-        end_points |= feature_maps(end_points, found, levels)
+        end_points |= named_maps(end_points, found, levels)
         if num_classes is None:
             return net, end_points
         pooled = tf.reduce_mean(tf.cast(net, tf.float32), [1, 2], keepdims=True)
@@ -100,9 +97,7 @@ def resnet50(
         return logits, end_points | {"logits": logits}
 
 
-def _unit(
-    net: Tensor, *, row: catalog.ResnetBlock, unit: int, again: bool = False, **options: Any
-) -> list[Tensor]:
+def _unit(net: Tensor, *, row: numbers.Row, unit: int, again: bool = False, **options: Any) -> list[Tensor]:
     """One bottleneck unit, of which the last of a block takes the stride."""
     stride = row.stride if unit == row.units else 1
     with (
@@ -118,16 +113,16 @@ def _arg_scope(
     *, is_training: bool | Tensor, batch_norm: str, bn_decay: float, trainable: bool, again: bool = False
 ) -> Any:
     """What `resnet_utils.resnet_arg_scope` sets, but for the weight decay, which is the caller's."""
-    normalised = batch_norm_options(
+    normalized = batch_norm_options(
         batch_norm, is_training=is_training, decay=bn_decay, epsilon=BN_EPSILON, trainable=trainable
     )
     if again:
-        normalised["normalizer_params"]["updates_collections"] = "recomputed_updates"
+        normalized["normalizer_params"]["updates_collections"] = "recomputed_updates"
     return slim.arg_scope(
         [slim.conv2d],
         weights_initializer=slim.variance_scaling_initializer(),
         activation_fn=tf.nn.relu,
         padding="SAME",
         trainable=trainable,
-        **normalised,
+        **normalized,
     )

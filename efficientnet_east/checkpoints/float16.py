@@ -1,4 +1,4 @@
-"""Rounds a network's kernels to half precision, so that what a kernel sums up to stays the same.
+"""Round a network's kernels to half precision, so that what a kernel sums up to stays the same.
 
 Rounded one by one, the taps of a kernel that tells bright from dark no longer cancel: on an even surface
 something is left where zero should be. In EfficientNet's first depthwise convolution this alone moves scores
@@ -36,9 +36,9 @@ def round_columns(values: np.ndarray) -> np.ndarray:
     falling = np.take_along_axis(values.astype(np.float64), order, axis=0)
     carried = np.zeros(values.shape[1])
     for row in falling:
-        wanted = row + carried
-        row[:] = wanted.astype(np.float16)
-        carried = wanted - row
+        exact = row + carried
+        row[:] = exact.astype(np.float16)
+        carried = exact - row
     rounded = np.zeros(values.shape, np.float32)
     np.put_along_axis(rounded, order, falling.astype(np.float32), axis=0)
     return rounded

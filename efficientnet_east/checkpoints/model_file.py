@@ -29,7 +29,7 @@ _MOST_CONFIG = 1 << 20  # bytes
 
 
 def is_model_file(path: str | Path) -> bool:
-    """Whether a name is that of such a file, and not of a checkpoint of TensorFlow's."""
+    """Tell whether a name is that of such a file, and not of a checkpoint of TensorFlow's."""
     return Path(path).suffix == SUFFIX
 
 
@@ -56,12 +56,12 @@ def resolve(path: str | Path, as_onnx: bool = False) -> Path:
 
 
 def shipped_onnx() -> Path:
-    """The path of the ONNX file that belongs to the weights in the package; it may be absent."""
+    """Give the path of the ONNX file that belongs to the weights in the package; it may be absent."""
     return SHIPPED.with_suffix(".onnx")
 
 
 def short_names(paths: Sequence[str]) -> dict[str, str]:
-    """Short names, for a client learns nothing of the server's folders.
+    """Shorten the paths of models, so that a client learns nothing of the server's folders.
 
     Args:
       paths: of the models.
@@ -84,8 +84,8 @@ def write(path: str | Path, arrays: Mapping[str, np.ndarray], config: str, half:
       path: of the file, which ends in `.npz`.
       arrays: name -> array.
       config: YAML, as `config.load` reads it.
-      half: kernels become float16, see `half.round_kernel`. Vectors, which are the statistics of batch norm,
-        its scales and biases, keep their digits.
+      half: kernels become float16, see `float16.round_kernel`. Vectors, such as statistics and scales of
+        batch norm, keep their digits.
 
     Raises:
       WriteError: it cannot be written.
@@ -139,7 +139,7 @@ def read_weights(path: Path) -> dict[str, np.ndarray]:
 
 
 def config_in(path: Path) -> str | None:
-    """A file's configuration, YAML, None if it holds weights only; see `read_config`."""
+    """Read a file's configuration, YAML; None if it holds weights only. See `read_config`."""
     return _expected(path)[1]
 
 

@@ -49,12 +49,12 @@ def find(path: str | Path) -> str:
 
 
 def newest_in(workdir: Path) -> str | None:
-    """The prefix of a workdir's newest checkpoint, None if it has none."""
+    """Find the prefix of a workdir's newest checkpoint, None if it has none."""
     return next(iter(all_in(workdir)), None)
 
 
 def all_in(workdir: Path) -> list[str]:
-    """The prefixes of a workdir's checkpoints, newest first.
+    """List the prefixes of a workdir's checkpoints, newest first.
 
     Newest is what the state file says; those that it does not name follow by the number in their names.
     """
@@ -65,7 +65,7 @@ def all_in(workdir: Path) -> list[str]:
 
 
 def listed_in(folder: Path) -> list[str]:
-    """The prefixes that a folder's state file lists, newest first; none if the file is lost or damaged."""
+    """Read the prefixes that a folder's state file lists, newest first; none if it is lost or damaged."""
     try:
         with plain_paths.readable(folder / STATE_FILE, STATE_FILE) as file:
             state = tf.train.get_checkpoint_state(str(file.parent))
@@ -149,7 +149,7 @@ def averaged(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def weights_of(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Pick the weights of the model: `averaged`, without counters and an optimiser's slots.
+    """Pick the weights of the model: `averaged`, without counters and an optimizer's slots.
 
     Args:
       tensors: from `read`.

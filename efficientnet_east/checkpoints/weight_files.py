@@ -28,14 +28,14 @@ _SUFFIXES = {
     ".npz": "npz", ".h5": "keras", ".hdf5": "keras", ".keras": "keras", ".pth": "torch", ".pt": "torch",
     ".bin": "torch", ".safetensors": "torch", ".ckpt": "tpu", ".index": "tpu",
 }  # fmt: skip
-# Beside the weights: PyTorch's counters, dropout's seeds, and the normalisation of pixels before the network.
+# Beside the weights: PyTorch's counters, dropout's seeds, and the normalization of pixels before the network.
 _NO_WEIGHTS = re.compile(r"(^|/)(normalization|seed_generator)(_\d+)?/|(^|\.)num_batches_tracked$|/mean_rgb$")
 _MOST_NAMES = 6  # in a message
 _MOST_NUMBERS = 2**28  # in an array; damaged and hostile headers claim more
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class WeightFile:
     """What was read from a weight file.
 
     Attributes:
@@ -51,7 +51,7 @@ class Source:
     notes: tuple[str, ...] = ()
 
 
-def read(path: str | Path, format: str | None = None) -> Source:
+def read(path: str | Path, format: str | None = None) -> WeightFile:
     """Read a weight file.
 
     Args:
@@ -60,7 +60,7 @@ def read(path: str | Path, format: str | None = None) -> Source:
       format: a key of `FORMATS`; None takes what the contents, or else the ending, tell.
 
     Returns:
-      The arrays, all finite. What is no weight, such as an optimiser's slots, has been left out.
+      The arrays, all finite. What is no weight, such as an optimizer's slots, has been left out.
 
     Raises:
       UserError: there is no such file, it is damaged or of another kind, it holds something else than finite
@@ -76,7 +76,7 @@ def read(path: str | Path, format: str | None = None) -> Source:
     arrays = {name: array.astype(np.float32) for name, array in arrays.items()}
     infinite = "holds NaN or infinity"
     _refuse(path, arrays, lambda array: not np.isfinite(array).all(), infinite, "finite numbers")
-    return Source(str(path), format, arrays, notes)
+    return WeightFile(str(path), format, arrays, notes)
 
 
 def format_of(path: str | Path) -> str:
@@ -109,7 +109,7 @@ def format_of(path: str | Path) -> str:
 
 
 def listed(names: Iterable[str]) -> str:
-    """The first few names, and how many more there are."""
+    """List the first few names, and how many more there are."""
     names = list(names)
     more = len(names) - _MOST_NAMES
     return ", ".join(names) if more <= 0 else f"{', '.join(names[:_MOST_NAMES])} and {more} more"

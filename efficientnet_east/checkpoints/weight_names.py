@@ -12,14 +12,14 @@ import functools
 from collections.abc import Callable, Iterator, Mapping
 
 from efficientnet_east.backbones import catalog
-from efficientnet_east.backbones.catalog import Backbone
 from efficientnet_east.backbones.costs import Layer
+from efficientnet_east.backbones.families.family import Backbone
 
 BATCH_NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 TOP = ("head", "logits")  # what stands behind the trunk
 
-# A layer, the name of its kernel's place in a file, and that of its batch norm.
-Place = tuple[Layer, str, str]
+# A layer, and what a file calls it and its batch norm.
+LayerNames = tuple[Layer, str, str]
 Table = Mapping[str, tuple[str, str]]
 
 
@@ -53,87 +53,85 @@ class Variable:
 
 
 @dataclasses.dataclass(frozen=True)
-class Family:
+class Naming:
     """The names that one kind of file uses.
 
     Attributes:
       title: whose names they are, for the user.
-      places: backbone -> its layers with their places; none if the family does not know the architecture.
+      layer_names: backbone -> its layers and their names; none if there are no names for the architecture.
       leaves: leaf of this project -> leaf in the file, for those that differ.
       separator: between the parts of a name.
       axes: the transposition of a convolution's, a depthwise and a dense kernel; by default none.
     """
 
     title: str
-    places: Callable[[Backbone], Iterator[Place]]
+    layer_names: Callable[[Backbone], Iterator[LayerNames]]
     leaves: Mapping[str, str]
     separator: str = "/"
     axes: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
 
 
-def variables(backbone: str, family: Family) -> tuple[Variable, ...]:
+def variables(backbone: str, naming: Naming) -> tuple[Variable, ...]:
     """List a backbone's variables with their names in a file, head convolution and classifier included.
 
     Args:
-      backbone: a name that `catalogue.get_backbone` knows.
-      family: of the file's names.
+      backbone: a name that `catalog.get_backbone` knows.
+      naming: of the file.
 
     Returns:
-      The variables in the order of the graph; none if the family does not know the architecture.
+      The variables in the order of the graph; none if there are no names for the architecture.
     """
     described = catalog.get_backbone(backbone, classes=1)
     return tuple(
-        variable
-        for place in family.places(described)
-        for variable in _layer_variables(place, family, dense=described.network is not None)
+        variable for names in naming.layer_names(described) for variable in _layer_variables(names, naming)
     )
 
 
-def _layer_variables(place: Place, family: Family, dense: bool) -> Iterator[Variable]:
-    layer, named, norm = place
-    kind, shape = _kernel(layer, dense)
+def _layer_variables(names: LayerNames, naming: Naming) -> Iterator[Variable]:
+    layer, named, norm = names
+    kind, shape = _kernel(layer)
     leaf = "depthwise_weights" if layer.depthwise else "weights"
-    axes = family.axes.get(kind, tuple(range(len(shape))))
-    yield Variable(layer.name, leaf, _join(family, named, leaf), shape, axes)
+    axes = naming.axes.get(kind, tuple(range(len(shape))))
+    yield Variable(layer.name, leaf, _join(naming, named, leaf), shape, axes)
     outputs = None if layer.name == "logits" else layer.outputs
     if not layer.batch_norm:
-        yield Variable(layer.name, "biases", _join(family, named, "biases"), (outputs,), (0,))
+        yield Variable(layer.name, "biases", _join(naming, named, "biases"), (outputs,), (0,))
         return
     for leaf in BATCH_NORM:
-        yield Variable(layer.name, f"BatchNorm/{leaf}", _join(family, norm, leaf), (outputs,), (0,))
+        yield Variable(layer.name, f"BatchNorm/{leaf}", _join(naming, norm, leaf), (outputs,), (0,))
 
 
-def _kernel(layer: Layer, dense: bool) -> tuple[str, tuple[int | None, ...]]:
-    """Kind and shape of a kernel; the classifier is `dense`, or a convolution of one cell."""
+def _kernel(layer: Layer) -> tuple[str, tuple[int | None, ...]]:
+    """Kind and shape of a kernel; that of a classifier has any number of outputs."""
     outputs = None if layer.name == "logits" else layer.outputs
-    if layer.name == "logits" and dense:
+    if layer.dense:
         return "dense", (layer.inputs, outputs)
     if layer.depthwise:
         return "depthwise", (layer.kernel, layer.kernel, layer.inputs, 1)
     return "convolution", (layer.kernel, layer.kernel, layer.inputs, outputs)
 
 
-def _join(family: Family, place: str, leaf: str) -> str:
-    return f"{place}{family.separator}{family.leaves.get(leaf, leaf)}"
+def _join(naming: Naming, names: str, leaf: str) -> str:
+    return f"{names}{naming.separator}{naming.leaves.get(leaf, leaf)}"
 
 
-def _own_places(backbone: Backbone) -> Iterator[Place]:
+def _own_names(backbone: Backbone) -> Iterator[LayerNames]:
     for layer in backbone.layers:
         yield layer, layer.name, f"{layer.name}/BatchNorm"
 
 
-def _places_by_table(
+def _names_by_table(
     backbone: Backbone, table: Table, unexpanded: Table, needs_gates: bool = False
-) -> Iterator[Place]:
-    """Places by role.
+) -> Iterator[LayerNames]:
+    """Name layers by their roles.
 
     Args:
-      backbone: an EfficientNet; another has no places here.
+      backbone: an EfficientNet; others have no names here.
       table: role -> name of the layer, name of its batch norm. `{block}` stands for the official name of the
         block and `{index}` for its number among all blocks; `{stage}` and `{letter}` count from 1 and a,
         `{stage0}` and `{repeat}` from 0.
       unexpanded: what differs in blocks without expansion, where some families' numbers move up.
-      needs_gates: whether the family has squeeze-and-excite in every block, and numbers its parts so.
+      needs_gates: whether the names are of networks with squeeze-and-excite in every block.
     """
     blocks = _block_fields(backbone)
     if needs_gates and backbone.network and not all(block.squeeze for block in backbone.network.blocks):
@@ -163,7 +161,7 @@ def _block_fields(backbone: Backbone) -> dict[str, dict[str, object]]:
     }
 
 
-def _places_by_counter(backbone: Backbone) -> Iterator[Place]:
+def _names_by_counter(backbone: Backbone) -> Iterator[LayerNames]:
     """Keras 3 addresses a layer by class and number, counted for each class in the order of the graph."""
     counted: collections.Counter[str] = collections.Counter()
 
@@ -182,14 +180,14 @@ def _by_table(
     unexpanded: Table | None = None,
     needs_gates: bool = False,
     **more: Mapping[str, object] | str,
-) -> Family:
-    places = functools.partial(
-        _places_by_table, table=table, unexpanded=unexpanded or {}, needs_gates=needs_gates
+) -> Naming:
+    layer_names = functools.partial(
+        _names_by_table, table=table, unexpanded=unexpanded or {}, needs_gates=needs_gates
     )
-    return Family(title, places, **more)  # type: ignore[arg-type]
+    return Naming(title, layer_names, **more)  # type: ignore[arg-type]
 
 
-OWN = Family("this project", _own_places, {leaf: leaf for leaf in BATCH_NORM})
+OWN = Naming("this project", _own_names, {leaf: leaf for leaf in BATCH_NORM})
 
 _KERAS_LEAVES = {"weights": "kernel", "depthwise_weights": "depthwise_kernel", "biases": "bias"}
 
@@ -227,9 +225,9 @@ KERAS = _by_table(
     leaves=_KERAS_LEAVES,
 )
 
-KERAS_ADDRESSES = Family(
+KERAS_ADDRESSES = Naming(
     "Keras 3, by class and number",
-    _places_by_counter,
+    _names_by_counter,
     {"weights": "vars/0", "depthwise_weights": "vars/0", "biases": "vars/1"}
     | {leaf: f"vars/{number}" for number, leaf in enumerate(BATCH_NORM)},
 )
@@ -306,7 +304,7 @@ TORCHVISION = _by_table(
 )
 
 # What a file of each format may hold.
-FAMILIES = {
+NAMINGS = {
     "tpu": (OFFICIAL, OWN, KERAS),
     "keras": (KERAS, KERAS_ADDRESSES),
     "torch": (LUKEMELAS, TIMM, TORCHVISION),

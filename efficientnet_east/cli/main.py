@@ -263,7 +263,8 @@ def _add_fields(
 
 
 def _add_field(group: Any, name: str, info: Any) -> None:
-    flags = list(dict.fromkeys([f"--{name.replace('_', '-')}", f"--{name}"]))
+    old = [f"--{before}" for before, now in configuration.RENAMED.items() if now == name]
+    flags = list(dict.fromkeys([f"--{name.replace('_', '-')}", f"--{name}", *old]))
     default = "none" if info.default is None else info.default
     if isinstance(default, tuple):
         default = ",".join(map(str, default))

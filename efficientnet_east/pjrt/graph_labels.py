@@ -9,15 +9,12 @@ geometry is that of `geometry.quads`.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
-from efficientnet_east.compat import tf
+from efficientnet_east.compat import Tensor, tf
 from efficientnet_east.geometry.label_maps import BALANCED_CELLS, CHANNELS
 from efficientnet_east.geometry.quads import EQUAL_AREAS
-
-Tensor = Any
 
 _STARTS, _ENDS = np.triu_indices(4, k=1)
 _TINY = float(np.finfo(np.float32).tiny)

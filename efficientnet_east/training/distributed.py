@@ -18,7 +18,7 @@ from typing import Any
 
 from efficientnet_east import model
 from efficientnet_east.backbones import replicas
-from efficientnet_east.compat import tf
+from efficientnet_east.compat import Tensor, tf
 from efficientnet_east.config import Config, Train
 from efficientnet_east.errors import UserError
 from efficientnet_east.inference.graph import session_config
@@ -27,7 +27,6 @@ from efficientnet_east.training.cluster import Cluster
 from efficientnet_east.training.step import Step
 
 logger = logging.getLogger(__name__)
-Tensor = Any
 
 PERIOD = 3.0  # seconds between two checks of whether the other processes can be reached
 MISSES = 3  # checks in a row that must fail

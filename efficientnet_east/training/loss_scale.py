@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from efficientnet_east.compat import tf
-
-Tensor = Any
+from efficientnet_east.compat import Tensor, tf
 
 FIRST, FLOOR, LARGEST = 2.0**15, 1.0, 2.0**24
 GROWTH_STEPS = 2000  # good ones, after which the scale doubles

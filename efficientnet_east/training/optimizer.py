@@ -7,9 +7,7 @@ from typing import Any
 
 from efficientnet_east.backbones import replicas
 from efficientnet_east.backbones.replicas import name_of
-from efficientnet_east.compat import tf
-
-Tensor = Any
+from efficientnet_east.compat import Tensor, tf
 
 
 class Adam(tf.train.AdamOptimizer):

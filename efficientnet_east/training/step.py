@@ -10,13 +10,11 @@ from efficientnet_east import losses, model
 from efficientnet_east.backbones import replicas
 from efficientnet_east.backbones.batch_norm import is_statistic
 from efficientnet_east.checkpoints import tf_checkpoints
-from efficientnet_east.compat import tf
+from efficientnet_east.compat import Tensor, tf
 from efficientnet_east.config import Config, Train
 from efficientnet_east.training import rates
 from efficientnet_east.training.loss_scale import LossScale
 from efficientnet_east.training.optimizer import Adam, decay, kernels
-
-Tensor = Any
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,8 +9,8 @@ from helpers.graphs import TINY
 from helpers.layers import SMALL_RESNET
 
 from efficientnet_east import backbones
-from efficientnet_east.backbones import catalog
 from efficientnet_east.backbones.arg_scopes import REGULARIZERS, isolated
+from efficientnet_east.backbones.families import resnet50
 from efficientnet_east.backbones.precision import l2
 from efficientnet_east.bifpn import bifpn
 from efficientnet_east.compat import slim, tf
@@ -89,7 +89,7 @@ def test_no_arg_scope_around_changes_the_graph(
     build: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Operation for operation, gradients included, with every option of every function set around it."""
-    monkeypatch.setattr(catalog, "RESNET50_BLOCKS", SMALL_RESNET)
+    monkeypatch.setattr(resnet50, "ROWS", SMALL_RESNET)
     plain = graph_of(build, contextlib.nullcontext)
     assert graph_of(build, hostile) == plain
 
@@ -105,7 +105,7 @@ def test_weight_decay_of_the_scope_around_applies(
     build: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """That of this project, that of slim's ResNet, and a fork's own for biases; one for each kernel."""
-    monkeypatch.setattr(catalog, "RESNET50_BLOCKS", SMALL_RESNET)
+    monkeypatch.setattr(resnet50, "ROWS", SMALL_RESNET)
     scopes = [
         ({}, lambda name, rank: False),
         (backbones.efficientnet_arg_scope(1e-3), lambda name, rank: name.endswith("weights")),

@@ -54,7 +54,7 @@ def test_what_a_variant_was_made_with() -> None:
         lite = name.startswith("lite")
         expected = {"b4-modified": "relu", "mnasnet-a1": "relu", "resnet50": "relu"}.get(name, "swish")
         assert backbone.activation == ("relu6" if lite else expected)
-        assert backbone.normalisation == ("lite" if lite else "vgg" if name == "resnet50" else "imagenet")
+        assert backbone.normalization == ("lite" if lite else "vgg" if name == "resnet50" else "imagenet")
     phis = [found[f"b{i}"].phi for i in range(9)] + [found[f"lite{i}"].phi for i in range(5)]
     assert phis == [*range(9), *range(5)] and found["b4-modified"].phi == 4
     assert catalog.get_backbone("phi=2.5").phi == 2.5

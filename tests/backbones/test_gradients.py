@@ -13,7 +13,7 @@ from helpers.graphs import TINY
 from helpers.layers import SMALL_RESNET
 
 from efficientnet_east import backbones
-from efficientnet_east.backbones import catalog
+from efficientnet_east.backbones.families import resnet50
 from efficientnet_east.backbones.gradients import quick_gradients
 from efficientnet_east.compat import tf
 
@@ -117,7 +117,7 @@ def test_another_program_can_differentiate_a_saved_graph(
     options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fine-tuning from a `.meta` file, with a loss of one's own and without this package."""
-    monkeypatch.setattr(catalog, "RESNET50_BLOCKS", SMALL_RESNET)
+    monkeypatch.setattr(resnet50, "ROWS", SMALL_RESNET)
     images = np.random.default_rng(0).normal(size=(2, 64, 64, 3)).astype(np.float32)
     build = backbones.build if "name" in options else functools.partial(backbones.efficientnet, network=TINY)
     with tf.Graph().as_default() as graph:

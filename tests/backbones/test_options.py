@@ -26,6 +26,7 @@ from efficientnet_east import backbones, model, scaling
 from efficientnet_east.backbones import catalog
 from efficientnet_east.backbones.batch_norm import is_statistic, reestimate, sync_batch_norm
 from efficientnet_east.backbones.efficientnets import ACTIVATIONS
+from efficientnet_east.backbones.families import resnet50
 from efficientnet_east.backbones.recompute import recomputed
 from efficientnet_east.compat import slim, tf
 from efficientnet_east.errors import UserError
@@ -153,7 +154,7 @@ def test_activations_by_hand() -> None:
 
 def test_lite_has_no_gates_and_is_made_for_relu6(graph: Any) -> None:
     lite = catalog.get_backbone("lite0")
-    assert lite.activation == "relu6" and lite.normalisation == "lite"
+    assert lite.activation == "relu6" and lite.normalization == "lite"
     backbones.build(tf.zeros([1, 32, 32, 3]), "lite0", is_training=False, activation="relu6")
     kinds = [op.type for op in graph.get_operations()]
     assert kinds.count("Relu6") == 1 + 15 * 2 + 1 and "Sigmoid" not in kinds and "Mean" not in kinds
@@ -323,10 +324,12 @@ def test_frozen_up_to_a_part(part: str, graph: Any) -> None:
 def test_names_of_parts() -> None:
     """Stages are counted as in the Keras and PyTorch ports: B0's second ends with blocks_2."""
     for name, expected in (("b0", [1, 3, 5, 8, 11, 15, 16]), ("b4", [2, 6, 10, 16, 22, 30, 32])):
-        found = [catalog.frozen_blocks(name, f"stage{stage}") for stage in range(1, 8)]
-        assert found == expected and catalog.frozen_blocks(name, "stem") == 0
-    assert catalog.frozen_blocks("b0", "blocks_4") == 5
-    assert [catalog.frozen_blocks("resnet50", part) for part in ("conv1", "block2")] == [0, 2]
+        found = [catalog.frozen_parts(name, f"stage{stage}") for stage in range(1, 8)]
+        assert [len(parts) - 1 for parts in found] == expected
+        assert catalog.frozen_parts(name, "stem") == ("stem",)
+    assert catalog.frozen_parts("b0", "blocks_4")[-1] == "blocks_4"
+    assert catalog.frozen_parts("resnet50", "conv1") == ("conv1",)
+    assert catalog.frozen_parts("resnet50", "block2")[-1] == "block2/unit_4"
 
 
 # --- stochastic depth
@@ -358,7 +361,7 @@ def test_survival_of_every_block_follows_the_schedule(graph: Any) -> None:
     [{}, {"pre_stride": "expand"}, {"batch_norm": "sync", "frozen": "blocks_1"}, {"name": "resnet50"}],
 )
 def test_recomputed_gradients_are_the_same(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalog, "RESNET50_BLOCKS", SMALL_RESNET)
+    monkeypatch.setattr(resnet50, "ROWS", SMALL_RESNET)
     build = backbones.build if "name" in options else tiny
     results = []
     for recompute in (False, True):

@@ -9,7 +9,7 @@ from helpers.graphs import TINY
 from helpers.layers import SMALL_RESNET, everything_of_a_step, session_with_random_variables
 
 from efficientnet_east import backbones, model, scaling
-from efficientnet_east.backbones import catalog
+from efficientnet_east.backbones.families import resnet50
 from efficientnet_east.compat import slim, tf
 
 IMAGES = np.random.default_rng(0).normal(size=(4, 64, 64, 3)).astype(np.float32)
@@ -39,7 +39,7 @@ def distances(found: list[np.ndarray], expected: list[np.ndarray]) -> np.ndarray
 @pytest.mark.parametrize("name", ["tiny", "resnet50"])
 def test_a_backbone_in_bfloat16(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same variables, updates and penalties, and results as near as eight bits of mantissa are."""
-    monkeypatch.setattr(catalog, "RESNET50_BLOCKS", SMALL_RESNET)
+    monkeypatch.setattr(resnet50, "ROWS", SMALL_RESNET)
     build = tiny if name == "tiny" else functools.partial(backbones.build, name=name)
     names, expected = step_of(build, tf.float32)
     found: dict[str, list[np.ndarray]] = {}

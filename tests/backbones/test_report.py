@@ -211,7 +211,7 @@ def test_json_holds_the_reports(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     reports = [calculator.describe(name, (64, 96)) for name in names]
     again = []
     for row in read["backbones"]:
-        stages = tuple(calculator.Stage(**stage) for stage in row["stages"])
+        stages = tuple(calculator.StageCost(**stage) for stage in row["stages"])
         maps = tuple(scaling.Feature(**feature) for feature in row["features"])
         again.append(calculator.Report(**{**row, "stages": stages, "features": maps}))
     assert again == reports
@@ -269,21 +269,21 @@ def test_tables_fit_the_terminal(words: list[str], capsys: pytest.CaptureFixture
     ("words", "said"),
     [
         (["b9"], "backbone: unknown variant 'b9'; expected one of b0, b1, "),
-        (["--phi", "big"], "--phi: 'big' cannot be used; expected a plain decimal from -3 to 12"),
-        (["--phi", "13"], "--phi: '13' cannot be used"),
-        (["--size", "0"], "--size: '0' cannot be used; expected a side such as 512 or WIDTHxHEIGHT"),
-        (["--size", "0x64"], "--size: '0x64' cannot be used"),
-        (["--size", "64x0"], "--size: '64x0' cannot be used"),
-        (["--size", "512x"], "--size: '512x' cannot be used"),
-        (["--size", "-5"], "--size: '-5' cannot be used"),
-        (["--size", "65537"], "--size: '65537' cannot be used"),
-        (["b0", "--batch", "0"], "--batch: is 0; expected a whole number from 1"),
+        (["--phi", "big"], "phi: 'big' cannot be used; expected a plain decimal from -3 to 12"),
+        (["--phi", "13"], "phi: '13' cannot be used"),
+        (["--size", "0"], "size: '0' cannot be used; expected a side such as 512 or WIDTHxHEIGHT"),
+        (["--size", "0x64"], "size: '0x64' cannot be used"),
+        (["--size", "64x0"], "size: '64x0' cannot be used"),
+        (["--size", "512x"], "size: '512x' cannot be used"),
+        (["--size", "-5"], "size: '-5' cannot be used"),
+        (["--size", "65537"], "size: '65537' cannot be used"),
+        (["b0", "--batch", "0"], "batch: is 0; expected a whole number from 1"),
         (["b0", "--batch", "two"], "argument --batch: invalid int value: 'two'"),
-        (["b0", "--classes", "-3"], "--classes: is -3; expected"),
-        (["b0", "--activation", "gelu"], "--activation: unknown 'gelu'; expected one of relu, relu6, swish"),
-        (["b0", "--pre-stride", "stem"], "pre_stride: unknown 'stem'; expected one of block, expand"),
-        (["resnet50", "--activation", "swish"], "--activation: 'swish' with resnet50; expected relu"),
-        (["resnet50", "--pre-stride", "expand"], "pre_stride: 'expand' with resnet50; expected block"),
+        (["b0", "--classes", "-3"], "classes: is -3; expected"),
+        (["b0", "--activation", "gelu"], "activation: unknown 'gelu'; expected one of relu, relu6, swish"),
+        (["b0", "--pre-stride", "stem"], "unknown 'stem'; expected one of block, expand"),
+        (["resnet50", "--activation", "swish"], "activation: 'swish' with resnet50; expected relu"),
+        (["resnet50", "--pre-stride", "expand"], "'expand' with resnet50; expected block"),
         (["b0", "--plot", "a.jpg"], "--plot: a.jpg is no .png; expected a file name such as scaling.png"),
         (["b0", "--json", "."], "--json: . is a folder; expected a file name such as out.json, or -"),
     ],
@@ -392,7 +392,7 @@ def test_report_is_complete() -> None:
     """Every field of the report and of its stages is in the JSON."""
     (row,) = calculator.as_dict([calculator.describe("b0")])["backbones"]
     assert set(row) == {field.name for field in dataclasses.fields(calculator.Report)}
-    assert set(row["stages"][0]) == {field.name for field in dataclasses.fields(calculator.Stage)}
+    assert set(row["stages"][0]) == {field.name for field in dataclasses.fields(calculator.StageCost)}
 
 
 # --- the page

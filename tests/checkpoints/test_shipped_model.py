@@ -112,5 +112,5 @@ def test_without_onnx_runtime_the_weights_run_in_tensorflow(monkeypatch: pytest.
     monkeypatch.undo()
     monkeypatch.setattr(model_file, "SHIPPED", model_file.SHIPPED.with_name("absent.npz"))
     assert runtimes.able(model_file.DEFAULT) == ("tensorflow",)
-    with pytest.raises(UserError, match="bundled model is missing .*Install efficientnet_east again"):
+    with pytest.raises(UserError, match=r"bundled model is missing .*Install efficientnet_east again"):
         runtimes.open_runtime(model_file.DEFAULT)

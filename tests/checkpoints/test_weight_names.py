@@ -11,15 +11,15 @@ from efficientnet_east import scaling
 from efficientnet_east.backbones import catalog
 from efficientnet_east.checkpoints import weight_names
 from efficientnet_east.checkpoints.weight_names import (
-    FAMILIES,
     KERAS,
     KERAS_ADDRESSES,
     LUKEMELAS,
+    NAMINGS,
     OFFICIAL,
     OWN,
     TIMM,
     TORCHVISION,
-    Family,
+    Naming,
 )
 
 ALL = [OFFICIAL, KERAS, KERAS_ADDRESSES, LUKEMELAS, TIMM, TORCHVISION, OWN]
@@ -97,9 +97,9 @@ def test_names_of_torchvision_by_hand() -> None:
     assert {name: found[name] for name in IN_TORCHVISION} == IN_TORCHVISION
 
 
-@pytest.mark.parametrize(("column", "family"), [(0, OFFICIAL), (1, KERAS), (2, LUKEMELAS), (3, TIMM)])
-def test_names_by_hand(column: int, family: Family) -> None:
-    found = {v.name: v.source for v in weight_names.variables("b0", family)}
+@pytest.mark.parametrize(("column", "naming"), [(0, OFFICIAL), (1, KERAS), (2, LUKEMELAS), (3, TIMM)])
+def test_names_by_hand(column: int, naming: Naming) -> None:
+    found = {v.name: v.source for v in weight_names.variables("b0", naming)}
     assert {name: found[name] for name in BY_HAND} == {n: row[column] for n, row in BY_HAND.items()}
 
 
@@ -126,13 +126,13 @@ def test_blocks_without_expansion_are_found_one_by_one() -> None:
     assert numbers == {"blocks_1": "blocks_1/conv2d/kernel", "blocks_2": "blocks_2/conv2d_1/kernel"}
 
 
-@pytest.mark.parametrize("family", ALL, ids=lambda family: family.title)
+@pytest.mark.parametrize("naming", ALL, ids=lambda naming: naming.title)
 @pytest.mark.parametrize("name", catalog.names())
-def test_every_variable_has_one_name_of_its_own(name: str, family: Family) -> None:
-    variables = weight_names.variables(name, family)
+def test_every_variable_has_one_name_of_its_own(name: str, naming: Naming) -> None:
+    variables = weight_names.variables(name, naming)
     backbone = catalog.get_backbone(name, classes=1)
     gated = backbone.network and all(block.squeeze for block in backbone.network.blocks)
-    if (name == catalog.RESNET50 and family is not OWN) or (family is TORCHVISION and not gated):
+    if (name == "resnet50" and naming is not OWN) or (naming is TORCHVISION and not gated):
         assert variables == ()
         return
     assert len({v.name for v in variables}) == len({v.source for v in variables}) == len(variables)
@@ -176,8 +176,8 @@ def test_layouts() -> None:
 
 
 def test_families_of_the_formats() -> None:
-    listed = {family.title for families in FAMILIES.values() for family in families}
-    assert listed == {family.title for family in ALL}
+    listed = {naming.title for namings in NAMINGS.values() for naming in namings}
+    assert listed == {naming.title for naming in ALL}
 
 
 def test_letters_suffice() -> None:

@@ -7,8 +7,8 @@ import pytest
 from helpers.graphs import classifier, shared
 
 from efficientnet_east.checkpoints import tf_checkpoints, weight_files, weight_names, weights
-from efficientnet_east.checkpoints.weight_files import Source
-from efficientnet_east.checkpoints.weight_names import KERAS, LUKEMELAS, OFFICIAL, OWN, TIMM, Family
+from efficientnet_east.checkpoints.weight_files import WeightFile
+from efficientnet_east.checkpoints.weight_names import KERAS, LUKEMELAS, OFFICIAL, OWN, TIMM, Naming
 from efficientnet_east.compat import tf
 from efficientnet_east.errors import UserError
 
@@ -49,15 +49,15 @@ def test_b0_file() -> None:
     arrays, restored = restore("b0", B0)
     last = "efficientnet-b0/blocks_15"
     initialised = [f"{last}/project/weights", *batch_norm(f"{last}/project")]
-    assert sorted(restored.initialised) == sorted(initialised)
+    assert sorted(restored.initialized) == sorted(initialised)
     assert len(restored.values) == len(trunk("b0")) - 5 == 299
     assert restored.identities == ()
     head = [f"efficientnet-b0/head/tpu_batch_normalization/{leaf}" for leaf in BATCH_NORM]
-    assert sorted(restored.idle) == sorted([*head, "efficientnet-b0/head/dense/bias"])
+    assert sorted(restored.top) == sorted([*head, "efficientnet-b0/head/dense/bias"])
     assert restored.orphans == tuple(f"{last}/tpu_batch_normalization_2/{leaf}" for leaf in BATCH_NORM)
-    assert restored.lacking == (f"{last}/conv2d_1/kernel",)
+    assert restored.missing == (f"{last}/conv2d_1/kernel",)
     assert restored.unused == restored.elsewhere == () and restored.more == {}
-    assert len(arrays) == 308 == len(restored.values) + len(restored.idle) + len(restored.orphans)
+    assert len(arrays) == 308 == len(restored.values) + len(restored.top) + len(restored.orphans)
     report = restored.report().splitlines()
     assert report[0].endswith("imagenet-aa-partial.npz: npz, by the names of the official checkpoints")
     assert report[1] == "restored 299 variables of the backbone" and len(report) == 5
@@ -72,12 +72,12 @@ def test_b4_file() -> None:
     gamma = f"{last}/project/BatchNorm/gamma"
     absent = [f"{last}/{layer}/weights" for layer in ("expand", "project")]
     fresh = [*absent, *batch_norm(f"{last}/expand"), *batch_norm(f"{last}/project")]
-    assert sorted(restored.initialised) == sorted(set(fresh) - {gamma})
+    assert sorted(restored.initialized) == sorted(set(fresh) - {gamma})
     assert restored.identities == ("blocks_31",) and not restored.values[gamma].any()
     assert len(restored.values) == len(trunk("b4")) - len(fresh) + 1
     numbers = ("tpu_batch_normalization", "tpu_batch_normalization_2")
     assert set(restored.orphans) == {f"{last}/{number}/{leaf}" for number in numbers for leaf in BATCH_NORM}
-    assert restored.unused == () and len(restored.idle) == 6 and len(arrays) == 607
+    assert restored.unused == () and len(restored.top) == 6 and len(arrays) == 607
     assert len(restored.more) == 5, "the head's convolution is whole, the classifier is not"
     assert {array.dtype for array in restored.values.values()} == {np.dtype(np.float32)}
     with np.load(shared(B4)) as file:
@@ -89,7 +89,8 @@ def test_b4_file() -> None:
     lines = restored.report().splitlines()
     assert lines[1].startswith(f"restored {len(restored.values) - 1} variables")
     assert any(
-        line.startswith("blocks begun as the identity") and line.endswith(": blocks_31") for line in lines
+        line.startswith("blocks without a projection in the file") and line.endswith(": blocks_31")
+        for line in lines
     )
 
 
@@ -129,19 +130,19 @@ def test_golden_activations_of_another_implementation() -> None:
             np.testing.assert_allclose(result[name], golden[name], atol=1e-4, err_msg=name)
 
 
-def whole(family: Family = OFFICIAL, root: str = f"{SCOPE}/", name: str = "b0") -> dict[str, Any]:
+def whole(naming: Naming = OFFICIAL, root: str = f"{SCOPE}/", name: str = "b0") -> dict[str, Any]:
     """A complete file of a trunk, each array of another number."""
-    variables = [v for v in weight_names.variables(name, family) if v.layer not in weight_names.TOP]
+    variables = [v for v in weight_names.variables(name, naming) if v.layer not in weight_names.TOP]
     return {root + v.source: np.full(v.source_shape, i, np.float32) for i, v in enumerate(variables)}  # type: ignore[arg-type]
 
 
 def restore_b0(arrays: dict[str, np.ndarray], format: str = "npz") -> weights.Restored:
-    return weights.restore(Source("some.file", format, arrays), "b0")
+    return weights.restore(WeightFile("some.file", format, arrays), "b0")
 
 
 def refusal(arrays: dict[str, np.ndarray], format: str = "npz", name: str = "b0") -> str:
     with pytest.raises(UserError) as caught:
-        weights.restore(Source("some.file", format, arrays), name)
+        weights.restore(WeightFile("some.file", format, arrays), name)
     return str(caught.value)
 
 
@@ -150,19 +151,19 @@ FILES = [("npz", OFFICIAL, "efficientnet-b0/"), ("npz", OFFICIAL, "mine/"), ("tp
          ("torch", TIMM, "module.")]  # fmt: skip
 
 
-@pytest.mark.parametrize(("format", "family", "root"), FILES)
-def test_complete_files(format: str, family: Family, root: str) -> None:
-    arrays = whole(family, root)
+@pytest.mark.parametrize(("format", "naming", "root"), FILES)
+def test_complete_files(format: str, naming: Naming, root: str) -> None:
+    arrays = whole(naming, root)
     restored = restore_b0(arrays, format)
     assert restored.values.keys() == trunk("b0").keys()
     assert {name: array.shape for name, array in restored.values.items()} == trunk("b0")
-    for field in ("initialised", "lacking", "orphans", "unused", "idle", "elsewhere", "identities"):
+    for field in ("initialized", "missing", "orphans", "unused", "top", "elsewhere", "identities"):
         assert getattr(restored, field) == (), field
     assert restored.report().splitlines()[1:] == ["restored 304 variables of the backbone"]
-    source = {v.name: root + v.source for v in weight_names.variables("b0", family)}
+    source = {v.name: root + v.source for v in weight_names.variables("b0", naming)}
     gamma = restored.values[f"{SCOPE}/blocks_3/depthwise/BatchNorm/gamma"]
     assert gamma[0] == arrays[source["blocks_3/depthwise/BatchNorm/gamma"]][0] > 0
-    weights.expect_complete(restored, Source("some.file", format, arrays), False, False)
+    weights.expect_complete(restored, WeightFile("some.file", format, arrays), False, False)
 
 
 def test_other_parts_of_a_model_are_said() -> None:
@@ -172,7 +173,7 @@ def test_other_parts_of_a_model_are_said() -> None:
     restored = restore_b0(arrays)
     assert restored.elsewhere == tuple(parts) and restored.more == {}
     assert restored.report().splitlines()[-1] == "3 arrays of other parts: fpn_cells, class_net"
-    weights.expect_complete(restored, Source("some.file", "npz", arrays), False, False)
+    weights.expect_complete(restored, WeightFile("some.file", "npz", arrays), False, False)
 
 
 def test_other_parts_of_this_projects_models_come_along() -> None:
@@ -184,12 +185,12 @@ def test_wanted_variables_of_a_graph() -> None:
     """With a head convolution in the graph its arrays are wanted; what no file can hold is initialised."""
     head = {"head/conv2d/kernel": (1, 1, 320, 1280), "head/tpu_batch_normalization/beta": (1280,)}
     arrays = whole() | {f"{SCOPE}/{name}": np.ones(shape) for name, shape in head.items()}
-    source = Source("some.file", "npz", arrays)
+    source = WeightFile("some.file", "npz", arrays)
     wanted = [*trunk("b0"), f"{SCOPE}/head/weights", f"{SCOPE}/head/BatchNorm/beta", f"{SCOPE}/head/new"]
     restored = weights.restore(source, "b0", wanted)
     assert restored.values.keys() == {*trunk("b0"), *wanted[-3:-1]}
-    assert restored.initialised == (wanted[-1],) and restored.idle == () and restored.more == {}
-    assert len(weights.restore(source, "b0").idle) == 2
+    assert restored.initialized == (wanted[-1],) and restored.top == () and restored.more == {}
+    assert len(weights.restore(source, "b0").top) == 2
 
 
 def test_lacking_squeeze_bias_keeps_its_neighbours() -> None:
@@ -197,7 +198,7 @@ def test_lacking_squeeze_bias_keeps_its_neighbours() -> None:
     arrays = whole()
     del arrays[f"{SCOPE}/blocks_4/se/conv2d/bias"]
     restored = restore_b0(arrays)
-    assert restored.initialised == (f"{SCOPE}/blocks_4/se/reduce/biases",) and restored.orphans == ()
+    assert restored.initialized == (f"{SCOPE}/blocks_4/se/reduce/biases",) and restored.orphans == ()
 
 
 def test_lacking_depthwise_kernel_takes_its_batch_norm_along() -> None:
@@ -205,7 +206,7 @@ def test_lacking_depthwise_kernel_takes_its_batch_norm_along() -> None:
     del arrays[f"{SCOPE}/blocks_4/depthwise_conv2d/depthwise_kernel"]
     restored = restore_b0(arrays)
     layer = f"{SCOPE}/blocks_4/depthwise"
-    assert restored.initialised == (f"{layer}/depthwise_weights", *batch_norm(layer))
+    assert restored.initialized == (f"{layer}/depthwise_weights", *batch_norm(layer))
     assert restored.orphans == tuple(
         f"{SCOPE}/blocks_4/tpu_batch_normalization_1/{leaf}" for leaf in BATCH_NORM
     )
@@ -218,9 +219,9 @@ def test_lacking_projections_with_and_without_residual() -> None:
         del arrays[f"{SCOPE}/{block}/conv2d_1/kernel"]
     restored = restore_b0(arrays)
     assert restored.identities == ("blocks_4",)
-    assert f"{SCOPE}/blocks_3/project/BatchNorm/gamma" in restored.initialised
+    assert f"{SCOPE}/blocks_3/project/BatchNorm/gamma" in restored.initialized
     assert not restored.values[f"{SCOPE}/blocks_4/project/BatchNorm/gamma"].any()
-    assert f"{SCOPE}/blocks_4/project/BatchNorm/beta" in restored.initialised  # 0, too
+    assert f"{SCOPE}/blocks_4/project/BatchNorm/beta" in restored.initialized  # 0, too
     assert f"restored {304 - 10} variables" in restored.report()
 
 
@@ -228,11 +229,12 @@ def test_missing_and_unused_arrays_are_refused_by_name() -> None:
     arrays = whole()
     del arrays[f"{SCOPE}/blocks_4/se/conv2d/bias"]
     arrays |= {f"{SCOPE}/blocks_4/extra_{i}": np.ones(1) for i in range(9)}
-    source, restored = Source("some.file", "npz", arrays), restore_b0(arrays)
-    lacks = f"some.file: lacks 1 array: {SCOPE}/blocks_4/se/conv2d/bias; expected all, or --allow-missing"
+    source, restored = WeightFile("some.file", "npz", arrays), restore_b0(arrays)
+    lacks = f"some.file: lacks 1 array: {SCOPE}/blocks_4/se/conv2d/bias; "
+    lacks += "expected all of them; allow_missing goes on without"
     extra = ", ".join(f"{SCOPE}/blocks_4/extra_{i}" for i in range(6))
-    unused = f"some.file: holds 9 arrays without a place: {extra} and 3 more; expected none, or "
-    unused += "--allow-unused"
+    unused = f"some.file: holds 9 arrays without a place: {extra} and 3 more; "
+    unused += "expected none; allow_unused leaves them out"
     for allowed, message in (((False, False), lacks), ((False, True), lacks), ((True, False), unused)):
         with pytest.raises(UserError) as caught:
             weights.expect_complete(restored, source, *allowed)
@@ -242,7 +244,7 @@ def test_missing_and_unused_arrays_are_refused_by_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("other", "format", "family", "root", "why"),
+    ("other", "format", "naming", "root", "why"),
     [
         ("b4", "npz", OFFICIAL, "efficientnet-b4/", "stem/conv2d/kernel has shape (3, 3, 3, 48), not "),
         ("b4", "tpu", OWN, "efficientnet-b0/", "stem/weights has shape (3, 3, 3, 48), not (3, 3, 3, 32)"),
@@ -252,8 +254,8 @@ def test_missing_and_unused_arrays_are_refused_by_name() -> None:
         ("resnet50", "npz", OWN, "resnet_v1_50/", "has no name of it"),
     ],
 )  # fmt: skip
-def test_other_backbones_are_refused(other: str, format: str, family: Family, root: str, why: str) -> None:
-    message = refusal(whole(family, root, other), format)
+def test_other_backbones_are_refused(other: str, format: str, naming: Naming, root: str, why: str) -> None:
+    message = refusal(whole(naming, root, other), format)
     assert message.startswith("some.file: ") and why in message
     assert message.endswith(f"; looks like {other}; expected weights of b0")
 
@@ -297,8 +299,8 @@ def test_files_of_something_else() -> None:
 def test_resnet_has_the_names_of_slim() -> None:
     logits = {"resnet_v1_50/logits/weights": np.ones((1, 1, 2048, 7))}
     arrays = whole(OWN, "resnet_v1_50/", "resnet50") | logits
-    restored = weights.restore(Source("some.file", "tpu", arrays), "resnet50")
-    assert restored.initialised == restored.unused == () and len(restored.values) == 53 * 5
+    restored = weights.restore(WeightFile("some.file", "tpu", arrays), "resnet50")
+    assert restored.initialized == restored.unused == () and len(restored.values) == 53 * 5
     conv = "resnet_v1_50/block1/unit_1/bottleneck_v1/conv2"
     assert {f"{conv}/weights", f"{conv}/BatchNorm/gamma"} <= restored.values.keys()
     message = refusal(whole(KERAS, ""), "keras", "resnet50")

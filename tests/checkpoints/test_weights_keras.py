@@ -213,7 +213,7 @@ def test_object_checkpoints_are_what_the_weight_file_is(library: Any, tmp_path: 
     for path in ("plain.ckpt", "plain.ckpt.index", "both", "saved", "saved/saved_model.pb",
                  "saved/variables/variables"):  # fmt: skip
         restored = imported(tmp_path / path, "b0")
-        assert restored.initialised == restored.unused == restored.elsewhere == (), path
+        assert restored.initialized == restored.unused == restored.elsewhere == (), path
         assert "tpu, by the names of Keras applications" in restored.report()
         assert_equal(restored, expected)
 

@@ -81,7 +81,7 @@ def swish(x: np.ndarray) -> np.ndarray:
 
 def test_all_maps_of_lukemelas_network(folder: Path) -> None:
     found = restored(saved(folder / "b0.pth", random_state()))
-    assert found.initialised == found.unused == () and len(found.more) == 5 + 2
+    assert found.initialized == found.unused == () and len(found.more) == 5 + 2
     assert "by the names of lukemelas/EfficientNet-PyTorch" in found.report()
     rng = np.random.default_rng(1)
     images = [rng.normal(size=(1, *size, 3)).astype(np.float32) for size in SIZES]
@@ -135,7 +135,7 @@ def test_timm_itself(folder: Path) -> None:
         model = timm.create_model(f"tf_efficientnet_{name}", pretrained=False).eval()
         model.load_state_dict(randomised(model.state_dict()))
         found = restored(saved(folder / "timm.pth", model.state_dict()), name)
-        assert found.initialised == found.unused == ()
+        assert found.initialized == found.unused == ()
         image = rng.normal(size=(1, 225, 160, 3)).astype(np.float32)
         values = {n: array for n, array in (found.values | found.more).items() if "/logits/" not in n}
         mine = trunk(name, activation).run(values, [image], MAPS[:5])[0]
@@ -176,7 +176,7 @@ def test_torchvision_by_renaming(folder: Path) -> None:
     assert {name: tuple(state[name].shape) for name in real} == real
     found = restored(saved(folder / "torchvision.pth", state))
     assert "by the names of torchvision" in found.report()
-    assert found.initialised == found.unused == () and len(found.more) == 5 + 2
+    assert found.initialized == found.unused == () and len(found.more) == 5 + 2
     assert_equal(found, restored(saved(folder / "b0.pth", random_state())))
 
 
@@ -221,7 +221,7 @@ def test_torchvision_itself(folder: Path) -> None:
     model.load_state_dict(randomised(model.state_dict()))
     pad_as_tensorflow(model)
     found = restored(saved(folder / "torchvision.pth", model.state_dict()))
-    assert found.initialised == found.unused == ()
+    assert found.initialized == found.unused == ()
     image = np.random.default_rng(1).normal(size=(1, 225, 160, 3)).astype(np.float32)
     values = {n: array for n, array in (found.values | found.more).items() if "/logits/" not in n}
     mine = trunk("b0", "swish").run(values, [image], MAPS[:5])[0]

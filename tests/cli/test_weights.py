@@ -27,12 +27,12 @@ pytestmark = pytest.mark.usefixtures("tiny")
 SCOPE = "efficientnet-tiny"
 
 
-def random_arrays(family: weight_names.Family, seed: int = 0) -> dict[str, np.ndarray]:
-    """A whole file by some family's names, head and a classifier of 5 classes included."""
+def random_arrays(naming: weight_names.Naming, seed: int = 0) -> dict[str, np.ndarray]:
+    """A whole file by some naming's names, head and a classifier of 5 classes included."""
     rng = np.random.default_rng(seed)
     return {
         f"{SCOPE}/{v.source}": rng.normal(size=[side or 5 for side in v.source_shape]).astype(np.float32)
-        for v in weight_names.variables("tiny", family)
+        for v in weight_names.variables("tiny", naming)
     }
 
 
@@ -100,7 +100,7 @@ def test_official_checkpoint(
 
 
 def test_formats_are_those_of_the_readers() -> None:
-    assert set(main.WEIGHT_FORMATS) == weight_files.FORMATS.keys() == weight_names.FAMILIES.keys()
+    assert set(main.WEIGHT_FORMATS) == weight_files.FORMATS.keys() == weight_names.NAMINGS.keys()
 
 
 def test_missing_arrays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -111,13 +111,13 @@ def test_missing_arrays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     for name in ("conv2d_1/kernel", "se/conv2d/bias"):
         del arrays[f"{block}/{name}"]
     path, output = npz(tmp_path / "partial.npz", arrays), tmp_path / "ours.ckpt"
-    said = f"{path}: lacks 2 arrays: {block}/se/conv2d/bias, {block}/conv2d_1/kernel; expected all, or "
-    assert error_of(capsys, words(path, output)) == f"{said}--allow-missing"
+    said = f"{path}: lacks 2 arrays: {block}/se/conv2d/bias, {block}/conv2d_1/kernel; expected all "
+    assert error_of(capsys, words(path, output)) == f"{said}of them; allow_missing goes on without"
     assert list(tmp_path.iterdir()) == [path]
     assert main.main(words(path, output, "--allow-missing")) == 0
-    assert "initialised, for lack of an array: " in capsys.readouterr().out
+    assert "not in the file, start from their initial values: " in capsys.readouterr().out
     direct, again = (weights.restore(weight_files.read(p), "tiny") for p in (path, output))
-    assert direct.initialised == again.initialised and direct.identities == again.identities == (residual,)
+    assert direct.initialized == again.initialized and direct.identities == again.identities == (residual,)
     assert direct.values.keys() == again.values.keys()
     for name, array in direct.values.items():
         np.testing.assert_array_equal(array, again.values[name])
@@ -126,8 +126,9 @@ def test_missing_arrays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 def test_unused_arrays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arrays = random_arrays(OFFICIAL) | {f"{SCOPE}/blocks_99/conv2d/kernel": np.ones(2)}
     path = npz(tmp_path / "more.npz", arrays)
-    said = f"{path}: holds 1 array without a place: {SCOPE}/blocks_99/conv2d/kernel; expected none, or "
-    assert error_of(capsys, words(path, tmp_path / "o.npz", "--allow-missing")) == f"{said}--allow-unused"
+    said = f"{path}: holds 1 array without a place: {SCOPE}/blocks_99/conv2d/kernel; expected none; "
+    said += "allow_unused leaves them out"
+    assert error_of(capsys, words(path, tmp_path / "o.npz", "--allow-missing")) == said
     assert main.main(words(path, tmp_path / "o.npz", "--allow-unused")) == 0
     assert_holds(tmp_path / "o.npz", by_our_names(random_arrays(OFFICIAL)))
 

@@ -114,7 +114,7 @@ def test_opencv_runs_batches(kind: str, exported: Path) -> None:
 VARIETY = [
     {"merge": "bifpn", "geometry": "quad", **SMALL_FPN},
     {"pre_stride": "expand", "output_stride": 2},
-    {"activation": "hard-swish", "normalisation": "lite"},
+    {"activation": "hard-swish", "normalization": "lite"},
     {"backbone": "resnet50"},
 ]
 
@@ -484,7 +484,7 @@ def test_options_that_do_not_go_together(
         ),
         ({"activation": "relu6", "output_stride": 2}, {"Clip", "Resize"}),
         pytest.param(
-            {"backbone": "resnet50", "normalisation": "vgg"}, {"MaxPool", "Relu"}, marks=pytest.mark.slow
+            {"backbone": "resnet50", "normalization": "vgg"}, {"MaxPool", "Relu"}, marks=pytest.mark.slow
         ),
     ],
 )

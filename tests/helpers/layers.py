@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from efficientnet_east.backbones import catalog
 from efficientnet_east.backbones.batch_norm import is_statistic
+from efficientnet_east.backbones.families import resnet50
 from efficientnet_east.compat import tf
 
 RNG = np.random.default_rng(0)
@@ -29,7 +29,7 @@ def names(variables: list[Any]) -> set[str]:
     return {variable.op.name for variable in variables}
 
 
-SMALL_RESNET = tuple(dataclasses.replace(row, channels=8, units=2) for row in catalog.RESNET50_BLOCKS)
+SMALL_RESNET = tuple(dataclasses.replace(row, channels=8, units=2) for row in resnet50.ROWS)
 
 
 def everything_of_a_step(maps: dict[str, Any]) -> tuple[Any, list[np.ndarray]]:

@@ -20,7 +20,7 @@ def small(images: Any, *, batch_norm: str, is_training: bool = False, **options:
     """A stand-in for `model.build` with every kind of layer that it has."""
     of_backbone = {name: options[name] for name in ("drop_connect", "seed") if name in options}
     _, end_points = backbones.efficientnet(
-        model.normalise(images), NETWORK, batch_norm=batch_norm, is_training=is_training, scope="small",
+        model.normalize(images), NETWORK, batch_norm=batch_norm, is_training=is_training, scope="small",
         activation="swish", **of_backbone,
     )  # fmt: skip
     mode = "sync" if batch_norm == "sync" else "train"

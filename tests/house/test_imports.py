@@ -20,8 +20,9 @@ FLOORS = (
     {"__init__", "errors"},
     {"files", "system"},
     {"backbones.costs", "checkpoints.float16"},
-    {"scaling", "checkpoints.model_file"},
-    {"backbones.catalog", "geometry", "drawing"},
+    {"scaling", "options", "checkpoints.model_file"},
+    {"backbones.families", "geometry", "drawing"},
+    {"backbones.catalog"},
     {"backbones.report", "structures"},
     {"backbones.report_chart"},
     {"data"},
@@ -37,8 +38,8 @@ FLOORS = (
     {"cli"},
     {"__main__"},
 )
-TENSORFLOW_FROM = 9  # the floor of compat
-RECIPES_FROM = 12  # from this floor on rooms may see the configuration
+TENSORFLOW_FROM = 10  # the floor of compat
+RECIPES_FROM = 13  # from this floor on rooms may see the configuration
 # Above compat: what is imported by users who have no TensorFlow. Only functions that run the network load it.
 LIGHT = ("evaluation", "demo", "doctor", "cli", "__main__", "backbones", "export.formats",
          "inference.detector", "inference.runtimes", "training.loop", "pjrt.trainer",

@@ -429,11 +429,11 @@ def begun(one_graph: Any, folder: Path, init: str) -> tuple[str, dict[str, np.nd
         return report, session.run({variable.op.name: variable for variable in tf.global_variables()})
 
 
-def fake_weights(values: dict[str, np.ndarray], family: weight_names.Family) -> dict[str, tuple[str, Any]]:
-    """Random weights of the trunk: the project's name -> the family's name, and the array."""
+def fake_weights(values: dict[str, np.ndarray], naming: weight_names.Naming) -> dict[str, tuple[str, Any]]:
+    """Random weights of the trunk: the project's name -> the naming's name, and the array."""
     rng = np.random.default_rng(0)
     pairs = {f"efficientnet-tiny/{v.name}": f"efficientnet-tiny/{v.source}"
-             for v in weight_names.variables("tiny", family) if v.layer not in weight_names.TOP}  # fmt: skip
+             for v in weight_names.variables("tiny", naming) if v.layer not in weight_names.TOP}  # fmt: skip
     return {
         mine: (theirs, rng.normal(size=values[mine].shape).astype(np.float32))
         for mine, theirs in pairs.items()
@@ -467,7 +467,7 @@ def test_begin_from_a_backbone_of_this_project(
     fake = fake_weights(tf_checkpoints.read(tf_checkpoints.find(trained.workdir)), weight_names.OWN)
     weight_files.write(tmp_path / name, {mine: array for mine, (_, array) in fake.items()})
     report, values = begun(one_graph, tmp_path / "new", str(tmp_path / name))
-    assert f"restored {len(fake)} variables of the backbone\n" in report and "initialised" not in report
+    assert f"restored {len(fake)} variables of the backbone\n" in report and "initial values" not in report
     for name, (_, array) in fake.items():
         np.testing.assert_array_equal(values[name], array, err_msg=name)
     assert values["feature_fusion/merge_final/weights"].std() > 0
