@@ -32,7 +32,7 @@ def test_the_doctor_knows_what_is_required_and_what_each_extra_brings() -> None:
     for library in libraries.LIBRARIES:
         extra = re.search(r"\[(\w+)\]", library.install)
         if extra:
-            assert library.package in packages(extra[1]), f"{library.install} does not bring {library.package}"
+            assert library.package in packages(extra[1]), library.install
         else:
             assert library.package in REQUIRED, library.package
 

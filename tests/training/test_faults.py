@@ -100,8 +100,8 @@ def test_terminated_wherever_it_is(run: Runner, tmp_path: Path, monkeypatch: pyt
         patch.setattr(session.SessionEngine, "advance", terminate_once(session.SessionEngine.advance))
 
     def in_saving(patch: pytest.MonkeyPatch) -> None:
-        patch.setattr(tf_checkpoints.safe_files, "move_into_place",
-                      terminate_once(tf_checkpoints.safe_files.move_into_place))  # fmt: skip
+        patch.setattr(tf_checkpoints.atomic, "move_into_place",
+                      terminate_once(tf_checkpoints.atomic.move_into_place))  # fmt: skip
 
     def in_validation(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(loop, "detect_all", terminate_once(loop.detect_all))
