@@ -47,7 +47,7 @@ def generated_texts(rng: np.random.Generator) -> Iterator[np.ndarray]:
     while True:
         across, along = rng.uniform(4, 16), rng.uniform(10, 60)
         center = rng.uniform((0, 0), SHAPE[::-1])
-        yield rectangle(center, np.array([across, along, across, along]), rng.normal(0, 0.1))
+        yield rectangle(center, np.array([across, along, across, along]), np.array(rng.normal(0, 0.1)))
 
 
 def scene(texts: Iterator[np.ndarray]) -> np.ndarray:

@@ -15,6 +15,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -81,12 +82,13 @@ def padded(crops: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.n
 
 def measure_crops(crops: list[tuple[np.ndarray, np.ndarray]], geometry: str) -> dict[str, float]:
     """Milliseconds per crop of both versions, and the share of cells to which they give another label."""
-    options = {"geometry": geometry, "min_side": 6.0}
+    options: Any = {"geometry": geometry, "min_side": 6.0}
     shape = (CROP, CROP)
     arrays = [padded(crops[start : start + BATCH]) for start in range(0, len(crops) - BATCH + 1, BATCH)]
     with tf.Graph().as_default():
         feeds = [tf.placeholder(array.dtype, array.shape) for array in arrays[0]]
-        made = graph_labels.encode(*feeds, shape, **options)
+        quads, ignore, count = feeds
+        made = graph_labels.encode(quads, ignore, count, shape, **options)
         one_core = tf.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)
         with tf.Session(config=one_core) as session:
 

@@ -117,7 +117,7 @@ def main() -> None:
     Path(arguments.output).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(report, indent=2))
     if arguments.draw:
-        images = IcdarImages(find_records(arguments.data)) if arguments.data else []
+        images: Any = IcdarImages(find_records(arguments.data)) if arguments.data else []
         for source in (scenes, images):
             for index in range(min(DRAWN, len(source))):
                 sample = source[index]

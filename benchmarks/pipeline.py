@@ -133,8 +133,9 @@ def measure_growth(source: Any, count: int) -> dict[str, Any]:
     row |= {"size": GROWTH_SIZE, "workers": GROWTH_WORKERS}
     # Batches come and go: the ends are means over a tenth of the readings.
     part = max(1, len(readings) // 10)
-    ends = {"start": np.mean(readings[:part]), "peak": max(readings), "end": np.mean(readings[-part:])}
-    return row | {f"{name}_mb": round(float(value), 1) for name, value in ends.items()}
+    begin, end = float(np.mean(readings[:part])), float(np.mean(readings[-part:]))
+    ends = {"start": begin, "peak": max(readings), "end": end}
+    return row | {f"{name}_mb": round(value, 1) for name, value in ends.items()}
 
 
 def table(results: dict[str, Any]) -> str:

@@ -239,7 +239,8 @@ def main() -> None:
         prepare(Path(options.prepare[0]), NETWORKS[options.prepare[1]], options.ways)
         print("{}")
     elif options.measure:
-        print(json.dumps(measure(*options.measure, options.threads, options.images)))
+        path, runtime = options.measure
+        print(json.dumps(measure(path, runtime, options.threads, options.images)))
     else:
         with tempfile.TemporaryDirectory() as temporary:
             compare(options, options.folder or Path(temporary))

@@ -149,7 +149,7 @@ def chart(rows: Sequence[Mapping[str, Any]]) -> bytes:
 def write(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """The three forms of the sheet."""
     trials.write_csv(folder / "sheet.csv", list(COLUMNS), rows)
-    shown = [row | {"multiply_adds": f"{row['multiply_adds'] / 1e9:.2f} G"} for row in rows]
+    shown = [dict(row) | {"multiply_adds": f"{row['multiply_adds'] / 1e9:.2f} G"} for row in rows]
     (folder / "sheet.md").write_text(trials.markdown(COLUMNS, shown), encoding="utf-8")
     (folder / "sheet.png").write_bytes(chart(rows))
 

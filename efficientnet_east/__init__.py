@@ -4,6 +4,7 @@ Importing this package loads neither TensorFlow nor OpenCV: each public name is 
 """
 
 import importlib
+from typing import Any
 
 __version__ = "0.1.0"
 
@@ -20,7 +21,7 @@ _MODULES = ("backbones", "bifpn", "compat", "east_head", "losses", "model", "sca
 __all__ = ["Detections", "Detector", "Sample", "Truth", "UserError", "__version__", "get_backbone", *_MODULES]
 
 
-def __getattr__(name: str) -> object:
+def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return importlib.import_module(f"{__name__}.{name}")
     if name in _HOMES:

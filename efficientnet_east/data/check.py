@@ -213,8 +213,8 @@ def _other_size(record: Record, annotated: Annotated, size: tuple[int, int]) -> 
         return []
     told = " x ".join(map(str, annotated.size or ()))
     problem = f"was annotated as an image of {told} pixels, and has {size[0]} x {size[1]}"
-    return [Finding(str(record.image), None, problem, "expected corners in pixels of the image as viewers show it",
-                    "other size")]  # fmt: skip
+    fix = "expected corners in pixels of the image as viewers show it"
+    return [Finding(str(record.image), None, problem, fix, "other size")]
 
 
 def _turned(folder: str, count: int, total: int) -> list[Finding]:

@@ -81,6 +81,8 @@ class Failing:
 class Counting(Scenes):
     """Knows what it was asked for."""
 
+    asked: list[int]
+
     def __init__(self, length: int) -> None:
         super().__init__(length)
         object.__setattr__(self, "asked", [])

@@ -90,7 +90,7 @@ def test_seeds_and_numbers_differ(scenes):
 def test_is_a_sequence():
     source = SyntheticScenes(3, 0, (128, 160))
     assert len(source) == 3
-    assert [sample.name for sample in source] == ["scene_0_0", "scene_0_1", "scene_0_2"]
+    assert [sample.name for sample in source] == ["scene_0_0", "scene_0_1", "scene_0_2"]  # type: ignore[attr-defined]
     assert source[np.int64(2)].image.shape == (128, 160, 3)
     for outside in (-1, 3, 10**9):
         with pytest.raises(IndexError):

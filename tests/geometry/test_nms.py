@@ -74,8 +74,8 @@ def algorithm_1(quads: np.ndarray, weights: np.ndarray, iou: float) -> np.ndarra
     """The paper's pseudo-code, word for word, with shapely."""
 
     def overlap(a: np.ndarray, b: np.ndarray) -> float:
-        a, b = shapely.Polygon(a), shapely.Polygon(b)
-        return a.intersection(b).area / a.union(b).area
+        first, second = shapely.Polygon(a), shapely.Polygon(b)
+        return first.intersection(second).area / first.union(second).area
 
     found: list[tuple[np.ndarray, float]] = []
     quad, weight = quads[0], weights[0]
