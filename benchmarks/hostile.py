@@ -39,7 +39,7 @@ NAMES = ("a", "with space", "100%d", "two\nlines", "Straße 東京", "a.b", "-n"
 
 
 def picture(random_: random.Random, width: int | None = None, height: int | None = None) -> Image.Image:
-    """Coloured noise below dark bars, of a random size if none is given."""
+    """Colored noise below dark bars, of a random size if none is given."""
     width, height = width or random_.randint(20, 300), height or random_.randint(20, 300)
     pixels = np.random.default_rng(random_.getrandbits(32)).integers(120, 255, (height, width, 3), np.uint8)
     pixels[height // 3 : height // 2, width // 4 : width // 2] = 20
@@ -69,17 +69,17 @@ def oriented(image: Image.Image, orientation: int, kind: str) -> bytes:
 def good(random_: random.Random, number: int) -> tuple[bytes, str]:
     """The file of the n-th kind that must be read, and a suffix."""
     image = picture(random_)
-    grey = image.convert("L")
-    deep = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
-    real = Image.fromarray(np.asarray(grey).astype(np.float32) / 255)
+    gray = image.convert("L")
+    deep = Image.fromarray(np.asarray(gray).astype(np.uint16) * 257)
+    real = Image.fromarray(np.asarray(gray).astype(np.float32) / 255)
     frames = {"save_all": True, "append_images": [picture(random_, *image.size)]}
     kinds: list[Callable[[], tuple[bytes, str]]] = [
         *(lambda size=size: (encoded(picture(random_, *size), "PNG"), ".png")
           for size in ((1, 1), (1, 5000), (5000, 1), (2, 2), (31, 33), (3000, 40))),
         *(lambda turn=turn, kind=kind: (oriented(image, turn, kind), f".{kind}".lower())
           for turn in range(1, 9) for kind in ("JPEG", "PNG")),
-        lambda: (encoded(grey, "JPEG"), ".jpg"),
-        lambda: (encoded(grey, "PNG"), ".PNG"),
+        lambda: (encoded(gray, "JPEG"), ".jpg"),
+        lambda: (encoded(gray, "PNG"), ".PNG"),
         lambda: (encoded(image.convert("LA"), "PNG"), ".png"),
         lambda: (encoded(image.convert("RGBA"), "WEBP", lossless=True), ".webp"),
         lambda: (encoded(image.convert("CMYK"), "JPEG"), ".jpeg"),

@@ -68,7 +68,7 @@ def cut_crops(truths: dict[str, Truth]) -> list[tuple[np.ndarray, np.ndarray]]:
     crops = []
     for number, (name, truth) in zip(range(CROPS), truths.items(), strict=False):
         sample, rng = Sample(name, blank, truth), np.random.default_rng(number)
-        crops.append(augment(sample, rng, Augmentation(size=CROP, colour=None)).truth)
+        crops.append(augment(sample, rng, Augmentation(size=CROP, color=None)).truth)
     return [(crop.quads[:PADDED_TEXTS], crop.ignore[:PADDED_TEXTS]) for crop in crops]
 
 

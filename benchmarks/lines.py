@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from efficientnet_east.data.icdar import IcdarImages, find_records
+from efficientnet_east.data.datasets import ImageDataset, find_records
 from efficientnet_east.data.images import write_image
 from efficientnet_east.data.synthetic.scenes import SyntheticScenes
 from efficientnet_east.drawing.overlays import draw_lines
@@ -117,7 +117,7 @@ def main() -> None:
     Path(arguments.output).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(report, indent=2))
     if arguments.draw:
-        images: Any = IcdarImages(find_records(arguments.data)) if arguments.data else []
+        images: Any = ImageDataset(find_records(arguments.data)) if arguments.data else []
         for source in (scenes, images):
             for index in range(min(DRAWN, len(source))):
                 sample = source[index]

@@ -4,7 +4,7 @@
     python benchmarks/pipeline.py DATA --growth 20000
     python benchmarks/pipeline.py --table FILE
 
-DATA holds images with ICDAR ground truth, in any layout that `data/icdar.py` knows; the published figures
+DATA holds images with ICDAR ground truth, in any layout that `data/datasets.py` knows; the published figures
 are for JPEGs of 1280 x 720 pixels. The first form measures the stages of one crop in one thread, and whole
 streams with and without kept images: crops per second of processor time (of this process and its workers,
 so that other programs on the machine disturb it little) and by the clock, and what both use while nobody
@@ -30,8 +30,8 @@ import psutil
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from efficientnet_east.data.augment import Augmentation, augment
+from efficientnet_east.data.datasets import ImageDataset, find_records
 from efficientnet_east.data.decoded_cache import keep_decoded
-from efficientnet_east.data.icdar import IcdarImages, find_records
 from efficientnet_east.data.loader import LabelOptions, batches
 from efficientnet_east.geometry.label_maps import encode
 
@@ -102,10 +102,10 @@ def open_batches(source: Any, size: int, workers: int) -> Any:
     return batches(source, batch_size=BATCH, seed=0, augmentation=crops, labels=labels, workers=workers)
 
 
-def measure_speed(images: IcdarImages, options: argparse.Namespace) -> list[dict[str, Any]]:
+def measure_speed(images: ImageDataset, options: argparse.Namespace) -> list[dict[str, Any]]:
     """A row for each size, with and without kept images, and number of workers."""
     rows = []
-    kept = keep_decoded(images)[0]
+    kept = keep_decoded(images)
     for i in range(len(kept)):
         kept[i]
     for size in options.sizes:
@@ -178,12 +178,12 @@ def main(words: list[str] | None = None) -> None:
         print(table(json.loads(options.table.read_text())))
         return
     cv2.setNumThreads(1)
-    images = IcdarImages(find_records(options.folder, limit=options.images))
+    images = ImageDataset(find_records(options.folder, limit=options.images))
     known = options.json is not None and options.json.exists()
     results: dict[str, Any] = json.loads(options.json.read_text()) if known else {}
     if options.growth:
         measure = functools.partial(measure_growth, count=options.growth)
-        sources = {False: images, True: keep_decoded(images)[0]}
+        sources = {False: images, True: keep_decoded(images)}
         results["growth"] = [{"cache": cache, **measure(source)} for cache, source in sources.items()]
     else:
         results["speed"] = measure_speed(images, options)

@@ -29,7 +29,8 @@ else:
     Normalization, Merge = Literal["auto", *NORMALIZATIONS], Literal[*MERGES]
     ScoreLoss = Literal[*SCORE_LOSSES]
 
-RENAMED = {"normalisation": "normalization"}  # field as earlier versions wrote it -> field
+# Field as earlier versions wrote it -> field.
+RENAMED = {"normalisation": "normalization", "colour": "color"}
 
 
 class _Section(pydantic.BaseModel):
@@ -172,10 +173,13 @@ class Data(_Section):
     aspect: float = _field(
         1.15, "text is stretched by up to this factor either way before the crop", ge=1, le=2
     )
-    colour: bool = _field(True, "vary brightness, contrast, saturation, hue, sharpness and noise")
+    color: bool = _field(True, "vary brightness, contrast, saturation, hue, sharpness and noise")
     motion_blur: float = _field(0.0, "share of crops that are blurred along a line", ge=0, le=1)
     jpeg: float = _field(0.0, "share of crops that are compressed as JPEG once more", ge=0, le=1)
     mosaic: float = _field(0.0, "share of crops that are four smaller ones, of different images", ge=0, le=1)
+    paste: float = _field(
+        0.0, "share of the other crops that get words of another image where they show no text", ge=0, le=1
+    )
     shrink: float = _field(
         0.3, "how far the score region keeps from the text's edges (section 3.3.1)", ge=0, lt=0.5
     )
@@ -184,6 +188,11 @@ class Data(_Section):
     )
     balance: float = _field(
         0.0, "0: every cell of text weighs the same; 1: every text does; 0.5: between", ge=0, le=1
+    )
+    between: float = _field(
+        1.0,
+        "weight of background between words that are closer than their height; above 1 keeps them apart",
+        gt=0,
     )
     min_text_side: float = _field(6.0, "texts with a shorter side (pixels of the crop) are ignored", ge=0)
     ring: bool = _field(False, "learn nothing between the shrunk and the full text region")

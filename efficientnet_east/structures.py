@@ -1,4 +1,4 @@
-"""The only values that cross rooms: frozen, and validated where they are made.
+"""The values that the package passes around: frozen, and validated where they are made.
 
 Corner order, axes and units of every `quads` array are drawn in `geometry/quads.py`.
 """
@@ -11,7 +11,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from efficientnet_east.drawing.overlays import draw_lines, draw_quads
 from efficientnet_east.geometry.lines import Line, find_lines
 from efficientnet_east.geometry.quads import clockwise
 from efficientnet_east.geometry.rectify import upright
@@ -23,7 +22,7 @@ class Truth:
 
     Attributes:
       quads: float32 (n, 4, 2), (x, y) in pixels, clockwise on the screen.
-      ignore: bool (n,), True where a text is illegible (`###`): neither asked for nor punished.
+      ignore: bool (n,), True where a text is illegible (`###`): training and scores leave it out.
       texts: n transcriptions.
       scripts: n names such as `Latin`; none where the annotation does not say.
     """
@@ -49,7 +48,7 @@ class Sample:
       name: the image's file name (or the number of a synthetic scene), for messages and results.
       image: uint8 (height, width, 3), RGB, as a viewer shows it.
       truth: the texts, in pixels of `image`.
-      focus: float32 (4, 2), the quad that a crop must show, in pixels of `image`; None leaves it to chance.
+      focus: float32 (4, 2), the quad that a crop must show, in pixels of `image`; None: crops fall anywhere.
     """
 
     name: str
@@ -106,11 +105,11 @@ class Detections:
         return find_lines(self.quads)
 
     def as_dict(self, *, lines: bool = False, **about: Any) -> dict[str, Any]:
-        """The detections as plain Python values.
+        """Return the detections as plain Python values.
 
         Args:
           lines: add the lines of text.
-          **about: what is said beside them, such as `image="photo.jpg"`.
+          **about: what stands beside them, such as `image="photo.jpg"`.
 
         Returns:
           `about`, then `words`: best first, each with `corners`, four pairs [x, y] in hundredths of a pixel,
@@ -119,15 +118,15 @@ class Detections:
         """
         scores = np.round(self.scores.astype(np.float64), 4)
         pairs = zip(_rounded(self.quads), scores.tolist(), strict=True)
-        said = about | {"words": [{"corners": quad, "score": score} for quad, score in pairs]}
+        result = about | {"words": [{"corners": quad, "score": score} for quad, score in pairs]}
         if lines:
-            said["lines"] = [
+            result["lines"] = [
                 {"corners": _rounded(one.quad), "words": list(one.words)} for one in self.lines()
             ]
-        return said
+        return result
 
     def to_json(self, *, lines: bool = False, **about: Any) -> str:
-        """The detections as a JSON object on one line.
+        """Write the detections as a JSON object on one line.
 
         Args:
           lines: see `as_dict`.
@@ -139,7 +138,7 @@ class Detections:
         return json.dumps(self.as_dict(lines=lines, **about), ensure_ascii=False, allow_nan=False)
 
     def to_icdar(self, *, decimals: int = 0, scores: bool = False) -> str:
-        """The detections as text, eight comma-separated coordinates a line, as in the ICDAR competitions.
+        """Write the detections as ICDAR text: eight comma-separated coordinates a line.
 
         Args:
           decimals: of the coordinates; 0 gives the whole pixels that a submission needs.
@@ -171,6 +170,8 @@ class Detections:
         Raises:
           ValueError: another shape or type.
         """
+        from efficientnet_east.drawing.overlays import draw_lines, draw_quads
+
         picture = draw_quads(
             image[..., ::-1] if bgr else image, self.quads, scores=self.scores if scores else None
         )
@@ -186,14 +187,14 @@ class Detections:
         margin: float = 0.0,
         turn_tall: float | None = None,
     ) -> list[np.ndarray]:
-        """Cut out the words, straightened and upright, for a recogniser.
+        """Cut out the words, straightened and upright, for a recognizer.
 
         Args:
           image: uint8 (rows, columns, 3), the one they were found in, of any channel order.
           height: of the crops in pixels, their widths in proportion; None: as high as the words are.
           margin: what is added on every side, as a share of the word's height.
-          turn_tall: words that are more than so many times as high as wide (1.5 is usual) are turned a
-            quarter to the left; None: none are.
+          turn_tall: rotate a crop by 90 degrees counter-clockwise if its height over its width is larger than
+            this (1.5 is usual); None: rotate none.
 
         Returns:
           An image for each detection, in their order and in the image's channel order.

@@ -219,7 +219,7 @@ def test_lists_of_numbers(given: Any, milestones: tuple[float, ...]) -> None:
         ("model:\n  backbone: 4\n", "model.backbone", "string"),
         ("model:\n  backbone:\n", "model.backbone", "string"),
         ("data:\n  crop_size: 500\n", "data.crop_size", "multiple of 32"),
-        ("data:\n  colour: purple\n", "data.colour", "boolean"),
+        ("data:\n  colour: purple\n", "data.color", "boolean"),
         ("data:\n  rotation: 90\n", "data.rotation", "45"),
         ("model:\n  merge: fpn\n", "model.merge", "'u' or 'bifpn'"),
         ("model:\n  levels: 8\n", "model.levels", "5, 6 or 7"),
@@ -362,9 +362,11 @@ def test_files_load_and_begin_with_their_command(path: Path, monkeypatch: pytest
 
 def test_lists_of_the_split() -> None:
     """img_1 to img_900 to train on, the last hundred to validate on."""
-    from efficientnet_east.data.icdar import read_list
+    from efficientnet_east.data.image_lists import read_image_list
 
-    train, validation = (read_list(REPOSITORY / f"configs/icdar15_{part}.txt") for part in ("train", "val"))
+    train, validation = (
+        read_image_list(REPOSITORY / f"configs/icdar15_{part}.txt") for part in ("train", "val")
+    )
     assert train == [f"img_{number}.jpg" for number in range(1, 901)]
     assert validation == [f"img_{number}.jpg" for number in range(901, 1001)]
 

@@ -5,10 +5,11 @@ import json
 import cv2
 import numpy as np
 import pytest
+from helpers.submissions import read_quads
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from efficientnet_east.data.submissions import read_submission, write_submission
+from efficientnet_east.data.submissions import write_submission
 from efficientnet_east.drawing.overlays import draw_quads
 from efficientnet_east.geometry.quads import rectangle
 from efficientnet_east.structures import Detections
@@ -49,7 +50,7 @@ def test_icdar_text_is_what_a_submission_holds(tmp_path: object) -> None:
     assert NOTHING.to_icdar(scores=True) == ""
     write_submission(f"{tmp_path}/out.zip", {"img_1": found.quads})
     lines = [list(map(int, line.split(","))) for line in found.to_icdar().splitlines()]
-    np.testing.assert_array_equal(read_submission(f"{tmp_path}/out.zip")["img_1"].reshape(-1, 8), lines)
+    np.testing.assert_array_equal(read_quads(f"{tmp_path}/out.zip")["img_1"].reshape(-1, 8), lines)
 
 
 def test_pictures_in_both_channel_orders() -> None:
@@ -108,7 +109,7 @@ def test_tall_words_are_turned_if_asked() -> None:
     assert detections(tall).crops(chart(), turn_tall=4.0)[0].shape == word.shape
 
 
-def test_one_height_for_a_recogniser() -> None:
+def test_one_height_for_a_recognizer() -> None:
     words = detections(BOX, BOX * np.float32(0.5), BOX * np.float32(3)).crops(chart(), height=32)
     assert [word.shape for word in words] == [(32, 80, 3)] * 3
     assert NOTHING.crops(chart()) == []

@@ -16,7 +16,8 @@ from PIL import Image
 
 from efficientnet_east.checkpoints import model_file
 from efficientnet_east.data import inputs
-from efficientnet_east.data.icdar import find_records, read_list
+from efficientnet_east.data.datasets import find_records
+from efficientnet_east.data.image_lists import read_image_list
 from efficientnet_east.data.images import SUFFIXES, check_image
 from efficientnet_east.data.layouts import held_out
 from efficientnet_east.data.synthetic.scenes import SyntheticScenes
@@ -129,11 +130,11 @@ def _pictures(arguments: argparse.Namespace) -> list[Picture]:
     """What is detected in, in the memory: the disk is nobody's part."""
     limit = arguments.limit
     if arguments.data:
-        names = read_list(arguments.list) if arguments.list else None
+        names = read_image_list(arguments.list) if arguments.list else None
         records = find_records(arguments.data, names, limit, split=held_out(arguments.data))
         return [Picture(one.image.stem, _bytes(one.image), one.truth) for one in records]
     if arguments.images:
-        found = [one.path for one in inputs.find(arguments.images)]
+        found = [one.path for one in inputs.find_files(arguments.images)]
         paths = [path for path in found if path.suffix.lower() in SUFFIXES]
         if not paths:
             raise UserError("--images", "names no image", f"expected files that end in {', '.join(SUFFIXES)}")

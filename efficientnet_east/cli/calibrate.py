@@ -11,8 +11,8 @@ from typing import Any
 
 from efficientnet_east import config as configuration
 from efficientnet_east.checkpoints import model_file
-from efficientnet_east.data.images import make_folder
 from efficientnet_east.errors import UserError
+from efficientnet_east.files.folders import make_folder
 from efficientnet_east.inference import calibration
 
 # Fields of the section `detect` that this command chooses, so that nobody can set them.

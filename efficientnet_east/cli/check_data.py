@@ -10,12 +10,13 @@ from pathlib import Path
 
 from efficientnet_east.config import Data
 from efficientnet_east.data import check
-from efficientnet_east.data.icdar import read_list
-from efficientnet_east.data.images import make_folder, write_image
+from efficientnet_east.data.image_lists import read_image_list
+from efficientnet_east.data.images import write_image
 from efficientnet_east.data.layouts import LAYOUTS
 from efficientnet_east.errors import UserError, one_line
 from efficientnet_east.evaluation.report import as_csv
 from efficientnet_east.files.atomic import write_file
+from efficientnet_east.files.folders import make_folder
 
 CLEAN, PROBLEMS = 0, 1  # exit codes; 2, as everywhere: there is nothing to look at
 SHOWN = 5  # hints of one kind that are printed
@@ -53,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
         _expect_elsewhere(Path(arguments.report), Path(arguments.data))
     if arguments.limit is not None and arguments.limit < 1:
         raise UserError("--limit", f"{arguments.limit} cannot be used", "expected 1 or more")
-    names = read_list(arguments.list) if arguments.list else None
+    names = read_image_list(arguments.list) if arguments.list else None
     least = _least_side(arguments)
     folder = make_folder(arguments.report, "--report") if arguments.report else None
     found = check.check(

@@ -16,11 +16,12 @@ import numpy as np
 
 from efficientnet_east.checkpoints import model_file
 from efficientnet_east.data import inputs, video
-from efficientnet_east.data.images import MAX_PIXELS, PILLOW_MAX_PIXELS, make_folder, write_image
+from efficientnet_east.data.images import MAX_PIXELS, PILLOW_MAX_PIXELS, write_image
 from efficientnet_east.data.submissions import write_boxes
 from efficientnet_east.drawing.overlays import angle_picture, heat_overlay
 from efficientnet_east.errors import UserError, WriteError, one_line
 from efficientnet_east.files.atomic import remove_leftovers, write_file
+from efficientnet_east.files.folders import make_folder
 from efficientnet_east.inference.detector import Detector
 from efficientnet_east.inference.runtimes import AUTO, RUNTIMES
 from efficientnet_east.structures import Detections
@@ -156,16 +157,16 @@ def _formats(arguments: argparse.Namespace) -> list[str]:
 
 def _pictures(
     arguments: argparse.Namespace, formats: Sequence[str]
-) -> tuple[Iterator[inputs.Picture], int | None]:
+) -> tuple[Iterator[inputs.InputImage], int | None]:
     """What is to be read, and how many pictures that is, None if nobody knows."""
-    names = [*arguments.images, *(inputs.read_list(arguments.list) if arguments.list else [])]
+    names = [*arguments.images, *(inputs.read_names(arguments.list) if arguments.list else [])]
     if (arguments.camera is None) == (not names):
         raise UserError("detect", "what to read is not clear", "expected images, --list, or --camera alone")
     every, limit = arguments.every, arguments.limit
     if arguments.camera is not None:
-        return itertools.islice(inputs.camera(arguments.camera, every=every), limit), limit
-    found = inputs.find(names, recursive=arguments.recursive, avoid=Path(arguments.output))
-    shown = (inputs.pictures(entry, every=every, max_pixels=arguments.max_pixels) for entry in found)
+        return itertools.islice(inputs.camera_images(arguments.camera, every=every), limit), limit
+    found = inputs.find_files(names, recursive=arguments.recursive, avoid=Path(arguments.output))
+    shown = (inputs.images_of(entry, every=every, max_pixels=arguments.max_pixels) for entry in found)
     has_films = any(entry.path.suffix.lower() in video.SUFFIXES for entry in found)
     if formats == ["film"] and not has_films:
         raise UserError("--formats", "is film alone, and no film is given", "expected picture, for images")
@@ -175,7 +176,7 @@ def _pictures(
     )
 
 
-def _work(picture: inputs.Picture, detector: Detector, results: _Results) -> Exception | None:
+def _work(picture: inputs.InputImage, detector: Detector, results: _Results) -> Exception | None:
     """Read, detect, write and say what was found; or the reason why this image is left out."""
     try:
         image = picture.read()
@@ -196,7 +197,7 @@ def _work(picture: inputs.Picture, detector: Detector, results: _Results) -> Exc
     return None
 
 
-def _detect(detector: Detector, picture: inputs.Picture, image: np.ndarray, with_maps: bool) -> _Seen:
+def _detect(detector: Detector, picture: inputs.InputImage, image: np.ndarray, with_maps: bool) -> _Seen:
     """Detect; maps are shown as at scale 1, and the network runs no more often than it must."""
     if not with_maps:
         return _Seen(picture, image, detector(image))
@@ -218,7 +219,7 @@ def _summarise(read: int, left_out: list[str]) -> None:
 class _Seen:
     """One picture, and what was found in it; the maps where they are needed."""
 
-    picture: inputs.Picture
+    picture: inputs.InputImage
     image: np.ndarray
     found: Detections
     score: np.ndarray | None = None

@@ -14,11 +14,12 @@ import numpy as np
 
 from efficientnet_east import config as configuration
 from efficientnet_east.checkpoints import model_file
-from efficientnet_east.data import icdar as folders
-from efficientnet_east.data import submissions
-from efficientnet_east.data.icdar import find_records, read_list
-from efficientnet_east.data.images import make_folder, read_image, write_image
+from efficientnet_east.data import datasets, submissions
+from efficientnet_east.data.datasets import find_records
+from efficientnet_east.data.image_lists import read_image_list
+from efficientnet_east.data.images import read_image, write_image
 from efficientnet_east.data.layouts import find_images, held_out
+from efficientnet_east.drawing import palette
 from efficientnet_east.drawing.overlays import draw_quads
 from efficientnet_east.errors import UserError, WriteError, one_line
 from efficientnet_east.evaluation import curve as curves
@@ -26,6 +27,7 @@ from efficientnet_east.evaluation import gallery, icdar2013, icdar2015, mistakes
 from efficientnet_east.evaluation.pictures import extremes, validation_picture
 from efficientnet_east.evaluation.report import Found, Scored
 from efficientnet_east.files.atomic import write_file
+from efficientnet_east.files.folders import make_folder
 from efficientnet_east.inference import calibration
 from efficientnet_east.structures import Detections, Sample, Source, Truth
 
@@ -44,7 +46,6 @@ SWEEP = "0.5,0.7,0.8,0.9,0.95,0.97"
 SCORED_SUBMISSION = "detections.zip"  # in a report
 # The pixels of an image by its name, None where it is not there; no function where there are no images.
 Look = Callable[[str], np.ndarray | None] | None
-TRUTH_COLOUR, IGNORED_COLOUR = (60, 120, 255), (150, 150, 150)
 
 
 def add_options(sub: argparse.ArgumentParser) -> None:
@@ -149,11 +150,11 @@ def _of_submission(arguments: argparse.Namespace, data: dict[str, Any]) -> tuple
 def _truths(section: configuration.Data, given: dict[str, Any]) -> dict[str, Truth]:
     """The ground truth of a folder; with --list or --limit, other detections are left out of `given`."""
     folder, skipped = str(section.data), list[UserError]()
-    names = read_list(section.list) if section.list else None
+    names = read_image_list(section.list) if section.list else None
     left_out = skipped if section.skip_bad else None
     records = find_records(folder, names, section.limit, left_out, held_out(folder))
     _say_skipped(skipped)
-    known = folders.truths(records)
+    known = datasets.truths(records)
     if section.list or section.limit or section.skip_bad:
         for name in set(given) - set(known):
             del given[name]
@@ -178,7 +179,7 @@ def _of_network(
             )
     subject, samples = _open(arguments, data)
     print(f"scoring {subject} on {len(samples)} images", file=sys.stderr)
-    if arguments.json and isinstance(samples, folders.IcdarImages):
+    if arguments.json and isinstance(samples, datasets.ImageDataset):
         for record in samples.records:  # before the work is done
             submissions.expect_name(record.image.stem)
     detector = Detector.load(subject, detect)
@@ -319,6 +320,6 @@ def _draw_against_truth(samples: Source, found: Mapping[str, Detections], folder
     for index in range(len(samples)):
         sample = samples[index]
         name, truth = Path(sample.name).stem, sample.truth
-        picture = draw_quads(sample.image, truth.quads[truth.ignore], colour=IGNORED_COLOUR)
-        picture = draw_quads(picture, truth.quads[~truth.ignore], colour=TRUTH_COLOUR)
+        picture = draw_quads(sample.image, truth.quads[truth.ignore], color=palette.GRAY)
+        picture = draw_quads(picture, truth.quads[~truth.ignore], color=palette.BLUE)
         write_image(folder / f"{name}.png", draw_quads(picture, found[name].quads, scores=found[name].scores))

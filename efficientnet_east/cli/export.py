@@ -10,10 +10,10 @@ from typing import Any
 
 from efficientnet_east import config as configuration
 from efficientnet_east.checkpoints import model_file
-from efficientnet_east.data.images import make_folder
 from efficientnet_east.errors import UserError
 from efficientnet_east.export.formats import FORMATS
 from efficientnet_east.files import atomic
+from efficientnet_east.files.folders import make_folder
 from efficientnet_east.inference import calibration
 
 TRAIN_FORMAT = "stablehlo-train"

@@ -42,8 +42,8 @@ from efficientnet_east.cli import (
 from efficientnet_east.cli import (
     export as cli_export,
 )
-from efficientnet_east.data.images import make_folder
 from efficientnet_east.errors import UserError
+from efficientnet_east.files.folders import make_folder
 from efficientnet_east.system import environment, interruption
 
 WEIGHT_FORMATS = ("tpu", "keras", "torch", "npz")

@@ -9,11 +9,12 @@ from pathlib import Path
 from efficientnet_east.config import Detect
 from efficientnet_east.data import hard_negatives
 from efficientnet_east.data.convert import GTS, expect_apart, write_icdar
-from efficientnet_east.data.folds import split, write_lists
-from efficientnet_east.data.icdar import find_records, read_list
-from efficientnet_east.data.images import make_folder
+from efficientnet_east.data.datasets import find_records
+from efficientnet_east.data.folds import split
+from efficientnet_east.data.image_lists import read_image_list, write_image_lists
 from efficientnet_east.data.layouts import LAYOUTS
 from efficientnet_east.errors import UserError, one_line
+from efficientnet_east.files.folders import make_folder
 
 
 def add_fold_options(sub: argparse.ArgumentParser) -> None:
@@ -53,14 +54,14 @@ def _add_images(sub: argparse.ArgumentParser) -> None:
 
 def folds(arguments: argparse.Namespace) -> int:
     """The subcommand `folds`: writes fold0_train.txt, fold0_val.txt and so on."""
-    chosen = read_list(arguments.list) if arguments.list else None
+    chosen = read_image_list(arguments.list) if arguments.list else None
     names = [record.image.name for record in find_records(arguments.data, chosen)]
     lists = {}
     for number, parts in enumerate(split(names, arguments.folds, arguments.seed)):
         for purpose, part in zip(("train", "val"), parts, strict=True):
             lists[Path(arguments.output) / f"fold{number}_{purpose}.txt"] = part
     folder = make_folder(arguments.output, "--output")
-    write_lists(lists)
+    write_image_lists(lists)
     print(f"{len(names)} images in {arguments.folds} folds. To train on the first:")
     print(f"train --data {arguments.data} --list {folder}/fold0_train.txt --val-list {folder}/fold0_val.txt")
     return 0
@@ -71,7 +72,7 @@ def convert(arguments: argparse.Namespace) -> int:
     if arguments.limit is not None and arguments.limit < 1:
         raise UserError("--limit", f"{arguments.limit} cannot be used", "expected 1 or more")
     skipped: list[UserError] = []
-    names = read_list(arguments.list) if arguments.list else None
+    names = read_image_list(arguments.list) if arguments.list else None
     left_out = skipped if arguments.skip_bad else None
     records = find_records(arguments.data, names, arguments.limit, left_out, arguments.split)
     folder = Path(arguments.output)
@@ -106,7 +107,7 @@ def mine(arguments: argparse.Namespace) -> int:
     known = {*Detect.model_fields, "threads"}
     options = {name: value for name, value in vars(arguments).items() if name in known}
     places = false_alarms(Detector.load(prefix, options), samples)
-    hard_negatives.write(arguments.output, arguments.data, str(prefix), places)
+    hard_negatives.write_hard_negatives(arguments.output, arguments.data, str(prefix), places)
     images = len({place.image for place in places})
     print(f"{len(places)} places without text in {images} of {len(samples)} images -> {arguments.output}")
     return 0

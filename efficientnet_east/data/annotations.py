@@ -1,4 +1,4 @@
-"""The ground truth of one image, from the content of its file in whatever format."""
+"""The ground truth of one image, from the content of its file in any format."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from efficientnet_east.data import formats
-from efficientnet_east.data.formats.shapes import Annotation
+from efficientnet_east.data.formats.annotation import TextAnnotation
 from efficientnet_east.errors import UserError
 from efficientnet_east.geometry.quads import clockwise
 from efficientnet_east.structures import Truth
@@ -22,7 +22,7 @@ def parse_truth(
       raw: the content, in a format of one image a file; see the table in `formats`.
       where: the name of the file for errors.
       skipped: where given, what cannot be used has its error appended here. A text whose corners can be read
-        is kept whatever its transcription is, and corners that make no text are masked.
+        is kept even if its transcription is damaged. Corners that make no text are masked.
       suffix: of the file's name.
 
     Returns:
@@ -33,11 +33,11 @@ def parse_truth(
         the file, and the line or the place in it.
     """
     data = raw.encode("utf-8", "surrogatepass") if isinstance(raw, str) else raw
-    (found,) = formats.read(data, where, skipped, suffix=suffix, whole_set=False)
-    return truth_of(found.annotations)
+    (found,) = formats.read_annotations(data, where, skipped, suffix=suffix, whole_set=False)
+    return truth_of(found.texts)
 
 
-def truth_of(annotations: Sequence[Annotation]) -> Truth:
+def truth_of(annotations: Sequence[TextAnnotation]) -> Truth:
     """Return the ground truth of one image.
 
     Args:

@@ -1,4 +1,4 @@
-"""One random crop of one image: a single affine matrix for the pixels and for the quads, then colour.
+"""Cut one random crop of one image: one affine matrix for the pixels and the quads, then change the colors.
 
 A training image is seen once through one matrix (scale, aspect, rotation, offset), so that it is
 interpolated once and the labels cannot drift away from the pixels. The scale is drawn around the scale
@@ -15,60 +15,12 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from efficientnet_east.errors import UserError
+from efficientnet_east.data.color import Color, expect, recolor
+from efficientnet_east.data.paste import MOST_WORDS, paste_words
+from efficientnet_east.data.warp import warp
 from efficientnet_east.geometry import quads as geometry
+from efficientnet_east.geometry.intersections import intersection_matrix
 from efficientnet_east.structures import Sample, Truth
-
-# Rows: luma and the two chroma axes of YIQ, in which saturation and hue are a scaling and a rotation.
-_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
-_TO_RGB = np.linalg.inv(_TO_YIQ)
-# The values of a byte, as the argument of look-up tables.
-_LEVELS = np.arange(256, dtype=np.float64)
-
-
-@dataclasses.dataclass(frozen=True)
-class Colour:
-    """How far colours stray; 0 switches a part off.
-
-    Attributes:
-      brightness: largest shift, as a share of full white.
-      contrast: largest change of contrast, as a logarithm (0.3: between 0.74 and 1.35 times).
-      saturation: largest change of saturation, as a share.
-      hue: largest rotation of the hue, in degrees.
-      gamma: largest change of gamma, as a logarithm.
-      grey: probability of a colourless crop.
-      blur: probability of a Gaussian blur of up to `blur_sigma` pixels.
-      blur_sigma: largest standard deviation of the blur, in pixels.
-      noise: probability of Gaussian noise of up to `noise_sigma` grey levels.
-      noise_sigma: largest standard deviation of the noise, in grey levels.
-      motion: probability of a blur along a line of 3 to `motion_pixels` pixels, as of a camera that moved.
-      motion_pixels: length of the longest such line.
-      jpeg: probability of JPEG's artifacts.
-      jpeg_quality: the lowest quality; the highest is 90.
-    """
-
-    brightness: float = 0.12
-    contrast: float = 0.3
-    saturation: float = 0.3
-    hue: float = 8.0
-    gamma: float = 0.25
-    grey: float = 0.05
-    blur: float = 0.1
-    blur_sigma: float = 1.2
-    noise: float = 0.1
-    noise_sigma: float = 10.0
-    motion: float = 0.0
-    motion_pixels: int = 7
-    jpeg: float = 0.0
-    jpeg_quality: int = 30
-
-    def __post_init__(self) -> None:
-        for name, value in dataclasses.asdict(self).items():
-            _expect(0 <= value < math.inf, f"augmentation.colour.{name}", value, "a number from 0")
-        for name in ("grey", "blur", "noise", "motion", "jpeg"):
-            _expect(getattr(self, name) <= 1, f"augmentation.colour.{name}", getattr(self, name), "0 to 1")
-        _expect(self.motion_pixels >= 3, "augmentation.colour.motion_pixels", self.motion_pixels, "3 or more")
-        _expect(self.jpeg_quality <= 90, "augmentation.colour.jpeg_quality", self.jpeg_quality, "0 to 90")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +38,8 @@ class Augmentation:
       tries: windows looked at to find one that cuts no text.
       kept: share of a text's area that must lie inside the crop; with less it is ignored.
       mosaic: share of crops that are put together from four windows of half the side, of different images.
-      colour: the change of colours; None leaves them alone.
+      paste: share of the other crops into which words of another image are pasted.
+      color: the change of colors; None leaves them alone.
     """
 
     size: int = 512
@@ -98,31 +51,41 @@ class Augmentation:
     tries: int = 20
     kept: float = 0.9
     mosaic: float = 0.0
-    colour: Colour | None = dataclasses.field(default_factory=Colour)
+    paste: float = 0.0
+    color: Color | None = dataclasses.field(default_factory=Color)
 
     def __post_init__(self) -> None:
-        _expect(self.size > 0 and self.size % 32 == 0, "augmentation.size", self.size, "a multiple of 32")
+        expect(self.size > 0 and self.size % 32 == 0, "augmentation.size", self.size, "a multiple of 32")
         low, high = self.scale
-        _expect(0 < low <= high < math.inf, "augmentation.scale", self.scale, "0 < smallest <= largest")
-        _expect(1 <= self.aspect < math.inf, "augmentation.aspect", self.aspect, "a number from 1")
-        _expect(0 <= self.rotation <= 180, "augmentation.rotation", self.rotation, "0 to 180 degrees")
-        _expect(0 <= self.quarter_turns <= 1, "augmentation.quarter_turns", self.quarter_turns, "0 to 1")
-        _expect(0 <= self.text_crops <= 1, "augmentation.text_crops", self.text_crops, "0 to 1")
-        _expect(self.tries >= 1, "augmentation.tries", self.tries, "at least 1")
-        _expect(0 < self.kept <= 1, "augmentation.kept", self.kept, "more than 0, at most 1")
-        _expect(0 <= self.mosaic <= 1, "augmentation.mosaic", self.mosaic, "0 to 1")
+        expect(0 < low <= high < math.inf, "augmentation.scale", self.scale, "0 < smallest <= largest")
+        expect(1 <= self.aspect < math.inf, "augmentation.aspect", self.aspect, "a number from 1")
+        expect(0 <= self.rotation <= 180, "augmentation.rotation", self.rotation, "0 to 180 degrees")
+        expect(0 <= self.quarter_turns <= 1, "augmentation.quarter_turns", self.quarter_turns, "0 to 1")
+        expect(0 <= self.text_crops <= 1, "augmentation.text_crops", self.text_crops, "0 to 1")
+        expect(self.tries >= 1, "augmentation.tries", self.tries, "at least 1")
+        expect(0 < self.kept <= 1, "augmentation.kept", self.kept, "more than 0, at most 1")
+        expect(0 <= self.mosaic <= 1, "augmentation.mosaic", self.mosaic, "0 to 1")
+        expect(0 <= self.paste <= 1, "augmentation.paste", self.paste, "0 to 1")
         if self.mosaic:
-            _expect(self.size % 64 == 0, "augmentation.size", self.size, "a multiple of 64 for mosaics")
+            expect(self.size % 64 == 0, "augmentation.size", self.size, "a multiple of 64 for mosaics")
 
 
-def augment(sample: Sample, rng: np.random.Generator, options: Augmentation) -> Sample:
-    """Cuts one random crop.
+def augment(
+    sample: Sample,
+    rng: np.random.Generator,
+    options: Augmentation,
+    donor: Sample | None = None,
+    room: int = MOST_WORDS,
+) -> Sample:
+    """Cut one random crop.
 
     Args:
       sample: the image and its texts; any size, with or without text. If it has a `focus`, the crop shows
         that, and as few texts as can be.
       rng: the only source of chance; the same generator state gives the same crop.
       options: what the crop may look like.
+      donor: another image, words of which are pasted; see `paste.paste_words`.
+      room: the largest number of words that are pasted.
 
     Returns:
       A Sample of `options.size` squared. Texts wholly outside are gone; texts of which less than
@@ -131,14 +94,17 @@ def augment(sample: Sample, rng: np.random.Generator, options: Augmentation) -> 
     """
     linear = _random_linear(rng, options)
     matrix = _choose_window(linear, sample, rng, options)
-    image = warp(sample.image, matrix, options.size)
-    if options.colour is not None:
-        image = recolour(image, rng, options.colour)
-    return Sample(sample.name, image, crop_truth(sample.truth, matrix, options.size, options.kept))
+    truth = crop_truth(sample.truth, matrix, options.size, options.kept)
+    crop = Sample(sample.name, warp(sample.image, matrix, options.size), truth)
+    if donor is not None:
+        crop = paste_words(crop, donor, rng, lambda: _random_linear(rng, options), room)
+    if options.color is not None:
+        crop = dataclasses.replace(crop, image=recolor(crop.image, rng, options.color))
+    return crop
 
 
 def mosaic(samples: Sequence[Sample], rng: np.random.Generator, options: Augmentation) -> Sample:
-    """Puts one random window of each of four images into the quarters of a crop.
+    """Put one random window of each of four images into the quarters of a crop.
 
     Args:
       samples: four, as for `augment`: top left, top right, bottom left, bottom right.
@@ -185,37 +151,8 @@ def _seen_part(quad: np.ndarray, square: np.ndarray) -> np.ndarray:
     return square[:1] if common is None else np.clip(common.reshape(-1, 2), square[0], square[2])
 
 
-def warp(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
-    """Draws the image through an affine matrix into a square.
-
-    Where the matrix shrinks the image by two or more, the image is first reduced by area averaging:
-    bilinear interpolation alone would skip pixels and turn thin strokes into dots.
-
-    Args:
-      image: uint8 (height, width, 3).
-      matrix: float (2, 3), from image pixels to crop pixels, (x, y), pixel centres at integers.
-      size: side of the crop, in pixels.
-
-    Returns:
-      uint8 (size, size, 3); what lies outside the image has the image's mean colour.
-    """
-    fill = cv2.mean(image)
-    image, matrix = _needed_part(image, matrix, size)
-    height, width = image.shape[:2]
-    factors = np.maximum(1, np.floor(1 / np.linalg.norm(matrix[:, :2], axis=0)))
-    if factors.max() > 1:
-        reduced = np.maximum(1, np.rint([width, height] / factors)).astype(int)
-        image = cv2.resize(image, (int(reduced[0]), int(reduced[1])), interpolation=cv2.INTER_AREA)
-        ratio = [width, height] / reduced
-        # Pixel u of the reduced image is centred on pixel (u + 0.5) * ratio - 0.5 of the full one.
-        matrix = _compose(matrix, ratio, ratio / 2 - 0.5)
-    return cv2.warpAffine(
-        image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=fill
-    )
-
-
 def crop_truth(truth: Truth, matrix: np.ndarray, size: int, kept: float) -> Truth:
-    """Takes the texts through the same matrix as the pixels.
+    """Take the texts through the same matrix as the pixels.
 
     Args:
       truth: texts in image pixels.
@@ -234,7 +171,7 @@ def crop_truth(truth: Truth, matrix: np.ndarray, size: int, kept: float) -> Trut
 
 
 def shares_inside(quads: np.ndarray, size: int) -> np.ndarray:
-    """Returns float64 (n,): the share of each quad's area inside the crop.
+    """Return float64 (n,): the share of each quad's area inside the crop.
 
     Args:
       quads: float (n, 4, 2), in crop pixels.
@@ -246,53 +183,9 @@ def shares_inside(quads: np.ndarray, size: int) -> np.ndarray:
     crossing = _crosses(shifted, size)
     if crossing.any():
         square = np.array([[[0, 0], [size, 0], [size, size], [0, size]]], dtype=np.float64)
-        common, areas, _ = geometry.intersection_matrix(shifted[crossing], square)
+        common, areas, _ = intersection_matrix(shifted[crossing], square)
         shares[crossing] = common[:, 0] / np.maximum(areas, 1e-9)
     return shares
-
-
-def recolour(image: np.ndarray, rng: np.random.Generator, options: Colour) -> np.ndarray:
-    """Changes tone, colour, sharpness and noise.
-
-    Brightness, contrast and gamma are one look-up table, saturation, hue and grey one 3 x 3 matrix, so
-    that the usual crop costs two passes over its pixels.
-
-    Args:
-      image: uint8 (height, width, 3), RGB; not changed.
-      rng: the only source of chance.
-      options: how far to go.
-
-    Returns:
-      A new uint8 (height, width, 3).
-    """
-    image = cv2.LUT(image, _tone_curve(rng, options))
-    image = cv2.transform(image, _colour_matrix(rng, options))
-    blur, noise = rng.random(2) < (options.blur, options.noise)
-    strength = rng.uniform(0.3, 1.0, 2)
-    if blur and options.blur_sigma:
-        image = cv2.GaussianBlur(image, (0, 0), strength[0] * options.blur_sigma)
-    if noise and options.noise_sigma:
-        image = _add_noise(image, rng, strength[1] * options.noise_sigma)
-    if options.motion and rng.random() < options.motion:
-        image = _move_camera(image, rng, options.motion_pixels)
-    if options.jpeg and rng.random() < options.jpeg:
-        quality = int(rng.integers(options.jpeg_quality, 91))
-        packed = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-        image = cv2.cvtColor(cv2.imdecode(packed, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)  # type: ignore[arg-type]
-    return image
-
-
-def _move_camera(image: np.ndarray, rng: np.random.Generator, longest: int) -> np.ndarray:
-    """The mean along a short line in a random direction."""
-    length = rng.uniform(3, longest)
-    angle = rng.uniform(0, math.pi)
-    side = 2 * math.ceil(length / 2) + 1
-    step = np.array([math.cos(angle), math.sin(angle)]) * (length - 1) / 2
-    kernel = np.zeros((side, side), np.float32)
-    center, fine = side // 2, 16  # sixteenths of a pixel
-    ends = [[round((center + sign * float(part)) * fine) for part in step] for sign in (-1, 1)]
-    cv2.line(kernel, ends[0], ends[1], 1.0, 1, cv2.LINE_AA, shift=4)
-    return cv2.filter2D(image, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REPLICATE)
 
 
 def _random_linear(rng: np.random.Generator, options: Augmentation) -> np.ndarray:
@@ -350,38 +243,18 @@ def _inside_image(
 ) -> np.ndarray:
     """Offsets (tries, 2) whose windows waste no pixels beside the image; None draws them anywhere.
 
-    The limits hold for the window's centre and are set on the image's own axes, where they are a box
+    The limits hold for the window's center and are set on the image's own axes, where they are a box
     even when the window is rotated. An image smaller than the window lies wholly in it.
     """
-    centre = (options.size - 1) / 2
+    center = (options.size - 1) / 2
     last = np.array([shape[1] - 1, shape[0] - 1], dtype=np.float64)
-    reach = centre / np.linalg.norm(linear, axis=0)
+    reach = center / np.linalg.norm(linear, axis=0)
     low, high = np.sort([reach, last - reach], axis=0)
     if offsets is None:
         points = rng.uniform(low, high, (options.tries, 2))
     else:
-        points = np.clip(np.linalg.solve(linear, (offsets + centre).T).T, low, high)
-    return points @ linear.T - centre
-
-
-def _needed_part(image: np.ndarray, matrix: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """The part of the image that the crop shows, and the matrix for it.
-
-    Large photographs are then not reduced as a whole, and OpenCV's warp takes no side above 32766 pixels.
-    """
-    ends = np.array([[0, 0], [size, 0], [0, size], [size, size]]) - 0.5
-    corners = np.linalg.solve(matrix[:, :2], (ends - matrix[:, 2]).T).T
-    # Beyond its edge the crop still draws on the neighbours that interpolation and averaging mix in.
-    margin = 2 * np.ceil(1 + 1 / np.linalg.norm(matrix[:, :2], axis=0))
-    last = np.array([image.shape[1], image.shape[0]]) - 1
-    low = np.clip(np.floor(corners.min(axis=0) - margin), 0, last).astype(int)
-    high = np.clip(np.ceil(corners.max(axis=0) + margin), 0, last).astype(int)
-    return image[low[1] : high[1] + 1, low[0] : high[0] + 1], _compose(matrix, np.ones(2), low)
-
-
-def _compose(matrix: np.ndarray, scale: np.ndarray, offset: np.ndarray) -> np.ndarray:
-    """The matrix (2, 3) applied after x -> scale * x + offset."""
-    return np.column_stack([matrix[:, :2] * scale, matrix[:, :2] @ offset + matrix[:, 2]])
+        points = np.clip(np.linalg.solve(linear, (offsets + center).T).T, low, high)
+    return points @ linear.T - center
 
 
 def _apart(quads: np.ndarray, size: int) -> np.ndarray:
@@ -393,33 +266,3 @@ def _crosses(quads: np.ndarray, size: int) -> np.ndarray:
     """True (...,) where a quad's bounding box is neither wholly in nor wholly beside the square."""
     outside = ((quads.min(axis=-2) < 0) | (quads.max(axis=-2) > size)).any(axis=-1)
     return outside & ~_apart(quads, size)
-
-
-def _tone_curve(rng: np.random.Generator, options: Colour) -> np.ndarray:
-    """uint8 (256,): gamma, then contrast about middle grey, then brightness."""
-    shift, contrast, gamma = rng.uniform(-1, 1, 3) * (options.brightness, options.contrast, options.gamma)
-    curve = (_LEVELS / 255) ** math.exp(gamma)
-    curve = (curve - 0.5) * math.exp(contrast) + 0.5 + shift
-    return np.clip(np.rint(curve * 255), 0, 255).astype(np.uint8)
-
-
-def _colour_matrix(rng: np.random.Generator, options: Colour) -> np.ndarray:
-    """float64 (3, 3) on RGB: saturation and hue as a scaled rotation of the chroma axes."""
-    saturation, hue = rng.uniform(-1, 1, 2) * (options.saturation, math.radians(options.hue))
-    saturation = 0.0 if rng.random() < options.grey else max(0.0, 1 + saturation)
-    cos, sin = saturation * math.cos(hue), saturation * math.sin(hue)
-    return _TO_RGB @ np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]]) @ _TO_YIQ
-
-
-def _add_noise(image: np.ndarray, rng: np.random.Generator, sigma: float) -> np.ndarray:
-    """Adds noise through a table that turns random bytes into normal quantiles: drawing floats costs more."""
-    # Logistic approximation of the normal quantile.
-    share = (_LEVELS + 0.5) / 256
-    levels = np.rint(sigma * np.log(share / (1 - share)) / 1.702).astype(np.int16)
-    noise = cv2.LUT(rng.integers(0, 256, image.shape, dtype=np.uint8), levels)
-    return cv2.add(image, noise, dtype=cv2.CV_8U)
-
-
-def _expect(holds: bool, where: str, value: object, expected: str) -> None:
-    if not holds:
-        raise UserError(where, f"is {value}", f"expected {expected}")

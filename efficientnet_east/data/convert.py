@@ -1,4 +1,4 @@
-"""Any data set that can be read, written as ICDAR text files: one a image, one text a line."""
+"""Write any data set that can be read as ICDAR text files: a file for each image, a text on each line."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from efficientnet_east.data.annotations import parse_truth
-from efficientnet_east.data.formats.shapes import MASKED
-from efficientnet_east.data.icdar import Record
+from efficientnet_east.data.datasets import Record
+from efficientnet_east.data.formats.annotation import MASKED
 from efficientnet_east.errors import UserError
 from efficientnet_east.files.atomic import replacing, write_file
 from efficientnet_east.structures import Truth
@@ -24,7 +24,7 @@ def write_icdar(folder: str | os.PathLike[str], records: Sequence[Record], *, co
 
     Args:
       folder: gets `gts/gt_<image>.txt` for each image. Files that are there already are replaced.
-      records: from `icdar.find_records`.
+      records: from `datasets.find_records`.
       copy_images: also copy the images to `images/`, as they are.
 
     Raises:
@@ -54,13 +54,12 @@ def expect_apart(folder: Path, records: Sequence[Record]) -> None:
     for part in (IMAGES, GTS):
         below = {(folder / part).resolve(), *(folder / part).resolve().parents}
         if below & {path.resolve() for path in read}:
-            raise UserError(
-                folder, "is a folder of the data set itself, or below one", "expected another folder"
-            )
+            problem = "is a folder of the data set itself, or below one"
+            raise UserError(folder, problem, "Choose another output folder.")
 
 
 def as_icdar(truth: Truth) -> str:
-    """Write the texts of an image as ICDAR 2015, or with a script as ICDAR 2017 MLT, has them.
+    """Write the texts of an image as in ICDAR 2015; with scripts, as in ICDAR 2017 MLT.
 
     Args:
       truth: the texts. Ignored ones become `###`.

@@ -1,36 +1,38 @@
-"""Decoded images in memory, once for all processes of a run.
+"""Keep decoded images in memory, once for all processes of a run.
 
-A block of memory has room for every image and holds nothing at first: pages that nobody wrote take no
-memory. Whichever process decodes an image first writes it there; all others then look at these very pages.
-Two that decode the same image at the same time write the same bytes.
+A block of memory has room for every image and is empty at first: pages that nobody wrote take no memory. The
+first process that decodes an image writes it there, and all others read the same pages. Two processes that
+decode the same image at the same time write the same bytes.
 
-On Linux the block is an anonymous file, which no container's small /dev/shm limits, and which is gone with
-the last process that has it open, however that ended. Elsewhere it is a temporary file.
+On Linux the block is an anonymous file, which the small /dev/shm of a container does not limit. It is gone
+with the last process that has it open, even if that one was killed. Elsewhere it is a temporary file.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import errno
+import logging
 import mmap
 import os
 import tempfile
 import weakref
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 
-from efficientnet_east.data.icdar import IcdarImages
+from efficientnet_east.data.datasets import ImageDataset
 from efficientnet_east.data.loader import Mixture
 from efficientnet_east.errors import UserError
 from efficientnet_east.structures import Sample, Source
+from efficientnet_east.system.limits import available_memory
 
-# Nothing more is kept once less than this is free: what trains needs some, too.
+logger = logging.getLogger(__name__)
+
+# Nothing more is kept once less than this is free: training needs some, too.
 _SPARE = 1 << 29
-# Images begin at multiples of this many bytes: a line of the processor's cache.
+# Images begin at multiples of this many bytes, a cache line of the processor.
 _ALIGNMENT = 64
 
 
@@ -58,7 +60,7 @@ class Block:
         return len(self._rooms)
 
     def get(self, index: int) -> np.ndarray | None:
-        """An image, if it is there: uint8 (height, width, 3), read-only."""
+        """Return an image, if it is there: uint8 (height, width, 3), read-only."""
         height, width = divmod(int(self._table[index]), 1 << 32)
         size = height * width * 3
         # Nothing there yet, or an entry that another process is writing at this very moment.
@@ -67,7 +69,7 @@ class Block:
         return self._bytes[self._begin(index) :][:size].reshape(height, width, 3)
 
     def put(self, index: int, image: np.ndarray) -> bool:
-        """Keep an image; whether it was kept.
+        """Keep an image, and return whether it was kept.
 
         Args:
           index: its number.
@@ -97,9 +99,7 @@ class Block:
                 raise FileNotFoundError(errno.ENOENT, "is gone")
         except OSError as error:
             problem = f"the memory of decoded images cannot be shared between processes ({error.strerror})"
-            raise UserError(
-                "data.cache_megabytes", problem, "expected --cache-megabytes 0 on this machine"
-            ) from None
+            raise UserError("data.cache_megabytes", problem, "Set it to 0 on this machine.") from None
         self._map(descriptor)
 
     def _map(self, descriptor: int) -> None:
@@ -122,7 +122,7 @@ class CachedImages:
       block: has room for some or all of its images.
     """
 
-    source: IcdarImages
+    source: ImageDataset
     block: Block
 
     def __len__(self) -> int:
@@ -140,12 +140,12 @@ class CachedImages:
 
     @property
     def most_texts(self) -> int:
-        """The largest number of texts of any image."""
+        """Return the largest number of texts of any image."""
         return self.source.most_texts
 
 
-def keep_decoded(source: Source | Mixture, megabytes: int | None = None) -> tuple[Any, str]:
-    """Keep the decoded images of data sets in memory.
+def keep_decoded(source: Source | Mixture, megabytes: int | None = None) -> Any:
+    """Keep the decoded images of data sets in memory, and log how many are kept.
 
     Args:
       source: of a mixture, all data sets share the memory. Generated scenes are not kept.
@@ -153,40 +153,31 @@ def keep_decoded(source: Source | Mixture, megabytes: int | None = None) -> tupl
         half of the available memory, else none.
 
     Returns:
-      A source of the very same samples (the given one if nothing is kept), and a line that says what is kept;
-      an empty line if there is nothing to keep.
+      A source of the very same samples: the given one if nothing is kept.
     """
     parts = source.sources if isinstance(source, Mixture) else (source,)
-    rooms = [part.image_bytes() if isinstance(part, IcdarImages) else [] for part in parts]
-    count, total = sum(map(len, rooms)), sum(map(sum, rooms))
+    sizes = [part.image_bytes() if isinstance(part, ImageDataset) else [] for part in parts]
+    count, total = sum(map(len, sizes)), sum(map(sum, sizes))
     if megabytes == 0 or total == 0:
-        return source, ""
+        return source
     available = available_memory()
     if megabytes is None and total > available / 2:
-        problem = f"{count} images would take {_amount(total)} of {_amount(available)} that are free"
-        return source, f"decoded images are not kept in memory: {problem}; --cache-megabytes N keeps some"
-    fitting = _fitting(rooms, total if megabytes is None else megabytes * 10**6)
+        problem = f"{count} images need {_amount(total)}, and {_amount(available)} are free"
+        logger.info(
+            "decoded images are not kept in memory: %s. Set data.cache_megabytes to keep some", problem
+        )
+        return source
+    fitting = _fitting(sizes, total if megabytes is None else megabytes * 10**6)
     try:
         kept = tuple(map(_cached, parts, fitting))
     except OSError as error:
-        return source, f"decoded images are not kept in memory: {error.strerror}"
+        logger.info("decoded images are not kept in memory: %s", error.strerror)
+        return source
     line = f"{sum(map(np.count_nonzero, fitting))} images, {_amount(sum(map(sum, fitting)))}"
     if sum(map(sum, fitting)) < total:
         line += f" of {count} images, {_amount(total)}"
-    whole = dataclasses.replace(source, sources=kept) if isinstance(source, Mixture) else kept[0]
-    return whole, f"decoded images are kept in memory: {line}"
-
-
-def available_memory(root: str | os.PathLike[str] = "/") -> int:
-    """Bytes that this process can still use: what is free, or what is left of its control groups' limits.
-
-    Args:
-      root: where the system's files are.
-    """
-    left = [psutil.virtual_memory().available]
-    for limit, used, cached in _control_groups(Path(root)):
-        left.append(max(0, limit - used + cached))
-    return min(left)
+    logger.info("decoded images are kept in memory: %s", line)
+    return dataclasses.replace(source, sources=kept) if isinstance(source, Mixture) else kept[0]
 
 
 def _fitting(rooms: Sequence[Sequence[int]], budget: int) -> list[list[int]]:
@@ -201,7 +192,7 @@ def _fitting(rooms: Sequence[Sequence[int]], budget: int) -> list[list[int]]:
 
 
 def _cached(part: Source, rooms: Sequence[int]) -> Source:
-    return CachedImages(part, Block(rooms)) if isinstance(part, IcdarImages) and any(rooms) else part
+    return CachedImages(part, Block(rooms)) if isinstance(part, ImageDataset) and any(rooms) else part
 
 
 def _shareable_file(owner: object) -> tuple[int, str]:
@@ -222,38 +213,5 @@ def _identity(descriptor: int) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _control_groups(root: Path) -> list[tuple[int, int, int]]:
-    """Limit, use, and how much of the use is files that can be dropped: of each group that has a limit."""
-    found = []
-    for line in _lines(root / "proc/self/cgroup"):
-        _, kinds, path = line.split(":", 2)
-        if kinds not in ("", "memory"):
-            continue
-        base = root / "sys/fs/cgroup" / kinds
-        folder = base / path.strip("/")
-        for group in (folder, *folder.parents):
-            found += _limits(group, new=not kinds)
-            if group == base:
-                break
-    return found
-
-
-def _limits(group: Path, new: bool) -> list[tuple[int, int, int]]:
-    names = ("memory.max", "memory.current") if new else ("memory.limit_in_bytes", "memory.usage_in_bytes")
-    limit, used = (_lines(group / name) for name in names)
-    if not limit or not used or limit[0] == "max":
-        return []
-    statistics = dict(line.split() for line in _lines(group / "memory.stat"))
-    dropped = statistics.get("inactive_file" if new else "total_inactive_file", "0")
-    return [(int(limit[0]), int(used[0]), int(dropped))]
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text().splitlines()
-    except OSError:
-        return []
-
-
-def _amount(size: int) -> str:
+def _amount(size: float) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 10**9 else f"{size / 1e6:.1f} MB"

@@ -1,4 +1,4 @@
-"""Folders of anybody: which files in them count, and in which order."""
+"""The files of a folder: which ones count, and in which order."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def natural_key(name: str) -> tuple[str, str]:
 
 
 def is_foreign(name: str) -> bool:
-    """Tell a file or folder that a system left among others: `.DS_Store`, `._img_1.jpg`, `__MACOSX`.
+    """Tell whether a file or folder was left by an operating system: `.DS_Store`, `._img_1.jpg`, `__MACOSX`.
 
     Args:
       name: without folders.
@@ -26,7 +26,7 @@ def is_foreign(name: str) -> bool:
 
 
 def is_image(name: str) -> bool:
-    """Tell an image by its name.
+    """Tell by its name whether a file is an image.
 
     Args:
       name: without folders.
@@ -35,10 +35,10 @@ def is_image(name: str) -> bool:
 
 
 def list_files(folder: Path) -> list[Path]:
-    """List the files of a folder in natural order; those that a system left there do not count.
+    """List the files of a folder in natural order, without those that an operating system left there.
 
     Args:
-      folder: not looked into any deeper.
+      folder: its folders are not listed.
 
     Raises:
       UserError: it cannot be listed.

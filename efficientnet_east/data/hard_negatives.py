@@ -1,7 +1,7 @@
 """Hard negatives: places without text where a network saw some, in a file and as a source of crops.
 
-They are found once, by `evaluation.evaluate.false_alarms`, and kept in a file; so a run that trains on them
-reads a fixed list, and its batches stay a function of their number, the seed and the sources.
+`evaluation.run.false_alarms` finds them once, and they are kept in a file. A run that trains on them reads a
+fixed list, so its batches still depend on their number, the seed and the sources alone.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from efficientnet_east.data.icdar import IcdarImages
+from efficientnet_east.data.datasets import ImageDataset
 from efficientnet_east.errors import UserError
 from efficientnet_east.files import text_files
 from efficientnet_east.files.atomic import write_file
@@ -26,7 +26,7 @@ _FORM = "what `efficientnet_east mine` writes"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Place:
+class HardNegative:
     """A box in which a network saw text where there is none.
 
     Attributes:
@@ -41,17 +41,17 @@ class Place:
 
 
 class HardNegatives:
-    """Images to be cropped around places, one sample for each place. Picklable.
+    """One sample for each place, which the crop of its image must show. It can be pickled.
 
     Args:
       images: a data set. Places in other images do not count.
-      places: what is to be seen in the crops.
+      places: what the crops show.
 
     Raises:
       UserError: there is no place in any of the images.
     """
 
-    def __init__(self, images: IcdarImages, places: Sequence[Place]) -> None:
+    def __init__(self, images: ImageDataset, places: Sequence[HardNegative]) -> None:
         numbers = {record.image.name: number for number, record in enumerate(images.records)}
         self._images = images
         self._places = tuple((numbers[place.image], place) for place in places if place.image in numbers)
@@ -63,7 +63,7 @@ class HardNegatives:
 
     @property
     def most_texts(self) -> int:
-        """The largest number of texts of any image."""
+        """Return the largest number of texts of any image."""
         return self._images.most_texts
 
     def __getitem__(self, index: int) -> Sample:
@@ -71,8 +71,10 @@ class HardNegatives:
         return dataclasses.replace(self._images[number], focus=place.corners)
 
 
-def write(path: str | os.PathLike[str], folder: str, checkpoint: str, places: Sequence[Place]) -> None:
-    """Writes places, one a line.
+def write_hard_negatives(
+    path: str | os.PathLike[str], folder: str, checkpoint: str, places: Sequence[HardNegative]
+) -> None:
+    """Write places, one a line.
 
     Args:
       path: the file, which must end in .json.
@@ -97,8 +99,8 @@ def write(path: str | os.PathLike[str], folder: str, checkpoint: str, places: Se
     write_file(path, (f'{head}, "places": [\n' + ",\n".join(lines) + "\n]}\n").encode())
 
 
-def read(path: str | os.PathLike[str]) -> tuple[str, list[Place]]:
-    """Reads what `write` wrote.
+def read_hard_negatives(path: str | os.PathLike[str]) -> tuple[str, list[HardNegative]]:
+    """Read what `write_hard_negatives` wrote.
 
     Args:
       path: the file.
@@ -117,12 +119,12 @@ def read(path: str | os.PathLike[str]) -> tuple[str, list[Place]]:
             path, f"is no list of places ({type(error).__name__}: {error})", f"expected {_FORM}"
         ) from None
     if not places:
-        raise UserError(path, "holds no places", "expected some: try mining with a lower --score-threshold")
+        raise UserError(path, "holds no places", "Mine again with a lower detect.score_threshold.")
     return folder, places
 
 
-def _place(entry: dict[str, Any]) -> Place:
+def _place(entry: dict[str, Any]) -> HardNegative:
     corners = np.array(entry["corners"], np.float32)
     if corners.shape != (4, 2) or not np.isfinite(corners).all():
         raise ValueError(f"corners {entry['corners']}")
-    return Place(str(entry["image"]), corners, float(entry["score"]))
+    return HardNegative(str(entry["image"]), corners, float(entry["score"]))

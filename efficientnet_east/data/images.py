@@ -1,4 +1,4 @@
-"""Image files in and out: any file that a viewer opens becomes plain RGB, anything else one clear error."""
+"""Read and write image files. Any file that a viewer opens becomes plain RGB, anything else a UserError."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _EXPECTED = "a whole JPEG, PNG, BMP, WebP, TIFF, GIF, HEIC or AVIF image"
 _BRANDS = {b"avif": "AVIF", b"avis": "AVIF"} | dict.fromkeys(
     (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "HEIF"
 )
-_INSTALL = {"AVIF": "`pip install 'pillow>=11.3'`", "HEIF": "`pip install pillow-heif`"}
+_INSTALL = {"AVIF": "Run `pip install 'pillow>=11.3'`.", "HEIF": "Run `pip install pillow-heif`."}
 MAX_PIXELS = 100_000_000
-PILLOW_MAX_PIXELS = 178_956_970  # which Pillow refuses to exceed, whatever it is told here
+PILLOW_MAX_PIXELS = 178_956_970  # Pillow reads no larger image, whatever max_pixels is
 
 Encoded: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview  # a file, or what is in one
 
@@ -49,10 +49,10 @@ _UPRIGHT = {
 
 
 def read_image(source: Encoded, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Reads an image as a viewer shows it.
+    """Read an image as a viewer shows it.
 
-    The EXIF orientation is applied, transparency lies on white, of an animation the first frame
-    is taken. 16-bit values are scaled to 8 bits. Values of 32 bits may be in [0, 255], in [0, 65535], or, as
+    The EXIF orientation is applied, transparent parts become white, and of an animation the first frame
+    is read. 16-bit values are scaled to 8 bits. Values of 32 bits may be in [0, 255], in [0, 65535], or, as
     floating-point numbers, in [0, 1]; of larger ones the largest becomes white. HEIC needs pillow-heif.
 
     Args:
@@ -91,7 +91,7 @@ def from_pillow(image: Image.Image, *, max_pixels: int = MAX_PIXELS) -> np.ndarr
 
 
 def check_image(source: Encoded, *, max_pixels: int = MAX_PIXELS) -> None:
-    """Refuses what `read_image` would refuse, several times faster for a JPEG.
+    """Refuse what `read_image` would refuse, several times faster for a JPEG.
 
     The whole file is read, so a truncated one is found; a JPEG is only decoded at an eighth of its size.
 
@@ -106,7 +106,7 @@ def check_image(source: Encoded, *, max_pixels: int = MAX_PIXELS) -> None:
 
 
 def count_pixels(source: Encoded) -> int:
-    """Returns the number of an image's pixels; only the beginning of the file is read.
+    """Count an image's pixels; only the beginning of the file is read.
 
     Args:
       source: a file, or the bytes of one.
@@ -118,7 +118,7 @@ def count_pixels(source: Encoded) -> int:
 
 
 def image_size(source: Encoded) -> tuple[int, int]:
-    """Returns the width and height of an image as a viewer shows it; hardly more than its header is read.
+    """Return the width and height of an image as a viewer shows it. Little more than its header is read.
 
     Args:
       source: a file, or the bytes of one.
@@ -135,7 +135,7 @@ def image_size(source: Encoded) -> tuple[int, int]:
 
 
 def is_turned(source: str | os.PathLike[str] | bytes) -> bool:
-    """Tell whether viewers turn or mirror an image, because its EXIF data says so.
+    """Tell whether viewers turn or mirror an image, as its EXIF data says.
 
     Args:
       source: a file, or the bytes of one.
@@ -147,7 +147,7 @@ def is_turned(source: str | os.PathLike[str] | bytes) -> bool:
 
 
 def write_image(path: str | os.PathLike[str], rgb: np.ndarray) -> None:
-    """Writes an image; a reader sees the old file or the new one, never half of it.
+    """Write an image. Others see the old file or the new one, never half of it.
 
     Args:
       path: the file to write; its suffix chooses the format. Missing folders are made.
@@ -158,34 +158,11 @@ def write_image(path: str | os.PathLike[str], rgb: np.ndarray) -> None:
     """
     suffix = Path(path).suffix.lower()
     if suffix not in _WRITTEN:
-        expected = f"one of {', '.join(_WRITTEN)}"
-        raise UserError(
-            path, f"the suffix {suffix!r} names no image format that is written", f"expected {expected}"
-        )
+        problem = f"{suffix!r} is no suffix of an image format that can be written"
+        raise UserError(path, problem, f"expected one of {', '.join(_WRITTEN)}")
     buffer = io.BytesIO()
     Image.fromarray(rgb).save(buffer, Image.registered_extensions()[suffix], quality=95)
     write_file(path, buffer.getvalue())
-
-
-def make_folder(path: str | os.PathLike[str], where: str) -> Path:
-    """Makes a folder for results, before any work is done for them.
-
-    Args:
-      path: the folder, which may be there already.
-      where: the option that named it, for the error.
-
-    Returns:
-      The path.
-
-    Raises:
-      UserError: it is a file, or cannot be made.
-    """
-    try:
-        Path(path).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        problem = f"{path} cannot be made ({error.strerror})"
-        raise UserError(where, problem, "expected a folder that can be written") from None
-    return Path(path)
 
 
 def _opened(source: Encoded, use: Callable[[Image.Image, object], _Result]) -> _Result:
@@ -226,9 +203,7 @@ def _decoders(source: Encoded) -> tuple[str, ...]:
     if not _can_decode(kind):
         where = source if isinstance(source, str | os.PathLike) else "image"
         shown = "HEIC" if kind == "HEIF" else kind
-        raise UserError(
-            where, f"is in {shown}, and its decoder is not installed", f"expected {_INSTALL[kind]}"
-        )
+        raise UserError(where, f"is in {shown}, and its decoder is not installed", _INSTALL[kind])
     return (kind,)
 
 
@@ -280,8 +255,8 @@ def _problem(error: Exception) -> str:
         return "does not exist"
     if isinstance(error, UnidentifiedImageError):
         return "is empty or not an image"
-    told = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
-    return f"cannot be read ({told})"
+    reason = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
+    return f"cannot be read ({reason})"
 
 
 def _orientation(image: Image.Image) -> int:

@@ -1,4 +1,4 @@
-"""Files, folders, patterns, lists, films and cameras as one stream of pictures to read."""
+"""Files, folders, patterns, lists, videos and cameras as one stream of images to read."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ LONGEST_NAME = 200  # bytes, so that a result's ending fits within the 255 that 
 
 
 @dataclasses.dataclass(frozen=True)
-class Input:
-    """A file that was asked for.
+class InputFile:
+    """A file to read images from.
 
     Attributes:
-      path: the file; it need not be there.
-      name: what its results are called, relative to the folder of all results, without an ending.
+      path: the file, which may be missing.
+      name: of its results, relative to the folder of all results, without a suffix.
     """
 
     path: Path
@@ -39,15 +39,15 @@ class Input:
 
 
 @dataclasses.dataclass(frozen=True)
-class Picture:
+class InputImage:
     """One image to detect in: a file's, or a frame.
 
     Attributes:
       where: for messages.
-      name: of its results, see `Input`.
+      name: of its results, see `InputFile`.
       read: gives the pixels, uint8 (height, width, 3), RGB, or raises UserError.
-      film: the name of the film that it is a frame of, None for an image.
-      rate: of that film, given pictures a second.
+      film: the name of the video that it is a frame of, None for an image.
+      rate: of that video, in frames a second that are read.
     """
 
     where: str
@@ -57,19 +57,21 @@ class Picture:
     rate: float = 0.0
 
 
-def find(names: Sequence[str], *, recursive: bool = False, avoid: Path | None = None) -> list[Input]:
-    """Finds the files behind names, each once, in the order of the names and naturally sorted within one.
+def find_files(
+    names: Sequence[str], *, recursive: bool = False, avoid: Path | None = None
+) -> list[InputFile]:
+    """Find the files behind names, each once, in the order of the names and naturally sorted within one.
 
-    A folder stands for the images in it, a pattern (`*`, `?`, `[...]`, `**`) for what it matches; both keep
-    the folders below them in the results' names. A name that is a file is that file, whatever letters it has.
+    A folder stands for the images in it, a pattern (`*`, `?`, `[...]`, `**`) for the files that match. Both
+    keep the folders below them in the names of the results. A file is found by its name, even with `*` in it.
 
     Args:
-      names: as a user types them, or from `read_list`.
-      recursive: look into the folders of folders, too. Links to folders are not followed.
-      avoid: a folder whose files are never found in other folders: that of the results.
+      names: as typed, or from `read_names`.
+      recursive: also search the folders below folders. Links to folders are not followed.
+      avoid: a folder below which nothing is found: that of the results.
 
     Returns:
-      The files. Where two would share a name, their suffixes stay in it (a.jpg beside a.png).
+      The files. If two would share a name, their suffixes stay in it (a.jpg beside a.png).
 
     Raises:
       UserError: an address, an empty folder, a pattern that matches nothing, or names that are the same.
@@ -81,8 +83,8 @@ def find(names: Sequence[str], *, recursive: bool = False, avoid: Path | None = 
     return _named(list(found.values()))
 
 
-def read_list(path: str | os.PathLike[str]) -> list[str]:
-    """Reads names of files from a file, as `find` or `ls` write them.
+def read_names(path: str | os.PathLike[str]) -> list[str]:
+    """Read names of files from a file, as the programs `find` or `ls` write them.
 
     Args:
       path: a text file, one name a line; or names divided by zero bytes, as `find -print0` writes them, which
@@ -97,9 +99,8 @@ def read_list(path: str | os.PathLike[str]) -> list[str]:
     try:
         data = sys.stdin.buffer.read() if str(path) == STANDARD_INPUT else Path(path).read_bytes()
     except OSError as error:
-        raise UserError(
-            path, f"cannot be read ({error.strerror})", "expected a text file, one name a line"
-        ) from None
+        hint = "expected a text file, one name a line"
+        raise UserError(path, f"cannot be read ({error.strerror})", hint) from None
     parts = [os.fsdecode(part) for part in data.split(b"\0")] if _is_divided_by_zeros(data) else None
     names = [name for name in parts or text_files.file_names(data, str(path)) if name.strip()]
     if not names:
@@ -112,37 +113,37 @@ def _is_divided_by_zeros(data: bytes) -> bool:
     return b"\0" in data and not text_files.is_utf16(data)
 
 
-def pictures(entry: Input, *, every: int = 1, max_pixels: int = MAX_PIXELS) -> Iterator[Picture]:
-    """Gives the pictures of a file: one of an image, many of a film.
+def images_of(entry: InputFile, *, every: int = 1, max_pixels: int = MAX_PIXELS) -> Iterator[InputImage]:
+    """Yield the images of a file: one of an image file, many of a video.
 
     Args:
-      entry: from `find`.
-      every: of a film, each so many-th frame is given, the first one to begin with.
-      max_pixels: larger images, and films of larger frames, are refused before they are decoded.
+      entry: from `find_files`.
+      every: of a video, yield every Nth frame, beginning with the first.
+      max_pixels: larger images, and videos of larger frames, are refused before they are decoded.
 
     Yields:
-      Pictures, to be read before the next one is asked for.
+      Images. Read each one before you ask for the next.
     """
     if entry.path.suffix.lower() not in video.SUFFIXES:
-        yield Picture(str(entry.path), entry.name, lambda: read_image(entry.path, max_pixels=max_pixels))
+        yield InputImage(str(entry.path), entry.name, lambda: read_image(entry.path, max_pixels=max_pixels))
         return
     try:
         film = video.open_file(entry.path, max_pixels)
     except UserError as error:
-        yield Picture(str(entry.path), entry.name, _raiser(error))
+        yield InputImage(str(entry.path), entry.name, _raiser(error))
         return
     yield from _frames(film, str(entry.path), entry.name, every)
 
 
-def camera(number: int, *, every: int = 1) -> Iterator[Picture]:
-    """Gives the pictures of a camera for as long as it sends some.
+def camera_images(number: int, *, every: int = 1) -> Iterator[InputImage]:
+    """Yield the images of a camera for as long as it sends some.
 
     Args:
       number: of the camera, from 0.
-      every: each so many-th picture is given.
+      every: yield every Nth image.
 
     Yields:
-      Pictures, to be read before the next one is asked for.
+      Images. Read each one before you ask for the next.
 
     Raises:
       UserError: there is no such camera.
@@ -158,7 +159,7 @@ def _expanded(name: str, recursive: bool, avoid: Path | None) -> list[tuple[Path
     if os.path.lexists(path):
         return [(path, Path(path.name))]
     if "://" in name:
-        raise UserError(name, "is an address", "expected a file that is here: nothing is fetched")
+        raise UserError(name, "is an address", "Download it first, and give the file.")
     if glob.has_magic(name):
         return _matching(path)
     return [(path, Path(path.name))]
@@ -171,9 +172,7 @@ def _matching(pattern: Path) -> list[tuple[Path, Path]]:
     found = [base / match for match in glob.glob(rest, root_dir=base, recursive=True)]
     matches = sorted((path for path in found if path.is_file()), key=lambda path: natural_key(str(path)))
     if not matches:
-        raise UserError(
-            pattern, "matches no file", "expected a pattern of image files, such as 'photos/*.jpg'"
-        )
+        raise UserError(pattern, "matches no file", "expected image files, such as 'photos/*.jpg'")
     return [(path, _below(path, base)) for path in matches]
 
 
@@ -184,24 +183,22 @@ def _below(path: Path, base: Path) -> Path:
 
 def _images_in(folder: Path, recursive: bool, avoid: Path | None) -> list[Path]:
     if avoid and avoid.resolve() == folder.resolve():
-        raise UserError("--output", f"{folder} is the folder of the images", "expected another folder")
+        raise UserError("output", f"{folder} is the folder of the images", "Choose another folder.")
     found = []
     for place, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if recursive and _is_wanted(Path(place, name), avoid)]
+        folders[:] = [name for name in folders if recursive and _is_searched(Path(place, name), avoid)]
         found += [Path(place, name) for name in files if is_image(name)]
     if not found:
-        deeper = "" if recursive else " (its folders count with --recursive)"
-        raise UserError(
-            folder, f"holds no image{deeper}", f"expected files that end in {', '.join(SUFFIXES)}"
-        )
+        deeper = "" if recursive else ". The folders below it are searched with recursive"
+        raise UserError(folder, "holds no image", f"expected files that end in {', '.join(SUFFIXES)}{deeper}")
     return sorted(found, key=lambda path: natural_key(str(path)))
 
 
-def _is_wanted(folder: Path, avoid: Path | None) -> bool:
+def _is_searched(folder: Path, avoid: Path | None) -> bool:
     return not is_foreign(folder.name) and (avoid is None or folder.resolve() != avoid.resolve())
 
 
-def _named(found: Sequence[tuple[Path, Path]]) -> list[Input]:
+def _named(found: Sequence[tuple[Path, Path]]) -> list[InputFile]:
     """Suffixes are left out of the names, but for those of files that would share one."""
     bare = [_key(relative.with_suffix("")) for _, relative in found]
     whole = [_key(relative) for _, relative in found]
@@ -213,10 +210,9 @@ def _named(found: Sequence[tuple[Path, Path]]) -> list[Input]:
         name = _fitting(name, whole_times[long] > 1)
         other = taken.setdefault(_key(name), path)
         if other is not path:
-            raise UserError(
-                path, f"would write the same files as {other}", "expected images with different names"
-            )
-        inputs.append(Input(path, name))
+            problem = f"would write the same files as {other}"
+            raise UserError(path, problem, "expected images with different names")
+        inputs.append(InputFile(path, name))
     return inputs
 
 
@@ -241,21 +237,21 @@ def _raiser(error: UserError) -> Callable[[], np.ndarray]:
     return read
 
 
-def _frames(film: video.Film, where: str, name: Path, every: int) -> Iterator[Picture]:
+def _frames(film: video.Video, where: str, name: Path, every: int) -> Iterator[InputImage]:
     number = -1
     for number, read in film.frames(every):
         place = f"{where}, frame {number}"
-        yield Picture(place, name / f"{number:06d}", _named_reader(read, place), name, film.rate / every)
+        yield InputImage(place, name / f"{number:06d}", _named_reader(read, place), name, film.rate / every)
     if number < 0:
-        error = UserError(where, "holds no picture that can be read", "expected a whole film")
-        yield Picture(where, name, _raiser(error))
+        error = UserError(where, "holds no frame that can be read", "expected an undamaged video")
+        yield InputImage(where, name, _raiser(error))
 
 
 def _named_reader(read: Callable[[], np.ndarray | None], where: str) -> Callable[[], np.ndarray]:
     def named() -> np.ndarray:
         image = read()
         if image is None:
-            raise UserError(where, "cannot be decoded", "expected a whole picture")
+            raise UserError(where, "cannot be decoded", "expected an undamaged frame")
         return image
 
     return named

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from efficientnet_east.data import sets
+from efficientnet_east.data import single_file
 from efficientnet_east.data.folders import is_image, list_files
 from efficientnet_east.data.images import SUFFIXES
 from efficientnet_east.errors import UserError
 
-# Folder of images and folder of ground truth below the data folder; the first images found are taken,
-# at last those in the data folder itself.
+# Folder of images and folder of ground truth below the data folder. The first that is there is used; if none
+# is, the images in the data folder itself.
 LAYOUTS = {
     "train": (
         ("ch4_training_images", "ch4_training_localization_transcription_gt"),
@@ -33,7 +33,7 @@ PREFIXES = ("gt_", "poly_gt_")
 
 
 def truth_names(image: Path) -> tuple[str, ...]:
-    """Say what the annotation file of an image may be called.
+    """List the names that the annotation file of an image may have.
 
     Args:
       image: its file.
@@ -46,7 +46,7 @@ def truth_names(image: Path) -> tuple[str, ...]:
 
 
 def file_key(path: Path) -> str:
-    """Give a file's name with its suffix in small letters."""
+    """Return a file's name with its suffix in lower case."""
     return path.stem + path.suffix.lower()
 
 
@@ -58,7 +58,7 @@ def find_layout(folder: Path, split: str) -> tuple[Path, Path] | Path:
       split: "train" or "test".
 
     Returns:
-      The folders of images and of ground truth; or the one file that names the images and their texts.
+      The folders of images and of ground truth; or the one file that names the images and holds their texts.
 
     Raises:
       UserError: it is no data set.
@@ -68,13 +68,13 @@ def find_layout(folder: Path, split: str) -> tuple[Path, Path] | Path:
         if (folder / images).is_dir():
             if (folder / truths).is_dir():
                 return folder / images, folder / truths
-            if listed := sets.annotation_file(files, split):
+            if listed := single_file.annotation_file(files, split):
                 return listed
             raise UserError(folder / images, "has no ground truth", f"expected a folder {folder / truths}")
     images_here = [path for path in files if is_image(path.name)]
     names = {file_key(path) for path in files}
     beside = any(name in names for image in images_here for name in truth_names(image))
-    if not beside and (listed := sets.annotation_file(files, split)):
+    if not beside and (listed := single_file.annotation_file(files, split)):
         return listed
     if images_here:
         return folder, folder
@@ -92,11 +92,11 @@ def held_out(folder: str | os.PathLike[str]) -> str:
     if any((Path(folder) / images).is_dir() for images, _ in LAYOUTS["test"]):
         return "test"
     listed = _listed(Path(folder), "train")
-    return "test" if listed and sets.holds_test(list_files(listed.parent)) else "train"
+    return "test" if listed and single_file.holds_test(list_files(listed.parent)) else "train"
 
 
 def _listed(folder: Path, split: str) -> Path | None:
-    """The file that names the images, if a data set is laid out that way; what is wrong, others say."""
+    """The file that names the images, if the data set has such a file. Others report what is wrong."""
     try:
         found = find_layout(folder, split)
     except UserError:
@@ -118,7 +118,7 @@ def find_images(folder: str | os.PathLike[str]) -> dict[str, Path]:
     """
     split = held_out(folder)
     if (listed := _listed(Path(folder), split)) is not None:
-        return {path.stem: path for path, _ in sets.read_set(listed, split, [])}
+        return {path.stem: path for path, _ in single_file.read_images(listed, split, [])}
     names = [images for images, _ in LAYOUTS[split]]
     below = next((Path(folder) / name for name in names if (Path(folder) / name).is_dir()), Path(folder))
     images = {path.stem: path for path in reversed(list_files(below)) if is_image(path.name)}

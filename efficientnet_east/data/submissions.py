@@ -1,8 +1,8 @@
-"""The zip files of the ICDAR competition: detections out, detections and ground truth in.
+"""The zip files of the ICDAR competitions: write detections, read detections and ground truth.
 
 An archive holds one text file an image at its top level: res_<image>.txt with the corners of one text a
-line in a submission, gt_<image>.txt in a ground truth. Nothing is ever unpacked to disk, and an archive
-from somebody else is refused with the name of the entry that is not as it should be.
+line in a submission, gt_<image>.txt in a ground truth. Nothing is unpacked to disk. An archive
+that is not as it should be is refused, with the name of the entry at fault.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 
 from efficientnet_east.data.annotations import parse_truth
 from efficientnet_east.data.folders import is_foreign, natural_key
-from efficientnet_east.data.formats.shapes import numbers_of, rectangle
+from efficientnet_east.data.formats.coordinates import from_text, rectangle
 from efficientnet_east.errors import UserError
 from efficientnet_east.files import text_files
 from efficientnet_east.files.atomic import write_file
@@ -44,7 +44,7 @@ def write_submission(
     scores: Mapping[str, np.ndarray] | None = None,
     rectangles: bool = False,
 ) -> None:
-    """Writes the zip file that https://rrc.cvc.uab.es takes: by default for Challenge 4, Task 1.
+    """Write the zip file that https://rrc.cvc.uab.es takes: by default for Challenge 4, Task 1.
 
     Corners are rounded to whole pixels and run clockwise. Equal detections give equal bytes.
 
@@ -69,7 +69,7 @@ def write_submission(
 
 
 def expect_name(stem: str) -> None:
-    """Refuses an image name, without suffix, that `write_submission` would refuse.
+    """Refuse an image name, without suffix, that `write_submission` would refuse.
 
     Args:
       stem: the name.
@@ -78,11 +78,12 @@ def expect_name(stem: str) -> None:
       UserError: it could lead out of a folder, or some system cannot write it.
     """
     if not re.fullmatch(_NAME, f"{stem}.txt"):
-        raise UserError(stem, "this image name cannot be in a submission", "expected a name like img_1")
+        problem = "cannot be the name of an image in a submission"
+        raise UserError(stem, problem, "expected a name such as img_1")
 
 
 def write_boxes(path: str | os.PathLike[str], detections: Detections) -> None:
-    """Writes the words of one image: eight coordinates in pixels and the score, comma separated, best first.
+    """Write the words of one image: eight coordinates in pixels and the score, comma separated, best first.
 
     Args:
       path: the text file to write, in one move.
@@ -94,23 +95,8 @@ def write_boxes(path: str | os.PathLike[str], detections: Detections) -> None:
     write_file(path, detections.to_icdar(decimals=2, scores=True).encode())
 
 
-def read_submission(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """Reads the detections of a submission.
-
-    Args:
-      path: as for `read_scored`.
-
-    Returns:
-      Image name without suffix to quads, float32 (n, 4, 2), in file order and corner order.
-
-    Raises:
-      UserError: no such file, not a zip file, an entry or a line that does not belong there.
-    """
-    return {name: quads for name, (quads, _) in read_scored(path).items()}
-
-
 def read_scored(path: str | os.PathLike[str]) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
-    """Reads the detections of a submission, with their scores where it has some.
+    """Read the detections of a submission, with their scores where it has some.
 
     Args:
       path: a zip file of res_<image>.txt files; a line holds eight numbers (corners), or four (left, top,
@@ -139,7 +125,7 @@ def read_scored(path: str | os.PathLike[str]) -> dict[str, tuple[np.ndarray, np.
 
 
 def read_truth_zip(path: str | os.PathLike[str]) -> dict[str, Truth]:
-    """Reads a ground truth as the organisers hand it out.
+    """Read a ground truth as the organizers hand it out.
 
     Args:
       path: a zip file of gt_<image>.txt files.
@@ -177,7 +163,7 @@ def _parse_detection(fields: list[str], count: int, where: str) -> np.ndarray:
     if len(fields) != count:
         kind = "coordinates" if count in (4, 8) else "numbers"
         raise UserError(where, f"{len(fields)} {kind} instead of {count}", f"expected {_FORMS[count]}")
-    numbers = numbers_of(fields, where, _FORMS[count])
+    numbers = from_text(fields, where, _FORMS[count])
     corners = numbers[:8].reshape(4, 2) if count >= 8 else rectangle(*numbers[:4])
     return np.append(corners.astype(np.float32), numbers[-1] if count % 2 else np.nan)
 
@@ -191,9 +177,8 @@ def _entries(path: str | os.PathLike[str], prefix: str) -> Iterator[tuple[str, b
     """Image name, content, and name for errors of every entry, in natural order."""
     try:
         if os.path.getsize(path) > MAX_ARCHIVE:
-            raise UserError(
-                path, f"is larger than {MAX_ARCHIVE >> 20} MiB", "expected a zip file of text files"
-            )
+            hint = "expected a zip file of text files"
+            raise UserError(path, f"is larger than {MAX_ARCHIVE >> 20} MiB", hint)
         with zipfile.ZipFile(path) as archive:
             stems = _checked(path, archive, prefix)
             for stem in sorted(stems, key=natural_key):
@@ -238,7 +223,7 @@ def _checked(
 
 
 def _is_foreign_entry(name: str) -> bool:
-    """What systems add to whatever they pack; the official scripts pass it over, too."""
+    """What operating systems add to archives; the official scripts pass over it, too."""
     hidden = re.fullmatch(r"[^/\\]+", name) and name.strip(".") and is_foreign(name)
     return name.startswith("__MACOSX/") or bool(hidden)
 
@@ -251,6 +236,5 @@ def _check_entry(entry: zipfile.ZipInfo, where: str) -> None:
     if stat.S_ISLNK(entry.external_attr >> 16):
         raise UserError(where, "is a symbolic link", "expected a plain text file")
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise UserError(
-            where, f"is packed with method {entry.compress_type}", "expected method 0 or 8 (deflate)"
-        )
+        problem = f"is compressed with method {entry.compress_type}"
+        raise UserError(where, problem, "expected method 0 (stored) or 8 (deflate)")

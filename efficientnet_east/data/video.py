@@ -1,4 +1,4 @@
-"""Films and cameras through OpenCV: frames in, a film with drawn boxes out."""
+"""Videos and cameras through OpenCV: read frames, and write a video with drawn boxes."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from efficientnet_east.errors import UserError
 from efficientnet_east.files import atomic, plain_paths
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
-_EXPECTED = f"a film: {', '.join(SUFFIXES)}"
+_EXPECTED = f"a video: {', '.join(SUFFIXES)}"
 # How those containers begin. FFmpeg would also open play lists, which name other files and addresses.
 _BEGINNINGS = ((4, b"ftyp"), (4, b"moov"), (4, b"mdat"), (4, b"wide"), (4, b"free"), (0, b"RIFF"),
                (0, b"\x1a\x45\xdf\xa3"), (0, b"\x00\x00\x01\xba"), (0, b"\x00\x00\x01\xb3"))  # fmt: skip
 USUAL_RATE = 25.0  # frames a second, where a camera does not say
 
 
-class Film:
-    """An open film or camera.
+class Video:
+    """An open video or camera.
 
     Args:
       capture: a cv2.VideoCapture that is open.
@@ -36,7 +36,7 @@ class Film:
         self.rate = rate if 0 < rate <= 1000 else USUAL_RATE
 
     def frames(self, every: int) -> Iterator[tuple[int, Callable[[], np.ndarray | None]]]:
-        """Give each so many-th frame, and close the film at the end.
+        """Yield every Nth frame, and close the video at the end.
 
         Args:
           every: 1 for all frames.
@@ -59,7 +59,7 @@ class Film:
         return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB) if whole and frame is not None else None
 
 
-def open_file(path: Path, max_pixels: int) -> Film:
+def open_file(path: Path, max_pixels: int) -> Video:
     """Open a film.
 
     Args:
@@ -74,17 +74,16 @@ def open_file(path: Path, max_pixels: int) -> Film:
     """
     try:
         if not path.is_file():
-            raise UserError(
-                path, "is no file" if path.exists() else "does not exist", f"expected {_EXPECTED}"
-            )
+            problem = "is no file" if path.exists() else "does not exist"
+            raise UserError(path, problem, f"expected {_EXPECTED}")
         with open(path, "rb") as file:
             beginning = file.read(16)
     except OSError as error:
         raise UserError(path, f"cannot be read ({error.strerror})", f"expected {_EXPECTED}") from None
     if not any(beginning[at : at + len(sign)] == sign for at, sign in _BEGINNINGS):
-        raise UserError(path, "is empty or no film", f"expected {_EXPECTED}")
+        raise UserError(path, "is empty or no video", f"expected {_EXPECTED}")
     # A plain and whole path, so that nothing in it is taken for a pattern of numbered images or a protocol.
-    with _hushed(), plain_paths.readable(path, f"film{path.suffix}") as plain:
+    with _hushed(), plain_paths.readable(path, f"video{path.suffix}") as plain:
         capture = cv2.VideoCapture(os.path.abspath(plain), cv2.CAP_FFMPEG)
     sides = cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT
     width, height = (int(capture.get(side)) for side in sides)
@@ -92,17 +91,17 @@ def open_file(path: Path, max_pixels: int) -> Film:
         raise UserError(path, "cannot be read", f"expected {_EXPECTED}")
     if width * height > max_pixels:
         raise UserError(path, f"{width} x {height} pixels", f"expected at most {max_pixels} in all")
-    return Film(capture)
+    return Video(capture)
 
 
-def open_camera(number: int) -> Film:
+def open_camera(number: int) -> Video:
     """Open a camera.
 
     Args:
       number: from 0.
 
     Returns:
-      Its pictures, until it is taken away.
+      Its frames, until it is switched off.
 
     Raises:
       UserError: there is no such camera.
@@ -110,16 +109,15 @@ def open_camera(number: int) -> Film:
     with _hushed():
         capture = cv2.VideoCapture(number)
     if not capture.isOpened():
-        raise UserError(
-            "--camera", f"{number} cannot be opened", "expected the number of a camera, 0 for the first"
-        )
-    return Film(capture)
+        hint = "expected the number of a camera, 0 for the first"
+        raise UserError("camera", f"{number} cannot be opened", hint)
+    return Video(capture)
 
 
 @contextlib.contextmanager
 def _hushed() -> Iterator[None]:
-    """Keep what OpenCV and FFmpeg say of a damaged file from standing beside our one line."""
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read when the first film is opened
+    """Silence OpenCV and FFmpeg, whose messages about a damaged file repeat our own error."""
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read when the first video is opened
     level = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
@@ -130,7 +128,7 @@ def _hushed() -> Iterator[None]:
 
 @contextlib.contextmanager
 def written(path: Path, rate: float) -> Iterator[Callable[[np.ndarray], None]]:
-    """Write a film; it stands in its place when the block ends, however it ends, with the frames until then.
+    """Write a video. The file appears when the block ends, even by an error, with the frames until then.
 
     Args:
       path: of the .mp4 file.
@@ -145,7 +143,7 @@ def written(path: Path, rate: float) -> Iterator[Callable[[np.ndarray], None]]:
     writer: Any = None
     try:
         with atomic.partial_folder(path.parent) as folder, plain_paths.writable(folder) as plain:
-            file = plain / "film.mp4"
+            file = plain / "video.mp4"
 
             def append(frame: np.ndarray) -> None:
                 nonlocal writer

@@ -140,7 +140,7 @@ def _draw_bars(axes: Any, panel: Bars) -> None:
 
 
 def _draw(axes: Any, panel: Panel) -> None:
-    """Every series in a colour of its own; a logarithmic axis is labelled with plain numbers."""
+    """Every series in a color of its own; a logarithmic axis is labeled with plain numbers."""
     from matplotlib.ticker import LogLocator, NullLocator
 
     if panel.log:

@@ -11,15 +11,13 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from efficientnet_east.drawing.palette import BLUE, GREEN, LETTERS, PAPER, Color
 from efficientnet_east.errors import one_line
 
-GREEN = (60, 230, 90)
-BLUE = (90, 190, 255)
 SUBPIXEL = 4  # fractional bits of the corners that OpenCV gets
 FAR = 2**21  # in those units, 131,072 pixels: corners beyond are drawn there, or OpenCV takes seconds
 GAP = 6  # pixels between the pictures of a sheet
-PAPER = 24  # grey level of that gap
-STRIP, LETTERS = 28, (230, 230, 230)  # pixels of a title's height, and its colour
+STRIP = 28  # pixels of a title's height
 
 
 def draw_quads(
@@ -27,16 +25,16 @@ def draw_quads(
     quads: np.ndarray,
     *,
     scores: np.ndarray | None = None,
-    colour: tuple[int, int, int] = GREEN,
+    color: Color = GREEN,
     thickness: int | None = None,
 ) -> np.ndarray:
-    """Outlines quads, each with a dark rim so that it shows on any ground.
+    """Outline quads, each with a dark rim so that it shows on any ground.
 
     Args:
       image: uint8 RGB (height, width, 3), left as it is.
       quads: (n, 4, 2), (x, y) in pixels; may reach outside the image.
       scores: (n,) in [0, 1], written beside the quads where given.
-      colour: RGB of the lines.
+      color: RGB of the lines.
       thickness: of the lines in pixels; from the image's size where None.
 
     Returns:
@@ -49,29 +47,27 @@ def draw_quads(
     line = thickness or max(1, round(math.sqrt(picture.shape[0] * picture.shape[1]) / 500))
     points = np.round(np.asarray(quads, np.float64).reshape(-1, 4, 2) * 2**SUBPIXEL).clip(-FAR, FAR)
     polygons = list(points.astype(np.int32))
-    rim = tuple(int(channel * 0.12) for channel in colour)
+    rim = tuple(int(channel * 0.12) for channel in color)
     cv2.polylines(picture, polygons, True, rim, line + 2, cv2.LINE_AA, SUBPIXEL)
-    cv2.polylines(picture, polygons, True, colour, line, cv2.LINE_AA, SUBPIXEL)
+    cv2.polylines(picture, polygons, True, color, line, cv2.LINE_AA, SUBPIXEL)
     if scores is not None:
         for quad, score in zip(np.asarray(quads), scores, strict=True):
-            _label(picture, f"{score:.3f}", quad[0], line, colour)
+            _label(picture, f"{score:.3f}", quad[0], line, color)
     return picture
 
 
-def _label(
-    picture: np.ndarray, text: str, corner: np.ndarray, line: int, colour: tuple[int, int, int]
-) -> None:
-    """Writes above a corner, or below it at the image's upper border, in place."""
+def _label(picture: np.ndarray, text: str, corner: np.ndarray, line: int, color: Color) -> None:
+    """Write above a corner, or below it at the image's upper border, in place."""
     size = 0.3 + 0.12 * line
     (wide, high), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, 1)
     x = int(np.clip(corner[0], 0, max(0, picture.shape[1] - wide)))
     y = int(np.clip(corner[1] - line - 2, high + 2, picture.shape[0] - 1))
-    for shade, width in (((0, 0, 0), 3), (colour, 1)):
+    for shade, width in (((0, 0, 0), 3), (color, 1)):
         cv2.putText(picture, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, size, shade, width, cv2.LINE_AA)
 
 
 def heat_overlay(image: np.ndarray, score_map: np.ndarray) -> np.ndarray:
-    """Lays a map over an image: nothing where it is 0, yellow to red-hot colours where it is 1.
+    """Lay a map over an image: nothing where it is 0, yellow to red-hot colors where it is 1.
 
     Args:
       image: uint8 RGB (height, width, 3).
@@ -81,35 +77,35 @@ def heat_overlay(image: np.ndarray, score_map: np.ndarray) -> np.ndarray:
       A new image of the image's shape.
     """
     large = _grown(score_map, _checked(image).shape)
-    heat = cv2.cvtColor(cv2.applyColorMap(_grey(large), cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
+    heat = cv2.cvtColor(cv2.applyColorMap(_gray(large), cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
     share = 0.75 * np.clip(large, 0, 1)[..., None]
     return np.round(image * (1 - share) + heat * share).astype(np.uint8)
 
 
 def angle_picture(image: np.ndarray, score: np.ndarray, angle: np.ndarray) -> np.ndarray:
-    """Lays the angle of the text over a darkened image.
+    """Lay the angle of the text over a darkened image.
 
     Args:
       image: uint8 RGB (height, width, 3).
-      score: (h, w) in [0, 1], any resolution; the colours are as strong as it is.
+      score: (h, w) in [0, 1], any resolution; the colors are as strong as it is.
       angle: (h, w), radians in (-pi/4, pi/4]; blue falls, red rises.
 
     Returns:
       A new image of the image's shape.
     """
-    level = _grey(_grown(angle, _checked(image).shape) / (np.pi / 2) + 0.5)
-    colours = cv2.cvtColor(cv2.applyColorMap(level, cv2.COLORMAP_JET), cv2.COLOR_BGR2RGB)
+    level = _gray(_grown(angle, _checked(image).shape) / (np.pi / 2) + 0.5)
+    colors = cv2.cvtColor(cv2.applyColorMap(level, cv2.COLORMAP_JET), cv2.COLOR_BGR2RGB)
     share = np.clip(_grown(score, image.shape), 0, 1)[..., None]
-    return np.round(image * 0.3 * (1 - share) + colours * share).astype(np.uint8)
+    return np.round(image * 0.3 * (1 - share) + colors * share).astype(np.uint8)
 
 
 def side_by_side(images: Sequence[np.ndarray]) -> np.ndarray:
-    """Pictures in one row, scaled to the height of the first."""
+    """Put pictures in one row, scaled to the height of the first."""
     return contact_sheet(images, len(images))
 
 
 def contact_sheet(images: Sequence[np.ndarray], columns: int) -> np.ndarray:
-    """Pictures in rows; each is fitted into a cell of the first one's size.
+    """Put pictures in rows; each is fitted into a cell of the first one's size.
 
     Args:
       images: uint8 RGB images, at least one, of any sizes.
@@ -138,7 +134,7 @@ def contact_sheet(images: Sequence[np.ndarray], columns: int) -> np.ndarray:
 def maps_picture(
     image: np.ndarray, score: np.ndarray, angle: np.ndarray | None = None, mask: np.ndarray | None = None
 ) -> np.ndarray:
-    """One row for TensorBoard: image | score | angle | mask, the last two where given.
+    """Make one row for TensorBoard: image | score | angle | mask, the last two where given.
 
     Args:
       image: uint8 RGB (height, width, 3).
@@ -158,7 +154,7 @@ def maps_picture(
 
 
 def at_most(image: np.ndarray, side: int) -> np.ndarray:
-    """An image scaled down to a longer side, if it is larger."""
+    """Scale an image down to a longer side, if it is larger."""
     factor = side / max(image.shape[:2])
     if factor >= 1:
         return image
@@ -167,12 +163,14 @@ def at_most(image: np.ndarray, side: int) -> np.ndarray:
 
 
 def masked(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Darkens an image where a mask (h, w), of any resolution, is 0 rather than 1."""
-    return (_checked(image) * (0.15 + 0.85 * _grown(mask, image.shape)[..., None])).astype(np.uint8)
+    """Darken an image where a mask (h, w), of any resolution, is 0 rather than 1."""
+    return (_checked(image) * (0.15 + 0.85 * np.clip(_grown(mask, image.shape), 0, 1)[..., None])).astype(
+        np.uint8
+    )
 
 
 def titled(image: np.ndarray, title: str) -> np.ndarray:
-    """An image below a dark strip with a line of text, cut off where the image ends."""
+    """Put a dark strip with a line of text above an image; it is cut off where the image ends."""
     strip = np.full((STRIP, _checked(image).shape[1], 3), PAPER, np.uint8)
     shown = one_line(title).encode("ascii", "replace").decode()  # OpenCV's letters
     cv2.putText(strip, shown, (6, STRIP - 9), cv2.FONT_HERSHEY_SIMPLEX, 0.55, LETTERS, 1, cv2.LINE_AA)
@@ -196,7 +194,7 @@ def _grown(field: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return cv2.resize(flat, (shape[1], shape[0]), interpolation=cv2.INTER_NEAREST)
 
 
-def _grey(field: np.ndarray) -> np.ndarray:
+def _gray(field: np.ndarray) -> np.ndarray:
     return (np.clip(field, 0, 1) * 255).astype(np.uint8)
 
 
@@ -206,15 +204,13 @@ def _checked(image: np.ndarray) -> np.ndarray:
     return image
 
 
-def draw_lines(
-    image: np.ndarray, quads: Sequence[np.ndarray], *, colour: tuple[int, int, int] = BLUE
-) -> np.ndarray:
+def draw_lines(image: np.ndarray, quads: Sequence[np.ndarray], *, color: Color = BLUE) -> np.ndarray:
     """Outline lines of text, each with its number in the order of reading.
 
     Args:
       image: uint8 RGB (height, width, 3), left as it is.
       quads: (4, 2) each, in the order of reading, (x, y) in pixels.
-      colour: RGB of the lines.
+      color: RGB of the lines.
 
     Returns:
       A new image of the same shape.
@@ -222,8 +218,8 @@ def draw_lines(
     Raises:
       ValueError: the image is not uint8 RGB.
     """
-    picture = draw_quads(image, np.asarray(quads, np.float64).reshape(-1, 4, 2), colour=colour)
+    picture = draw_quads(image, np.asarray(quads, np.float64).reshape(-1, 4, 2), color=color)
     line = max(1, round(math.sqrt(picture.shape[0] * picture.shape[1]) / 500))
     for number, quad in enumerate(quads, 1):
-        _label(picture, str(number), quad[0], line, colour)
+        _label(picture, str(number), quad[0], line, color)
     return picture

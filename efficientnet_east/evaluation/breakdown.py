@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from efficientnet_east.evaluation.icdar2015 import Result
-from efficientnet_east.geometry.bins import ANGLES, SIZES, bin_of, labels, size
+from efficientnet_east.geometry.bins import ANGLES, SIZES, bin_labels, bin_of, text_heights
 from efficientnet_east.geometry.quads import tilt
 from efficientnet_east.structures import Truth
 
@@ -61,7 +61,7 @@ def by_size(result: Result, found: Mapping[str, np.ndarray], truths: Mapping[str
     Returns:
       A bin for each of `SIZES`.
     """
-    return _binned(result, found, truths, size, SIZES)
+    return _binned(result, found, truths, text_heights, SIZES)
 
 
 def by_angle(result: Result, found: Mapping[str, np.ndarray], truths: Mapping[str, Truth]) -> list[Bin]:
@@ -116,4 +116,4 @@ def _binned(
         np.add.at(table[:, 1], texts[sorted(recalled)], 1)
         np.add.at(table[:, 2], boxes[kept], 1)
         np.add.at(table[:, 3], boxes[sorted(right)], 1)
-    return [Bin(label, *row) for label, row in zip(labels(edges), table.tolist(), strict=True)]
+    return [Bin(label, *row) for label, row in zip(bin_labels(edges), table.tolist(), strict=True)]

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from efficientnet_east.errors import UserError
-from efficientnet_east.geometry.quads import intersection_matrix
+from efficientnet_east.geometry.intersections import intersection_matrix
 from efficientnet_east.structures import Truth
 
 # Share of a detection that must lie on an illegible text for it not to count.

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from efficientnet_east.evaluation.icdar2015 import ImageResult, Result
-from efficientnet_east.geometry.quads import intersection_matrix
+from efficientnet_east.geometry.intersections import intersection_matrix
 from efficientnet_east.structures import Truth
 
 JOINED, CUT, LOOSE, BACKGROUND = "joined", "cut", "loose", "background"

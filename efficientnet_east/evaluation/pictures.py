@@ -8,12 +8,12 @@ from typing import Protocol
 import numpy as np
 
 from efficientnet_east.drawing.overlays import at_most, draw_quads, side_by_side, titled
+from efficientnet_east.drawing.palette import BLUE, GRAY, GREEN, RED
 from efficientnet_east.evaluation.icdar2015 import ImageResult
 from efficientnet_east.structures import Sample
 
 EXTREMES = 4  # best and worst images that are shown
 PICTURE_SIDE = 2000  # pixels, at most
-BLUE, GREEN, RED, GREY = (70, 130, 255), (60, 230, 90), (255, 70, 60), (160, 160, 160)
 
 
 class Found(Protocol):
@@ -61,12 +61,12 @@ def validation_picture(sample: Sample, found: Found, result: ImageResult) -> np.
     recalled, right_ones = ({pair[side] for pair in result.pairs} for side in (0, 1))
     left = right = sample.image
     for number, quad in enumerate(sample.truth.quads):
-        colour = GREY if sample.truth.ignore[number] else BLUE if number in recalled else RED
-        left = draw_quads(left, quad[None], colour=colour)
+        color = GRAY if sample.truth.ignore[number] else BLUE if number in recalled else RED
+        left = draw_quads(left, quad[None], color=color)
     for number, quad in enumerate(found.quads):
-        colour = GREY if number in result.ignored else GREEN if number in right_ones else RED
+        color = GRAY if number in result.ignored else GREEN if number in right_ones else RED
         score = None if found.scores is None else found.scores[number : number + 1]
-        right = draw_quads(right, quad[None], scores=score, colour=colour)
+        right = draw_quads(right, quad[None], scores=score, color=color)
     scores = f"hmean {result.hmean:.3f}, precision {result.precision:.3f}, recall {result.recall:.3f}"
     counts = f"{len(result.pairs)} of {result.care_truths} texts found, {result.care_detections} detections"
     return titled(at_most(side_by_side([left, right]), PICTURE_SIDE), f"{sample.name}   {scores}   {counts}")

@@ -8,8 +8,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from efficientnet_east.data.hard_negatives import Place
-from efficientnet_east.geometry.quads import intersection_matrix
+from efficientnet_east.data.hard_negatives import HardNegative
+from efficientnet_east.geometry.intersections import intersection_matrix
 from efficientnet_east.inference.detector import Detector
 from efficientnet_east.structures import Detections, Source, Truth
 from efficientnet_east.system.progress import track
@@ -75,7 +75,7 @@ def detect_at(
 
 def false_alarms(
     detector: Callable[[np.ndarray], Detections], samples: Source, progress: bool = True
-) -> list[Place]:
+) -> list[HardNegative]:
     """Find where a detector sees text that shares no pixel with any text, illegible ones included.
 
     Args:
@@ -93,7 +93,7 @@ def false_alarms(
         common, _, _ = intersection_matrix(found.quads, sample.truth.quads)
         for number in np.flatnonzero(~(common > 0).any(axis=1)):
             corners = np.clip(found.quads[number], 0, last)
-            places.append(Place(sample.name, corners, float(found.scores[number])))
+            places.append(HardNegative(sample.name, corners, float(found.scores[number])))
     return places
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from efficientnet_east.config import Detect
-from efficientnet_east.geometry.quads import iou_matrix
+from efficientnet_east.geometry.intersections import iou_matrix
 from efficientnet_east.inference.postprocess import find_boxes
 from efficientnet_east.inference.runtimes.runtime import Run, Runtime
 

@@ -14,8 +14,8 @@ SIZES = (0.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 96.0, math.inf)  # pixels of th
 ANGLES = (0.0, 5.0, 15.0, 30.0, 60.0, 90.0)  # degrees, see `quads.tilt`
 
 
-def size(quads: np.ndarray) -> np.ndarray:
-    """The thickness of texts: area over longest side, the height of a line of letters.
+def text_heights(quads: np.ndarray) -> np.ndarray:
+    """Measure the thickness of texts: area over longest side, the height of a line of letters.
 
     Args:
       quads: (n, 4, 2), pixels, in either direction.
@@ -26,8 +26,8 @@ def size(quads: np.ndarray) -> np.ndarray:
     return thickness(clockwise(quads))
 
 
-def labels(edges: Sequence[float]) -> list[str]:
-    """Returns a name for each bin between the edges, such as `8–12`, the last one `96+` if it has no end.
+def bin_labels(edges: Sequence[float]) -> list[str]:
+    """Name each bin between the edges, such as `8–12`, the last one `96+` if it has no end.
 
     Args:
       edges: rising.
@@ -37,7 +37,7 @@ def labels(edges: Sequence[float]) -> list[str]:
 
 
 def bin_of(values: np.ndarray, edges: Sequence[float]) -> np.ndarray:
-    """Returns the number of each value's bin; a value at an edge belongs to the upper bin, but for the last.
+    """Return the number of each value's bin; a value at an edge belongs to the upper bin, but for the last.
 
     Args:
       values: (n,), from the first edge to the last.

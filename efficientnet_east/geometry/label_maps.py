@@ -17,6 +17,7 @@ import dataclasses
 
 import numpy as np
 
+from efficientnet_east.geometry.gaps import between_words
 from efficientnet_east.geometry.quads import (
     area,
     axes,
@@ -47,7 +48,7 @@ class Maps:
       geometry: float32 (h, w, 5 or 8), see above: pixels of the image, the angle in radians; 0 where score
         is 0.
       mask: float32 (h, w), what each cell counts in the loss: 0 where it must not look, else 1, or the weight
-        of the cell's text.
+        of the cell's text or gap.
     """
 
     score: np.ndarray
@@ -67,11 +68,12 @@ def encode(
     geometry: str = "rbox",
     core: float = 0.0,
     balance: float = 0.0,
+    between: float = 1.0,
 ) -> Maps:
-    """Labels (EAST, section 3.3), made at the output size, so that their cost is that of a few arrays.
+    """Make the label maps of texts (EAST, section 3.3), at the output size.
 
     Large texts are painted first: a small text on top of a large one keeps its cells. A text whose shrunk
-    quad falls between the cells gets the cell nearest to its centre, if that is in the image and no smaller
+    quad falls between the cells gets the cell nearest to its center, if that is in the image and no smaller
     text needs the same one.
 
     Args:
@@ -88,6 +90,8 @@ def encode(
         has the area of n cells weighs (BALANCED_CELLS / n) ** balance. At 0 every cell weighs 1, at 1 every
         text weighs the same; between them as in PixelLink (Deng et al. 2018, section 4.1) it depends on size
         less.
+      between: what a background cell between two neighboring words weighs, see `gaps.between_words`: more
+        than 1 teaches to keep them apart.
 
     Returns:
       Maps of size ceil(height / stride) x ceil(width / stride).
@@ -108,6 +112,9 @@ def encode(
     _give_a_cell(owner, inner, ~masked, shape, stride)
     mask = np.ones(cells, np.float32)
     mask[_owners(quads[masked], cells, stride) >= 0] = 0
+    if between != 1:
+        gaps = _owners(between_words(quads[~masked], inner[~masked]), cells, stride)
+        mask[(gaps >= 0) & (owner < 0)] *= between
     if ring:
         mask[_owners(quads, cells, stride) > owner] = 0
     rows, columns = _where(owner >= 0)
@@ -130,7 +137,7 @@ def decode(
     stride: int = 4,
     most: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One box per cell with a sufficient score; for RBOX by the formula of OpenCV's EAST decoder.
+    """Make one box for each cell with a sufficient score; for RBOX by the formula of OpenCV's EAST decoder.
 
     A network may say QUAD corners that are in no order, run the wrong way, or lie inside of the others: the
     box is then their convex hull. Boxes of either form that enclose next to nothing, are not finite, or reach
@@ -166,7 +173,7 @@ def decode(
 
 
 def angles(geometry: np.ndarray) -> np.ndarray:
-    """The angles of the boxes in a map, for pictures.
+    """Compute the angles of the boxes in a map, for pictures.
 
     Args:
       geometry: (..., 5 or 8), see above; finite.
@@ -268,13 +275,13 @@ def _cell_from(coordinate: np.ndarray, stride: int, count: int) -> np.ndarray:
 
 
 def _give_a_cell(
-    owner: np.ndarray, inner: np.ndarray, wanted: np.ndarray, shape: tuple[int, int], stride: int
+    owner: np.ndarray, inner: np.ndarray, usable: np.ndarray, shape: tuple[int, int], stride: int
 ) -> None:
-    """Write those wanted texts that own no cell into the cell nearest to their centre, small ones last."""
+    """Give each usable text without a cell the cell nearest to its center, small texts last."""
     x, y = inner.mean(axis=1).T
-    wanted = wanted & (x >= -0.5) & (y >= -0.5) & (x < shape[1] - 0.5) & (y < shape[0] - 0.5)
-    wanted[owner[owner >= 0]] = False
-    missing = np.flatnonzero(wanted)
+    usable = usable & (x >= -0.5) & (y >= -0.5) & (x < shape[1] - 0.5) & (y < shape[0] - 0.5)
+    usable[owner[owner >= 0]] = False
+    missing = np.flatnonzero(usable)
     row, column = (np.rint(axis[missing] / stride).astype(np.intp) for axis in (y, x))
     row, column = np.minimum(row, owner.shape[0] - 1), np.minimum(column, owner.shape[1] - 1)
     larger = owner[row, column] < missing  # the cell's text so far, or none

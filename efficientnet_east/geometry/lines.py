@@ -1,6 +1,6 @@
-"""Words into lines, and lines into the order in which they are read: by geometry alone, without a network.
+"""Group words into lines, and put lines into reading order, by geometry alone.
 
-The rule, which `docs/detection.md` says for users. Lengths are in heights of the words concerned.
+The rule (`docs/detection.md` explains it for users). Lengths are in heights of the words concerned.
 
 1. Two words are neighbors if the gap between the end of one and the beginning of the other is small, if they
    overlap across the text there, if they are about equally high, and if they run in the same direction.

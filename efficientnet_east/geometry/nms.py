@@ -19,10 +19,10 @@ _PRODUCTS_AT_ONCE = 1 << 16  # which a processor's cache holds
 def locality_aware(
     quads: np.ndarray, scores: np.ndarray, iou: float = 0.2, *, compiled: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Merge neighbouring boxes by weighted means, then keep the best of those that still overlap.
+    """Merge neighboring boxes by weighted means, then keep the best of those that still overlap.
 
     Args:
-      quads: (n, 4, 2) convex candidates in row-major order of their cells, as `maps.decode` makes them,
+      quads: (n, 4, 2) convex candidates in row-major order of their cells, as `label_maps.decode` makes them,
         pixels. Candidates that are not finite are left out.
       scores: (n,) in [0, 1].
       iou: two boxes are the same text if their intersection over union is greater than this.
@@ -97,7 +97,7 @@ def _aligned(quads: np.ndarray) -> np.ndarray:
 
 
 def lanms() -> ModuleType:
-    """The compiled merge, which is there to compare with. It is imported when somebody asks for it.
+    """Import the compiled merge, to compare with.
 
     Raises:
       ImportError: `lanms-neo` is not installed, whatever lies in the working folder.
@@ -113,7 +113,7 @@ def _merge_compiled(module: ModuleType, quads: np.ndarray, weights: np.ndarray, 
 
 def _merge(quads: np.ndarray, weights: np.ndarray, iou: float) -> np.ndarray:
     """Algorithm 1: weighted means of consecutive boxes, then standard suppression by summed weights."""
-    merged, sums = _merge_neighbours(quads, weights, iou)
+    merged, sums = _merge_neighbors(quads, weights, iou)
     merged = _in_form(merged)[np.argsort(-sums, kind="stable")]
     return merged[_suppress(merged, iou)]
 
@@ -123,7 +123,7 @@ def _in_form(means: np.ndarray) -> np.ndarray:
     return from_top_side(convex(means))
 
 
-def _merge_neighbours(quads: np.ndarray, weights: np.ndarray, iou: float) -> tuple[np.ndarray, np.ndarray]:
+def _merge_neighbors(quads: np.ndarray, weights: np.ndarray, iou: float) -> tuple[np.ndarray, np.ndarray]:
     """One pass in the given order: each box joins the running mean before it, or starts the next one.
 
     Whether a box starts a new mean depends on all such decisions before it, but on the last start alone: sums

@@ -13,7 +13,8 @@ from typing import Literal
 
 import numpy as np
 
-from efficientnet_east.geometry.quads import area, convex_intersection
+from efficientnet_east.geometry.intersections import convex_intersection
+from efficientnet_east.geometry.quads import area
 from efficientnet_east.geometry.ranges import expand
 
 _ROUNDING = 1e-9  # relative: bounds decide where they are surer than their own rounding
@@ -21,7 +22,7 @@ _PAIRS_AT_ONCE = 1 << 20
 
 
 def exceed(a: np.ndarray, b: np.ndarray, iou: float) -> np.ndarray:
-    """Whether pairs of boxes overlap by more than a threshold.
+    """Tell whether pairs of boxes overlap by more than a threshold.
 
     Args:
       a: float64 (k, 4, 2), convex, clockwise on the screen, pixels.
@@ -51,7 +52,7 @@ def exceed(a: np.ndarray, b: np.ndarray, iou: float) -> np.ndarray:
 
 
 def bounds(quads: np.ndarray) -> np.ndarray:
-    """The upright bounds of quads.
+    """Return the upright bounds of quads.
 
     Args:
       quads: (n, 4, 2), pixels.
@@ -64,7 +65,7 @@ def bounds(quads: np.ndarray) -> np.ndarray:
 
 
 def meeting(some: np.ndarray, others: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """All pairs of upright bounds that share more than a border.
+    """Find all pairs of upright bounds that share more than a border.
 
     Args:
       some: (4, n), see `bounds`.
@@ -81,7 +82,7 @@ def meeting(some: np.ndarray, others: np.ndarray) -> Iterator[tuple[np.ndarray, 
 
 
 def meeting_each_other(limits: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """All pairs among upright bounds that share more than a border, each of them once.
+    """Find all pairs among upright bounds that share more than a border, each of them once.
 
     Args:
       limits: (4, n), see `bounds`.

@@ -7,7 +7,7 @@ Conventions, stated here and nowhere else::
       v                                    p3 ----------- p2
       y (down, pixels)
 
-A corner is (x, y). Pixel centres lie at integers, as in OpenCV: the top-left pixel's centre is (0, 0).
+A corner is (x, y). Pixel centers lie at integers, as in OpenCV: the top-left pixel's center is (0, 0).
 Quads are arrays (n, 4, 2). `area` is positive for quads that run clockwise on the screen.
 
 The angle of a rectangle is in radians, positive counter-clockwise on the screen (text that rises to the
@@ -31,11 +31,10 @@ _STARTS, _ENDS = np.triu_indices(4, k=1)
 # Two sides that meet in a slightly acute corner have rectangles of exactly the same area. Rounding, which is
 # another one in `labels`, must not choose between them: areas this near to each other, as a share, are equal.
 EQUAL_AREAS = 1e-5
-_PAIRS_AT_ONCE = 100_000  # of quads that are cut with each other: some hundred megabytes
 
 
 def area(quads: np.ndarray) -> np.ndarray:
-    """Signed area: positive where the corners run clockwise on the screen.
+    """Compute the signed area: positive where the corners run clockwise on the screen.
 
     Args:
       quads: (..., k, 2) polygons of k corners, pixels.
@@ -53,7 +52,7 @@ def area(quads: np.ndarray) -> np.ndarray:
 
 
 def clockwise(quads: np.ndarray) -> np.ndarray:
-    """Quads that all run clockwise on the screen; the first corner of each stays the first.
+    """Make quads run clockwise on the screen; the first corner of each stays the first.
 
     Args:
       quads: (n, 4, 2), pixels.
@@ -68,7 +67,7 @@ def clockwise(quads: np.ndarray) -> np.ndarray:
 
 
 def convex(quads: np.ndarray) -> np.ndarray:
-    """The convex hulls of quads, each with four corners again.
+    """Compute the convex hulls of quads, each with four corners again.
 
     Args:
       quads: (n, 4, 2), pixels, of any form and direction.
@@ -76,10 +75,10 @@ def convex(quads: np.ndarray) -> np.ndarray:
     Returns:
       float64 (n, 4, 2), clockwise on the screen; those that are convex have their corners as before. Where
       sides cross, the corners are put into the order in which they lie around their mean; a corner inside of
-      the other three is moved to the nearest point of the line between its neighbours.
+      the other three is moved to the nearest point of the line between its neighbors.
     """
     quads = clockwise(np.asarray(quads, np.float64))
-    left_turns = (_turns(quads) < 0).sum(axis=1)
+    left_turns = (corner_turns(quads) < 0).sum(axis=1)
     quads[left_turns > 1] = _in_order(quads[left_turns > 1])
     quads[left_turns > 0] = _flattened(quads[left_turns > 0])
     return quads
@@ -93,7 +92,7 @@ def _in_order(quads: np.ndarray) -> np.ndarray:
 
 def _flattened(quads: np.ndarray) -> np.ndarray:
     """Simple clockwise quads whose reflex corner, if there is one, is moved to the line that it cuts off."""
-    turns = _turns(quads)
+    turns = corner_turns(quads)
     first = np.argmin(turns, axis=1)
     quads = rolled(quads, first)
     reflex, start, end = quads[:, 0], quads[:, 3], quads[:, 1]
@@ -105,7 +104,7 @@ def _flattened(quads: np.ndarray) -> np.ndarray:
 
 
 def quarter_turns(quads: np.ndarray) -> np.ndarray:
-    """The direction in which quads run along their first side, as the mean over all four sides.
+    """Compute the direction in which quads run along their first side, as the mean over all four sides.
 
     Every side, turned back by as many right angles as lie before it, counts with its length; so the next
     corner as the first one makes exactly one quarter turn less, in a trapezium too.
@@ -123,7 +122,7 @@ def quarter_turns(quads: np.ndarray) -> np.ndarray:
 
 
 def rolled(quads: np.ndarray, by: np.ndarray) -> np.ndarray:
-    """Quads from others of their corners.
+    """Begin quads at others of their corners.
 
     Args:
       quads: (n, 4, 2).
@@ -139,7 +138,7 @@ def rolled(quads: np.ndarray, by: np.ndarray) -> np.ndarray:
 
 
 def from_top_side(quads: np.ndarray) -> np.ndarray:
-    """Quads from the corner that begins their top side, whichever corner was the first.
+    """Begin quads at the corner that begins their top side, whichever corner was the first.
 
     Args:
       quads: (n, 4, 2), pixels, clockwise on the screen.
@@ -151,7 +150,7 @@ def from_top_side(quads: np.ndarray) -> np.ndarray:
 
 
 def thickness(quads: np.ndarray) -> np.ndarray:
-    """Area over the longest side: the shorter side of a rectangle, the height of a parallelogram.
+    """Measure the thickness of quads: area over longest side, the height of a parallelogram.
 
     Args:
       quads: (n, 4, 2), pixels, clockwise on the screen.
@@ -164,7 +163,7 @@ def thickness(quads: np.ndarray) -> np.ndarray:
 
 
 def bounding(quads: np.ndarray) -> np.ndarray:
-    """The upright rectangles around quads.
+    """Return the upright rectangles around quads.
 
     Args:
       quads: (n, 4, 2), pixels.
@@ -177,7 +176,7 @@ def bounding(quads: np.ndarray) -> np.ndarray:
 
 
 def tilt(quads: np.ndarray) -> np.ndarray:
-    """The angle between the longer sides of quads and the horizontal.
+    """Compute the angle between the longer sides of quads and the horizontal.
 
     Args:
       quads: (n, 4, 2), pixels, in either direction.
@@ -193,7 +192,7 @@ def tilt(quads: np.ndarray) -> np.ndarray:
 
 
 def transform(quads: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Quads under an affine or projective map.
+    """Move quads by an affine or projective map.
 
     Args:
       quads: (n, 4, 2), pixels.
@@ -210,7 +209,7 @@ def transform(quads: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
 
 def axes(angles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The unit vectors u (to the text's right) and v (to its bottom) of the drawing above.
+    """Return the unit vectors u (to the text's right) and v (to its bottom) of the drawing above.
 
     Args:
       angles: (...), radians.
@@ -223,7 +222,7 @@ def axes(angles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def rectangle(point: np.ndarray, distances: np.ndarray, angles: np.ndarray) -> np.ndarray:
-    """The rectangles whose sides lie at given distances from a point.
+    """Make the rectangles whose sides lie at given distances from a point.
 
     Args:
       point: (..., 2), pixels.
@@ -241,7 +240,7 @@ def rectangle(point: np.ndarray, distances: np.ndarray, angles: np.ndarray) -> n
 
 
 def min_area_rectangle(quads: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The rectangle of least area around a quad; of several such, that along the first of its sides.
+    """Find the rectangle of least area around a quad; of several such, that along the first of its sides.
 
     Args:
       quads: (..., 4, 2), one quad or many, pixels.
@@ -256,7 +255,7 @@ def min_area_rectangle(quads: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def enclosing_rectangle(corners: np.ndarray) -> np.ndarray:
-    """The rectangle of least area around any number of points.
+    """Find the rectangle of least area around any number of points.
 
     Args:
       corners: (k, 2), k of 1 or more, pixels, in any order.
@@ -285,7 +284,7 @@ def _least_rectangle(points: np.ndarray, side: np.ndarray) -> tuple[np.ndarray, 
 
 
 def shrink(quads: np.ndarray, ratio: float = 0.3, core: float = 0.0) -> np.ndarray:
-    """Quads with every corner moved inwards, the two longer sides of each first (EAST, section 3.3.1).
+    """Move every corner of quads inwards, the two longer sides of each first (EAST, section 3.3.1).
 
     Args:
       quads: (n, 4, 2), pixels, in either direction.
@@ -321,125 +320,15 @@ def _shorten(quads: np.ndarray, steps: np.ndarray, starts: list[int], ends: list
     return quads
 
 
-def iou(a: np.ndarray, b: np.ndarray) -> float:
-    """Intersection over union of two quads of any form; see `iou_matrix`.
+def corner_turns(quads: np.ndarray) -> np.ndarray:
+    """Compute which way quads turn at their corners.
 
     Args:
-      a: (4, 2), pixels.
-      b: (4, 2), pixels.
+      quads: (n, 4, 2), pixels.
 
     Returns:
-      A share in [0, 1].
+      (n, 4): the cross products of the two sides at each corner, positive for a turn to the right.
     """
-    return float(iou_matrix(np.asarray(a)[None], np.asarray(b)[None])[0, 0])
-
-
-def iou_matrix(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Intersection over union of every quad in `a` with every quad in `b`.
-
-    Args:
-      a: (n, 4, 2), pixels, in either direction. Self-crossing quads count as the area of all their lobes.
-      b: (m, 4, 2), likewise.
-
-    Returns:
-      float64 (n, m) in [0, 1]; 0 for a pair without area.
-    """
-    common, a_areas, b_areas = intersection_matrix(a, b)
-    union = a_areas[:, None] + b_areas[None] - common
-    return np.divide(common, union, out=np.zeros_like(common), where=union > 0).clip(0, 1)
-
-
-def intersection_matrix(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Common area of every quad in `a` with every quad in `b`, and their own areas.
-
-    Args:
-      a: (n, 4, 2), pixels, of any form and direction.
-      b: (m, 4, 2), likewise.
-
-    Returns:
-      Square pixels, float64: common (n, m), areas of a (n,), areas of b (m,).
-    """
-    (a_parts, a_owners), (b_parts, b_owners) = _convex_parts(a), _convex_parts(b)
-    common = np.zeros((len(a), len(b)))
-    step = max(1, _PAIRS_AT_ONCE // max(1, len(b_parts)))
-    for start in range(0, len(a_parts), step):
-        parts, owners = a_parts[start : start + step], a_owners[start : start + step]
-        rows, columns = np.nonzero(_boxes_meet(parts, b_parts))
-        shares = convex_intersection(parts[rows], b_parts[columns])
-        np.add.at(common, (owners[rows], b_owners[columns]), shares)
-    a_areas = np.bincount(a_owners, area(a_parts), minlength=len(a))
-    return common, a_areas, np.bincount(b_owners, area(b_parts), minlength=len(b))
-
-
-def convex_intersection(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Common area of pairs of convex quads, by Sutherland and Hodgman's clipping, all pairs at once.
-
-    Args:
-      a: (k, 4, 2), convex, clockwise on the screen.
-      b: (k, 4, 2), likewise; pair i is a[i] and b[i].
-
-    Returns:
-      float64 (k,), square pixels.
-    """
-    polygons = a
-    for start, end in zip(np.moveaxis(b, 1, 0), np.moveaxis(np.roll(b, -1, axis=1), 1, 0), strict=True):
-        polygons = _clip(polygons, start, end - start)
-    return np.abs(area(polygons))
-
-
-def _clip(polygons: np.ndarray, start: np.ndarray, side: np.ndarray) -> np.ndarray:
-    """Cut off what lies to the left of a directed line; `polygons` (k, c, 2), `start` and `side` (k, 2)."""
-    if not polygons.size:
-        return polygons
-    offset = polygons - start[:, None]
-    depth = side[:, None, 0] * offset[..., 1] - side[:, None, 1] * offset[..., 0]
-    following, next_depth = np.roll(polygons, -1, axis=1), np.roll(depth, -1, axis=1)
-    inside = depth >= 0
-    crossed = inside != np.roll(inside, -1, axis=1)
-    share = np.divide(depth, depth - next_depth, out=np.zeros_like(depth), where=crossed)
-    points = np.stack([polygons, polygons + share[..., None] * (following - polygons)], axis=2)
-    points = points.reshape(len(points), -1, 2)
-    kept = np.stack([inside, crossed], axis=2).reshape(len(points), -1)
-    # Kept points first, in their order; the last of them fills the places left over, which adds no area.
-    order, count = np.argsort(~kept, axis=1, kind="stable"), kept.sum(axis=1, keepdims=True)
-    place = np.minimum(np.arange(max(1, count.max())), np.maximum(count - 1, 0))
-    return np.take_along_axis(points, np.take_along_axis(order, place, axis=1)[..., None], axis=1)
-
-
-def _boxes_meet(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Bool (n, m): whether the upright bounding boxes of two quads share more than a border."""
-    low = np.maximum(a.min(axis=1)[:, None], b.min(axis=1)[None])
-    high = np.minimum(a.max(axis=1)[:, None], b.max(axis=1)[None])
-    return np.all(low < high, axis=2)
-
-
-def _convex_parts(quads: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Clockwise convex quads (k, 4, 2) that cover what the given ones enclose, and whose each one is (k,)."""
-    quads = clockwise(np.asarray(quads, np.float64).reshape(-1, 4, 2))
-    crooked = np.flatnonzero((_turns(quads) < 0).any(axis=1))  # four corners cannot wind around twice
-    whole = np.setdiff1d(np.arange(len(quads)), crooked)
-    parts = np.concatenate([quads[whole], *(_triangles(quad) for quad in quads[crooked])])
-    return clockwise(parts), np.concatenate([whole, np.repeat(crooked, 2)])
-
-
-def _turns(quads: np.ndarray) -> np.ndarray:
-    """Cross products (n, 4) of the two sides at each corner, positive for a turn to the right."""
     after = np.roll(quads, -1, axis=1) - quads
     before = np.roll(after, 1, axis=1)
     return before[..., 0] * after[..., 1] - before[..., 1] * after[..., 0]
-
-
-def _triangles(quad: np.ndarray) -> np.ndarray:
-    """The two triangles of a crooked quad, (2, 4, 2) with one corner repeated.
-
-    The lobes where two sides cross, else the parts on either side of the diagonal from the reflex corner.
-    """
-    for p, q, r, s in (quad, np.roll(quad, -1, axis=0)):
-        sides = np.stack([q - p, r - s], axis=1)
-        if np.linalg.det(sides):
-            along = np.linalg.solve(sides, r - p)
-            if np.all((along > 0) & (along < 1)):
-                crossing = p + along[0] * (q - p)
-                return np.array([[crossing, q, r, r], [crossing, s, p, p]])
-    p, q, r, s = np.roll(quad, -int(np.argmin(_turns(quad[None])[0])), axis=0)
-    return np.array([[p, q, r, r], [p, r, s, s]])

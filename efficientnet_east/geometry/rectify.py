@@ -1,4 +1,4 @@
-"""Words cut out of an image and made upright, as a recogniser reads them."""
+"""Words cut out of an image and made upright, as a recognizer reads them."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _warp(image: np.ndarray, quad: np.ndarray, shape: np.ndarray, around: np.nda
     """A quad as an image of `shape` (width, height), which goes on for `around` (x, y) beyond its sides."""
     beyond = around * (quad.max(axis=0) - quad.min(axis=0)).max() / shape.max()
     window, origin, factors = _window(image, quad, np.ceil(beyond).max())
-    # Pixel centres lie at integers: an image's edges are half a pixel further out.
+    # Pixel centers lie at integers: an image's edges are half a pixel further out.
     low, high = around, shape - around
     flat = np.array([[low[0], low[1]], [high[0], low[1]], [high[0], high[1]], [low[0], high[1]]]) - 0.5
     seen = (quad + 0.5 - origin) * factors - 0.5

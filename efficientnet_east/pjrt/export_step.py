@@ -50,6 +50,9 @@ def export(config: Config, folder: Path, checkpoint: str | None, texts: int | No
         problem = f"is {config.train.unfreeze_at}, but an exported step cannot unfreeze anything"
         hint = "Set it to 0. To unfreeze, export again from the checkpoint."
         raise UserError("train.unfreeze_at", problem, hint)
+    if config.data.between != 1:
+        problem = f"is {config.data.between}, but an exported step does not weigh gaps between words"
+        raise UserError("data.between", problem, "Set it to 1.")
     source = sources.training_source(config.data, config.train.seed, [])
     most = texts or -(-most_texts(source) // TEXTS_STEP) * TEXTS_STEP
     values, report = _initial_values(config, checkpoint)
@@ -133,6 +136,7 @@ def build(inputs: dict[str, Any], config: Config) -> training_step.Step:
     """Build the step, with its labels."""
     size = config.data.crop_size
     options = dataclasses.asdict(sources.labels(config.data, config.model))
+    options.pop("between")  # is 1, see `export`
     maps = graph_labels.encode(inputs["quads"], inputs["ignore"], inputs["count"], (size, size), **options)
     return training_step.build(inputs["images"], *maps, inputs["learning_rate"], config)
 

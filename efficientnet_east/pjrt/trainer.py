@@ -75,10 +75,7 @@ def _open_data(config: Config, described: Manifest) -> Any:
         problem = f"has images with up to {most} texts, but the program takes at most {described.texts}"
         raise UserError("training data", problem, f"Export again with `--texts {most}` or more.")
     logger.info("training on %s", sources.describe(config.data, source))
-    cached, kept = keep_decoded(source, config.data.cache_megabytes)
-    if kept:
-        logger.info(kept)
-    return cached
+    return keep_decoded(source, config.data.cache_megabytes)
 
 
 def _begin(folder: Path, workdir: Path, described: Manifest) -> dict[str, np.ndarray]:

@@ -129,10 +129,7 @@ def open_data(config: Config) -> tuple[Source | Mixture, Source | None]:
         logger.info("skipped: %s", error)
     trained_on = sources.describe(config.data, source)
     logger.info("training on %s, validating on %s", trained_on, len(validation) if validation else "none")
-    source, kept = keep_decoded(source, config.data.cache_megabytes)
-    if kept:
-        logger.info(kept)
-    return source, validation
+    return keep_decoded(source, config.data.cache_megabytes), validation
 
 
 def open_stream(

@@ -15,7 +15,7 @@ from efficientnet_east.drawing.overlays import (
     maps_picture,
     masked,
 )
-from efficientnet_east.evaluation.pictures import GREEN, GREY
+from efficientnet_east.drawing.palette import GRAY, GREEN
 from efficientnet_east.geometry.label_maps import angles, decode
 from efficientnet_east.geometry.nms import locality_aware
 
@@ -45,14 +45,14 @@ def _crop_with_maps(batch: Batch, number: int) -> np.ndarray:
     stride = image.shape[0] // score.shape[0]
     boxes = decode(score, batch.geometry[number], threshold=0.5, stride=stride)
     glowing = heat_overlay(masked(image, batch.mask[number, ..., 0]), 0.5 * score)
-    return draw_quads(glowing, locality_aware(*boxes)[0], colour=GREEN)
+    return draw_quads(glowing, locality_aware(*boxes)[0], color=GREEN)
 
 
 def _crop_with_texts(batch: TextBatch, number: int) -> np.ndarray:
     count = batch.count[number]
     quads, ignore = batch.quads[number, :count], batch.ignore[number, :count]
     return draw_quads(
-        draw_quads(batch.images[number], quads[ignore], colour=GREY), quads[~ignore], colour=GREEN
+        draw_quads(batch.images[number], quads[ignore], color=GRAY), quads[~ignore], color=GREEN
     )
 
 

@@ -6,15 +6,15 @@ from pathlib import Path
 
 from efficientnet_east.config import Data, Model
 from efficientnet_east.data import hard_negatives
-from efficientnet_east.data.augment import Augmentation, Colour
-from efficientnet_east.data.icdar import (
-    IcdarImages,
+from efficientnet_east.data.augment import Augmentation, Color
+from efficientnet_east.data.datasets import (
+    ImageDataset,
     check_images,
     find_records,
     has_text,
-    read_list,
     require_text,
 )
+from efficientnet_east.data.image_lists import read_image_list
 from efficientnet_east.data.layouts import held_out
 from efficientnet_east.data.loader import LabelOptions, Mixture
 from efficientnet_east.data.synthetic.scenes import SyntheticScenes
@@ -53,7 +53,7 @@ def training_source(data: Data, seed: int, skipped: list[UserError]) -> Source |
 def _mixture(data: Data, seed: int, skipped: list[UserError]) -> Mixture:
     parts = [_part(name, data, seed, skipped) for name in data.mix or {}]
     if not any(isinstance(part, SyntheticScenes) for part in parts):
-        records = [record for part in parts if isinstance(part, IcdarImages) for record in part.records]
+        records = [record for part in parts if isinstance(part, ImageDataset) for record in part.records]
         if not has_text(records):
             count = f"{len(parts)} source{'s' if len(parts) > 1 else ''}"
             problem = f"no trainable text in {len(records)} images of {count}"
@@ -67,9 +67,9 @@ def _part(name: str, data: Data, seed: int, skipped: list[UserError]) -> Source:
     if name == SYNTHETIC:
         return _scenes(data, data.synthetic_scenes, seed)
     if name.endswith(hard_negatives.SUFFIX):
-        folder, places = hard_negatives.read(name)
+        folder, places = hard_negatives.read_hard_negatives(name)
         records = find_records(folder, sorted({place.image for place in places}), None, left_out)
-        return hard_negatives.HardNegatives(IcdarImages(check_images(records, left_out)), places)
+        return hard_negatives.HardNegatives(ImageDataset(check_images(records, left_out)), places)
     folder, at, names = name.rpartition("@")
     if not at or Path(name).is_dir():
         folder, names = name, ""
@@ -159,7 +159,7 @@ def _open(
     data: Data,
     skipped: list[UserError],
     split: str = "train",
-) -> IcdarImages:
+) -> ImageDataset:
     """Open images, and leave out what cannot be used if the configuration allows it."""
     if not data.skip_bad:
         return open_images(folder, names, limit, None, split)
@@ -180,11 +180,11 @@ def open_images(
     limit: int | None,
     skipped: list[UserError] | None,
     split: str = "train",
-) -> IcdarImages:
+) -> ImageDataset:
     """Open a folder of images and ground truth, every file of it checked.
 
     Args:
-      folder: in one of the layouts of `data.icdar.find_records`.
+      folder: in one of the layouts of `data.datasets.find_records`.
       names: text file of the image names to use, or None for all.
       limit: use the first so many only.
       skipped: None stops at the first bad file; a list collects the errors instead.
@@ -196,8 +196,8 @@ def open_images(
     Raises:
       UserError: the data set cannot be used.
     """
-    records = find_records(folder, read_list(names) if names else None, limit, skipped, split)
-    return IcdarImages(check_images(records, skipped))
+    records = find_records(folder, read_image_list(names) if names else None, limit, skipped, split)
+    return ImageDataset(check_images(records, skipped))
 
 
 def augmentation(data: Data) -> Augmentation:
@@ -210,7 +210,8 @@ def augmentation(data: Data) -> Augmentation:
         quarter_turns=data.quarter_turns,
         text_crops=data.text_crops,
         mosaic=data.mosaic,
-        colour=Colour(motion=data.motion_blur, jpeg=data.jpeg) if data.colour else None,
+        paste=data.paste,
+        color=Color(motion=data.motion_blur, jpeg=data.jpeg) if data.color else None,
     )
 
 
@@ -224,4 +225,5 @@ def labels(data: Data, model: Model) -> LabelOptions:
         geometry=model.geometry,
         core=data.core,
         balance=data.balance,
+        between=data.between,
     )

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from efficientnet_east.data.images import make_folder
 from efficientnet_east.errors import UserError
 from efficientnet_east.files import atomic
+from efficientnet_east.files.folders import make_folder
 
 logger = logging.getLogger(__name__)
 LOCK = ".lock"  # there while a run goes on; holds the process and its machine

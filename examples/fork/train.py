@@ -20,8 +20,8 @@ import model
 from efficientnet_east import backbones
 from efficientnet_east.checkpoints import tf_checkpoints
 from efficientnet_east.compat import slim, tf
-from efficientnet_east.data.augment import Augmentation, Colour
-from efficientnet_east.data.icdar import IcdarImages, check_images, find_records, require_text
+from efficientnet_east.data.augment import Augmentation, Color
+from efficientnet_east.data.datasets import ImageDataset, check_images, find_records, require_text
 from efficientnet_east.data.loader import Batch, Batches, LabelOptions, batches
 from efficientnet_east.data.synthetic.scenes import SyntheticScenes
 from efficientnet_east.errors import UserError
@@ -242,7 +242,7 @@ def open_source(folder: str | None) -> Source:
         return SyntheticScenes(SCENES, SEED, SCENE_SIZE)
     records = check_images(find_records(folder))
     require_text(records, folder)
-    return IcdarImages(records)
+    return ImageDataset(records)
 
 
 def open_batches(source: Source, flags: argparse.Namespace, start: int) -> Batches:
@@ -263,7 +263,7 @@ def open_batches(source: Source, flags: argparse.Namespace, start: int) -> Batch
         source,
         batch_size=flags.batch_size_per_gpu,
         seed=SEED,
-        augmentation=Augmentation(size=flags.input_size, colour=Colour()),
+        augmentation=Augmentation(size=flags.input_size, color=Color()),
         labels=LabelOptions(min_side=6.0),
         workers=flags.num_readers,
         start=start,

@@ -14,7 +14,7 @@ from efficientnet_east import config
 from efficientnet_east.checkpoints import model_file
 from efficientnet_east.cli import main
 from efficientnet_east.errors import UserError
-from efficientnet_east.geometry.quads import iou_matrix
+from efficientnet_east.geometry.intersections import iou_matrix
 from efficientnet_east.inference import runtimes
 from efficientnet_east.inference.detector import Detector
 from efficientnet_east.inference.runtimes import metadata

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from efficientnet_east.data.augment import (
     Augmentation,
-    Colour,
+    Color,
     augment,
     crop_truth,
     mosaic,
-    recolour,
+    recolor,
     shares_inside,
     warp,
 )
@@ -23,7 +23,7 @@ from efficientnet_east.errors import UserError
 from efficientnet_east.geometry import quads as geometry
 from efficientnet_east.structures import Sample, Truth
 
-QUIET = Colour(*[0.0] * 10)  # the rest is off by default
+QUIET = Color(*[0.0] * 10)  # the rest is off by default
 
 
 def painted(shape: tuple[int, int], quads: np.ndarray) -> np.ndarray:
@@ -48,7 +48,7 @@ def test_painted_texts_stay_under_their_quads(
         np.float32,
     )
     sample = Sample("a", painted((400, 600), quads), truth_of(*quads))
-    options = Augmentation(size=256, scale=(scale, scale), rotation=rotation, aspect=aspect, colour=None)
+    options = Augmentation(size=256, scale=(scale, scale), rotation=rotation, aspect=aspect, color=None)
     crop = augment(sample, np.random.default_rng(seed), options)
     expected = painted((256, 256), crop.truth.quads)[..., 0] > 127
     found = crop.image[..., 0] > 127
@@ -62,7 +62,7 @@ def test_painted_texts_stay_under_their_quads(
 
 @pytest.mark.parametrize("scale", [1.0, 0.7, 0.4, 0.13, 2.5])
 def test_painted_corner_is_where_the_matrix_says(scale: float) -> None:
-    """Sub-pixel: the centre of mass of a painted square, through every branch of the reduction."""
+    """Sub-pixel: the center of mass of a painted square, through every branch of the reduction."""
     side = int(np.ceil(14 / scale)) | 1
     image = np.zeros((300, 417, 3), np.uint8)
     image[103 : 103 + side, 201 : 201 + side] = 255
@@ -99,13 +99,13 @@ def test_shrinking_averages_instead_of_skipping() -> None:
     assert abs(small.mean() - 25.5) < 3 and small.std() < 3
 
 
-def test_outside_the_image_is_its_mean_colour() -> None:
+def test_outside_the_image_is_its_mean_color() -> None:
     image = np.full((20, 30, 3), (200, 100, 50), np.uint8)
     crop = warp(image, np.array([[1.0, 0, 10], [0, 1, 5]]), 64)
     assert (crop == (200, 100, 50)).all()
 
 
-def test_far_from_the_image_is_its_mean_colour_too() -> None:
+def test_far_from_the_image_is_its_mean_color_too() -> None:
     image = np.full((20, 30, 3), (200, 100, 50), np.uint8)
     assert (warp(image, np.array([[1.0, 0, 1e5], [0, 1, -1e5]]), 32) == (200, 100, 50)).all()
 
@@ -131,8 +131,8 @@ def test_any_image_gives_a_crop_of_the_size_asked_for(
     width: int, height: int, texts: int, seed: int, low: float, ratio: float, rotation: float
 ) -> None:
     rng = np.random.default_rng(seed)
-    centres = rng.uniform([-20, -20], [width + 20, height + 20], (texts, 1, 2))
-    quads = (centres + rng.uniform(-60, 60, (texts, 4, 2))).astype(np.float32)
+    centers = rng.uniform([-20, -20], [width + 20, height + 20], (texts, 1, 2))
+    quads = (centers + rng.uniform(-60, 60, (texts, 4, 2))).astype(np.float32)
     truth = Truth(quads, rng.random(texts) < 0.5, tuple("abcde"[:texts]))
     sample = Sample("a", rng.integers(0, 256, (height, width, 3), dtype=np.uint8), truth)
     crop = augment(sample, rng, Augmentation(size=64, scale=(low, low * ratio), rotation=rotation))
@@ -155,7 +155,7 @@ def test_the_sample_is_not_changed() -> None:
     sample = Sample("a", image.copy(), truth_of(rectangle(10, 10, 50, 30)))
     sample.image.setflags(write=False)
     sample.truth.quads.setflags(write=False)
-    augment(sample, np.random.default_rng(0), Augmentation(size=64, colour=Colour(blur=1, noise=1)))
+    augment(sample, np.random.default_rng(0), Augmentation(size=64, color=Color(blur=1, noise=1)))
     assert np.array_equal(sample.image, image)
 
 
@@ -204,7 +204,7 @@ def crops(sample: Sample, options: Augmentation, count: int = 200) -> list[Sampl
 
 def test_text_crops_hold_the_text_whole() -> None:
     sample = Sample("a", np.zeros((720, 1280, 3), np.uint8), truth_of(rectangle(5, 3, 60, 20)))
-    options = Augmentation(size=128, text_crops=1, rotation=5, colour=None)
+    options = Augmentation(size=128, text_crops=1, rotation=5, color=None)
     found = crops(sample, options)
     assert np.mean([len(crop.truth.texts) == 1 and not crop.truth.ignore[0] for crop in found]) > 0.98
 
@@ -212,21 +212,21 @@ def test_text_crops_hold_the_text_whole() -> None:
 def test_text_crops_do_not_seek_ignored_text() -> None:
     near, far = rectangle(20, 20, 80, 40), rectangle(1100, 600, 1180, 640)
     truth = Truth(np.stack([near, far]), np.array([False, True]), ("a", "###"))
-    options = Augmentation(size=128, text_crops=1, colour=None)
+    options = Augmentation(size=128, text_crops=1, color=None)
     found = crops(Sample("a", np.zeros((720, 1280, 3), np.uint8), truth), options)
     assert all("a" in crop.truth.texts for crop in found)
 
 
 def test_other_crops_reach_every_corner_and_leave_text_out() -> None:
     sample = Sample("a", np.zeros((600, 800, 3), np.uint8), truth_of(rectangle(400, 300, 420, 310)))
-    options = Augmentation(size=256, text_crops=0, scale=(1, 1), aspect=1, rotation=0, colour=None)
+    options = Augmentation(size=256, text_crops=0, scale=(1, 1), aspect=1, rotation=0, color=None)
     assert np.mean([len(crop.truth.texts) == 0 for crop in crops(sample, options)]) > 0.5
     offsets = np.array([crop_offset(seed, options) for seed in range(300)])
     assert (offsets.min(axis=0) < 12).all() and (offsets.max(axis=0) > [800 - 256 - 12, 600 - 256 - 12]).all()
 
 
 def crop_offset(seed: int, options: Augmentation) -> np.ndarray:
-    """Where the window begins, read from the crop of an image whose colours are its coordinates."""
+    """Where the window begins, read from the crop of an image whose colors are its coordinates."""
     rows, columns = np.mgrid[:600, :800]
     image = np.stack([columns // 4, rows // 4, np.zeros_like(rows)], axis=2).astype(np.uint8)
     crop = augment(Sample("a", image, truth_of()), np.random.default_rng(seed), options)
@@ -238,7 +238,7 @@ def test_windows_that_cut_no_text_are_preferred() -> None:
     sample = Sample("a", np.zeros((720, 1280, 3), np.uint8), truth_of(*words))
 
     def share_cut(tries: int) -> float:
-        options = Augmentation(size=384, tries=tries, scale=(1, 1), aspect=1, rotation=0, colour=None)
+        options = Augmentation(size=384, tries=tries, scale=(1, 1), aspect=1, rotation=0, color=None)
         ignored = [crop.truth.ignore for crop in crops(sample, options, 60)]
         return float(np.mean(np.concatenate(ignored)))
 
@@ -247,14 +247,14 @@ def test_windows_that_cut_no_text_are_preferred() -> None:
 
 def test_a_text_larger_than_the_crop_is_ignored() -> None:
     sample = Sample("a", np.zeros((400, 900, 3), np.uint8), truth_of(rectangle(50, 100, 850, 300)))
-    for crop in crops(sample, Augmentation(size=128, scale=(1, 1), text_crops=1, colour=None), 20):
+    for crop in crops(sample, Augmentation(size=128, scale=(1, 1), text_crops=1, color=None), 20):
         assert crop.truth.ignore.all() and len(crop.truth.texts) == 1
 
 
 def test_a_small_image_lies_in_the_crop_at_random_places() -> None:
     text = rectangle(10, 10, 80, 40)
     sample = Sample("a", np.zeros((60, 100, 3), np.uint8), truth_of(text))
-    options = Augmentation(size=256, scale=(1, 1), aspect=1, rotation=0, colour=None)
+    options = Augmentation(size=256, scale=(1, 1), aspect=1, rotation=0, color=None)
     lefts = np.array([crop.truth.quads[0, 0] - text[0] for crop in crops(sample, options, 100)])
     assert (lefts > -1).all() and (lefts.max(axis=0) <= [157, 197]).all()
     assert (lefts.std(axis=0) > 20).all()
@@ -262,7 +262,7 @@ def test_a_small_image_lies_in_the_crop_at_random_places() -> None:
 
 def test_scale_is_log_uniform() -> None:
     sample = Sample("a", np.zeros((64, 64, 3), np.uint8), truth_of(rectangle(20, 20, 40, 40)))
-    options = Augmentation(size=512, scale=(0.5, 2.0), colour=None)
+    options = Augmentation(size=512, scale=(0.5, 2.0), color=None)
     areas = np.concatenate([geometry.area(crop.truth.quads) for crop in crops(sample, options, 400)])
     logs = np.log2(np.sqrt(areas / 400))
     assert logs.min() > -1.01 and logs.max() < 1.01
@@ -272,7 +272,7 @@ def test_scale_is_log_uniform() -> None:
 def test_rotation_keeps_within_its_range_and_uses_it() -> None:
     sample = Sample("a", np.zeros((64, 64, 3), np.uint8), truth_of(rectangle(20, 20, 40, 30)))
     quads = np.concatenate(
-        [c.truth.quads for c in crops(sample, Augmentation(size=256, rotation=20, aspect=1, colour=None))]
+        [c.truth.quads for c in crops(sample, Augmentation(size=256, rotation=20, aspect=1, color=None))]
     )
     side = quads[:, 1] - quads[:, 0]
     angles = np.degrees(np.arctan2(side[:, 1], side[:, 0]))
@@ -281,7 +281,7 @@ def test_rotation_keeps_within_its_range_and_uses_it() -> None:
 
 def test_quarter_turns_are_as_frequent_as_wanted_and_go_to_both_sides() -> None:
     sample = Sample("a", np.zeros((64, 64, 3), np.uint8), truth_of(rectangle(20, 20, 40, 30)))
-    options = Augmentation(size=256, rotation=0, aspect=1, quarter_turns=0.25, colour=None)
+    options = Augmentation(size=256, rotation=0, aspect=1, quarter_turns=0.25, color=None)
     quads = np.concatenate([crop.truth.quads for crop in crops(sample, options, 400)])
     side = quads[:, 1] - quads[:, 0]
     turns = np.degrees(np.arctan2(side[:, 1], side[:, 0]))
@@ -294,9 +294,9 @@ def picture() -> np.ndarray:
     return np.random.default_rng(3).integers(0, 256, (96, 128, 3), dtype=np.uint8)
 
 
-def test_colour_switched_off_is_the_identity() -> None:
+def test_color_switched_off_is_the_identity() -> None:
     for seed in range(20):
-        same = recolour(picture(), np.random.default_rng(seed), QUIET)
+        same = recolor(picture(), np.random.default_rng(seed), QUIET)
         assert np.abs(same.astype(int) - picture()).max() <= 1
 
 
@@ -308,35 +308,35 @@ def test_colour_switched_off_is_the_identity() -> None:
         {"saturation": 0.5},
         {"hue": 20},
         {"gamma": 0.4},
-        {"grey": 1},
+        {"gray": 1},
         {"blur": 1, "blur_sigma": 1.5},
         {"noise": 1, "noise_sigma": 12},
     ],
     ids=lambda options: next(iter(options)),
 )
-def test_every_colour_option_has_an_effect(options: dict[str, float]) -> None:
-    colour = dataclasses.replace(QUIET, **options)
-    changed = [recolour(picture(), np.random.default_rng(seed), colour) for seed in range(8)]
+def test_every_color_option_has_an_effect(options: dict[str, float]) -> None:
+    color = dataclasses.replace(QUIET, **options)
+    changed = [recolor(picture(), np.random.default_rng(seed), color) for seed in range(8)]
     assert any(np.abs(image.astype(int) - picture()).mean() > 2 for image in changed)
     assert all(image.shape == picture().shape and image.dtype == np.uint8 for image in changed)
 
 
-def test_grey_is_grey_and_keeps_the_luma() -> None:
-    grey = recolour(picture(), np.random.default_rng(0), Colour(*[0.0] * 5, 1.0, *[0.0] * 4))
-    assert np.ptp(grey.astype(int), axis=2).max() <= 1
-    np.testing.assert_allclose(grey[..., 0], picture() @ [0.299, 0.587, 0.114], atol=1.5)
+def test_gray_is_gray_and_keeps_the_luma() -> None:
+    gray = recolor(picture(), np.random.default_rng(0), Color(*[0.0] * 5, 1.0, *[0.0] * 4))
+    assert np.ptp(gray.astype(int), axis=2).max() <= 1
+    np.testing.assert_allclose(gray[..., 0], picture() @ [0.299, 0.587, 0.114], atol=1.5)
 
 
 def test_hue_and_saturation_keep_the_luma() -> None:
     muted = (picture() // 4 + 96).astype(np.uint8)  # away from the ends, where clipping would change it
-    turned = recolour(muted, np.random.default_rng(4), Colour(0, 0, 0.3, 30, 0, 0, 0, 0, 0, 0))
+    turned = recolor(muted, np.random.default_rng(4), Color(0, 0, 0.3, 30, 0, 0, 0, 0, 0, 0))
     np.testing.assert_allclose(turned @ [0.299, 0.587, 0.114], muted @ [0.299, 0.587, 0.114], atol=1.5)
     assert np.abs(turned.astype(int) - muted).max() > 3
 
 
-def test_hue_alone_keeps_the_strength_of_the_colour() -> None:
+def test_hue_alone_keeps_the_strength_of_the_color() -> None:
     muted = (picture() // 4 + 96).astype(np.uint8)
-    turned = recolour(muted, np.random.default_rng(4), Colour(0, 0, 0, 30, 0, 0, 0, 0, 0, 0))
+    turned = recolor(muted, np.random.default_rng(4), Color(0, 0, 0, 30, 0, 0, 0, 0, 0, 0))
     axes = np.array([[0.596, -0.274, -0.322], [0.211, -0.523, 0.312]]).T
     before, after = muted @ axes, turned @ axes
     np.testing.assert_allclose(np.linalg.norm(after, axis=2), np.linalg.norm(before, axis=2), atol=1.5)
@@ -345,9 +345,9 @@ def test_hue_alone_keeps_the_strength_of_the_colour() -> None:
 
 def test_noise_has_the_deviation_asked_for_at_most() -> None:
     flat = np.full((256, 256, 3), 128, np.uint8)
-    colour = Colour(0, 0, 0, 0, 0, 0, 0, 0, 1, 20)
-    deviations = [recolour(flat, np.random.default_rng(seed), colour).std() for seed in range(30)]
-    means = [recolour(flat, np.random.default_rng(seed), colour).mean() for seed in range(30)]
+    color = Color(0, 0, 0, 0, 0, 0, 0, 0, 1, 20)
+    deviations = [recolor(flat, np.random.default_rng(seed), color).std() for seed in range(30)]
+    means = [recolor(flat, np.random.default_rng(seed), color).mean() for seed in range(30)]
     assert 5 < min(deviations) < 9 and 17 < max(deviations) < 21.5
     assert np.abs(np.array(means) - 128).max() < 0.5
 
@@ -374,10 +374,10 @@ def test_options_out_of_range_are_named(wrong: dict[str, object]) -> None:
         Augmentation(**wrong)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("wrong", [{"grey": 2}, {"hue": -1}, {"gamma": float("inf")}], ids=str)
-def test_colour_options_out_of_range_are_named(wrong: dict[str, float]) -> None:
-    with pytest.raises(UserError, match=f"augmentation.colour.{next(iter(wrong))}"):
-        Colour(**wrong)
+@pytest.mark.parametrize("wrong", [{"gray": 2}, {"hue": -1}, {"gamma": float("inf")}], ids=str)
+def test_color_options_out_of_range_are_named(wrong: dict[str, float]) -> None:
+    with pytest.raises(UserError, match=f"augmentation.color.{next(iter(wrong))}"):
+        Color(**wrong)
 
 
 @settings(max_examples=30, deadline=None)
@@ -394,7 +394,7 @@ def test_mosaics_mask_what_a_window_cuts_and_nothing_beside_it(
         quads = (places + np.array([[0, 0], [90, 10], [85, 40], [-5, 30]])).astype(np.float32)
         image = np.where(painted((340, 400), quads) > 127, color, 0).astype(np.uint8)
         samples.append(Sample(f"{color}", image, truth_of(*quads)))
-    options = Augmentation(size=256, scale=(scale, scale), rotation=rotation, mosaic=1.0, colour=None)
+    options = Augmentation(size=256, scale=(scale, scale), rotation=rotation, mosaic=1.0, color=None)
     crop = mosaic(samples, np.random.default_rng(seed), options)
     assert crop.image.shape == (256, 256, 3) and crop.name == samples[0].name
     covered, learned = np.zeros((256, 256), bool), np.zeros((256, 256), bool)
@@ -418,7 +418,7 @@ def test_mosaics_mask_what_a_window_cuts_and_nothing_beside_it(
 
 def test_a_mosaic_shows_each_image_in_its_quarter() -> None:
     samples = [Sample(str(i), np.full((300, 300, 3), 40 + 50 * i, np.uint8), truth_of()) for i in range(4)]
-    crop = mosaic(samples, np.random.default_rng(0), Augmentation(size=128, mosaic=1.0, colour=None))
+    crop = mosaic(samples, np.random.default_rng(0), Augmentation(size=128, mosaic=1.0, color=None))
     quarters = [crop.image[y : y + 64, x : x + 64] for y in (0, 64) for x in (0, 64)]
     assert [int(np.median(quarter)) for quarter in quarters] == [40, 90, 140, 190]
     assert all(quarter.std() == 0 for quarter in quarters)
@@ -429,7 +429,7 @@ def test_motion_blurs_along_a_line_and_keeps_the_mean() -> None:
     image[32, 32] = 255
     options = dataclasses.replace(QUIET, motion=1.0, motion_pixels=9)
     for seed in range(20):
-        seen = recolour(image, np.random.default_rng(seed), options)[..., 0].astype(float)
+        seen = recolor(image, np.random.default_rng(seed), options)[..., 0].astype(float)
         y, x = np.nonzero(seen > 2)
         assert 3 <= max(np.ptp(x), np.ptp(y)) + 1 <= 11
         assert seen.sum() == pytest.approx(255, abs=12)
@@ -442,7 +442,7 @@ def test_jpeg_changes_pixels_a_little_and_keeps_colors_in_order() -> None:
     rng = np.random.default_rng(3)
     image = cv2.resize(rng.integers(0, 255, (12, 12, 3), np.uint8), (96, 96))
     image[..., 0] = np.maximum(image[..., 0], 128)
-    seen = recolour(image, np.random.default_rng(1), dataclasses.replace(QUIET, jpeg=1.0))
+    seen = recolor(image, np.random.default_rng(1), dataclasses.replace(QUIET, jpeg=1.0))
     difference = np.abs(seen.astype(int) - image)
     assert 0 < difference.mean() < 12
     assert seen[..., 0].min() > 80

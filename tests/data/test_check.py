@@ -16,7 +16,13 @@ from efficientnet_east.cli import main
 from efficientnet_east.data.annotations import parse_truth
 from efficientnet_east.data.augment import Augmentation, augment
 from efficientnet_east.data.check import check, mosaic, shorter_side
-from efficientnet_east.data.icdar import IcdarImages, Record, check_images, find_records, require_text
+from efficientnet_east.data.datasets import (
+    ImageDataset,
+    Record,
+    check_images,
+    find_records,
+    require_text,
+)
 from efficientnet_east.errors import UserError
 from efficientnet_east.geometry.label_maps import encode
 
@@ -161,7 +167,7 @@ def test_turned_photographs_are_counted_in_one_hint(
     hints = [line for line in capsys.readouterr().out.splitlines() if "turned by" in line]
     assert hints == [
         f"hint: {data}: 4 of 8 images are turned by their EXIF data; "
-        "expected corners in pixels of the images as viewers show them, that is after turning (see --report)"
+        "Make sure that the corners fit the turned images, as viewers show them: look at the report."
     ]
 
 
@@ -170,7 +176,7 @@ def test_polygons_are_hints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     truth = data / "gts" / "gt_img_1.txt"
     truth.write_text(f"{LINE}a\n20,60,50,60,80,60,80,80,50,80,20,80,hexagon\n")
     assert main.main(["check-data", "--data", str(data)]) == 0
-    said = f"hint: {truth}:2: a polygon of 6 corners is read as the least rectangle around them; expected 4 "
+    said = f"hint: {truth}:2: a polygon of 6 corners is read as the smallest rectangle around it; Give 4 "
     assert said in capsys.readouterr().out
 
 
@@ -181,7 +187,7 @@ def test_what_is_skipped_is_masked(tmp_path: Path) -> None:
     kept = b"10,60,60,60,60,80,10,80," + "菜单".encode("gbk")
     truth.write_bytes(f"{LINE}a\n".encode() + kept + b"\n70,60,120,90,120,60,70,90,CROSSED\n")
     skipped: list[UserError] = []
-    source = IcdarImages(find_records(data, skipped=skipped))
+    source = ImageDataset(find_records(data, skipped=skipped))
     assert len(skipped) == 2 and source[0].truth.ignore.tolist() == [False, False, True]
     maps = encode(source[0].truth.quads, source[0].truth.ignore, (96, 128))
     score, mask = np.squeeze(maps.score), np.squeeze(maps.mask)
@@ -284,7 +290,7 @@ def loader_says(folder: Path, number: int) -> list[str]:
     path = folder / "gts" / f"gt_img_{number}.txt"
     truth = parse_truth(path.read_bytes(), str(path), errors)
     try:
-        IcdarImages([Record(folder / "images" / f"img_{number}.png", truth)])[0]
+        ImageDataset([Record(folder / "images" / f"img_{number}.png", truth)])[0]
     except UserError as error:
         errors.append(error)
     return sorted(str(error) for error in errors)
@@ -310,7 +316,7 @@ def test_checker_and_loader_agree_on_a_thousand_mutated_files(thousand: Path) ->
 def test_what_passes_the_checker_can_be_trained_on(thousand: Path) -> None:
     """Every usable image becomes a crop with finite labels: what passes does not fail in training."""
     found = check(str(thousand))
-    source, options = IcdarImages(found.records), Augmentation(size=32, colour=None)
+    source, options = ImageDataset(found.records), Augmentation(size=32, color=None)
     for index in range(len(source)):
         crop = augment(source[index], np.random.default_rng(index), options)
         maps = encode(crop.truth.quads, crop.truth.ignore, crop.image.shape[:2])

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from efficientnet_east.cli import main
 from efficientnet_east.data.annotations import parse_truth
 from efficientnet_east.data.convert import as_icdar
-from efficientnet_east.data.formats import lines
-from efficientnet_east.data.icdar import find_records
+from efficientnet_east.data.datasets import find_records
 from efficientnet_east.geometry.quads import clockwise
 from efficientnet_east.structures import Truth
 
@@ -55,7 +54,7 @@ def test_converting_never_writes_into_the_data_set(
     path = tmp_path / "data" / "gts" / "gt_img_1.txt"
     before = path.read_bytes()
     assert main.main(["convert", "--data", str(tmp_path / "data"), "--output", str(tmp_path / "data")]) == 2
-    said = "is a folder of the data set itself, or below one; expected another folder"
+    said = "is a folder of the data set itself, or below one; Choose another output folder."
     assert said in capsys.readouterr().err
     assert path.read_bytes() == before
     make("label_txt", tmp_path / "list")
@@ -89,8 +88,7 @@ def test_what_is_converted_is_read_as_it_was(rows: list[Any]) -> None:
         (quad, " ".join(text.split()), ignore, script)
         for quads, text, ignore, script in rows
         for quad in quads
-        if lines.parse_lines(",".join(repr(float(v)) for v in quad.ravel()), "", [])
-        and not lines.parse_lines(",".join(repr(float(v)) for v in quad.ravel()), "", [])[0].ignore
+        if parse_truth(",".join(repr(float(v)) for v in quad.ravel()), "", []).ignore.tolist() == [False]
     ]
     kept = [row for row in kept if row[1].encode("utf-8", "replace").decode() == row[1]]
     if any(script for *_, script in kept) and not all(script for *_, script in kept):

@@ -1,6 +1,7 @@
 """Decoded images kept in memory: the same samples, one copy for all processes, and nothing left behind."""
 
 import gc
+import logging
 import multiprocessing
 import os
 import pickle
@@ -17,8 +18,8 @@ from PIL import Image
 
 from efficientnet_east.data import decoded_cache
 from efficientnet_east.data.augment import Augmentation
-from efficientnet_east.data.decoded_cache import Block, CachedImages, available_memory, keep_decoded
-from efficientnet_east.data.icdar import IcdarImages, check_images, find_records
+from efficientnet_east.data.datasets import ImageDataset, check_images, find_records
+from efficientnet_east.data.decoded_cache import Block, CachedImages, keep_decoded
 from efficientnet_east.data.images import read_image
 from efficientnet_east.data.loader import LabelOptions, Mixture, batches, most_texts
 from efficientnet_east.data.synthetic.scenes import SyntheticScenes
@@ -29,7 +30,7 @@ COUNT, SIDES = 6, (96, 128)
 BYTES = COUNT * SIDES[0] * SIDES[1] * 3
 
 
-def make_images(folder: Path, prefix: str = "img") -> IcdarImages:
+def make_images(folder: Path, prefix: str = "img") -> ImageDataset:
     """Photographs of every kind of file that needs more than decoding; one is turned by its EXIF data."""
     folder.mkdir(exist_ok=True)
     rng = np.random.default_rng(0)
@@ -41,16 +42,21 @@ def make_images(folder: Path, prefix: str = "img") -> IcdarImages:
         suffix = "png" if mode in ("RGBA", "P") else "jpg"
         image.save(folder / f"{prefix}_{number}.{suffix}", exif=exif)
         (folder / f"gt_{prefix}_{number}.txt").write_text("20,20,80,20,80,40,20,40,word\n")
-    return IcdarImages(check_images(find_records(folder)))
+    return ImageDataset(check_images(find_records(folder)))
+
+
+@pytest.fixture(autouse=True)
+def logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "efficientnet_east")
 
 
 @pytest.fixture
-def images(tmp_path: Path) -> IcdarImages:
+def images(tmp_path: Path) -> ImageDataset:
     return make_images(tmp_path / "images")
 
 
 def keep(source: Any, megabytes: int | None = None) -> CachedImages:
-    kept, _ = keep_decoded(source, megabytes)
+    kept = keep_decoded(source, megabytes)
     assert isinstance(kept, CachedImages)
     return kept
 
@@ -79,7 +85,7 @@ def descriptors() -> list[str]:
     return [link for link in links if "efficientnet-east-images" in link]
 
 
-def test_kept_pixels_are_the_decoded_ones(images: IcdarImages) -> None:
+def test_kept_pixels_are_the_decoded_ones(images: ImageDataset) -> None:
     kept = keep(images)
     assert filled(kept) == [False] * COUNT
     first, second = ([kept[i] for i in range(COUNT)] for _ in range(2))
@@ -94,13 +100,13 @@ def test_kept_pixels_are_the_decoded_ones(images: IcdarImages) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
-def test_batches_are_the_same_with_and_without(images: IcdarImages, workers: int) -> None:
+def test_batches_are_the_same_with_and_without(images: ImageDataset, workers: int) -> None:
     kept = keep(images)
     assert_equal(take(8, kept, workers=workers), take(8, images))
     assert filled(kept) == [True] * COUNT  # here, whichever process decoded them
 
 
-def test_workers_look_at_what_others_decoded(images: IcdarImages) -> None:
+def test_workers_look_at_what_others_decoded(images: ImageDataset) -> None:
     expected, kept = take(5, images), keep(images)
     for index in range(COUNT):
         assert kept[index].image.size
@@ -109,40 +115,47 @@ def test_workers_look_at_what_others_decoded(images: IcdarImages) -> None:
     assert_equal(take(5, kept, workers=2), expected)
 
 
-def test_images_go_through_a_mixture_and_scenes_are_not_kept(images: IcdarImages, tmp_path: Path) -> None:
+def test_images_go_through_a_mixture_and_scenes_are_not_kept(
+    images: ImageDataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     others = make_images(tmp_path / "others", "other")
     mixture = Mixture((images, SyntheticScenes(2, 1, (128, 128)), others), (2, 1, 1))
-    kept, line = keep_decoded(mixture)
-    assert line == "decoded images are kept in memory: 12 images, 0.4 MB"
+    kept = keep_decoded(mixture)
+    assert caplog.messages == ["decoded images are kept in memory: 12 images, 0.4 MB"]
     assert [type(part) for part in kept.sources] == [CachedImages, SyntheticScenes, CachedImages]
     for _ in range(2):
         assert_equal(take(4, kept), take(4, mixture))
     scenes = SyntheticScenes(2, 1)
-    assert keep_decoded(scenes) == (scenes, "")
+    caplog.clear()
+    assert keep_decoded(scenes) is scenes and not caplog.messages
 
 
-def test_all_or_none_by_the_memory_that_is_free(images: IcdarImages, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_or_none_by_the_memory_that_is_free(
+    images: ImageDataset, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(decoded_cache, "available_memory", lambda: 2 * BYTES)
-    assert isinstance(keep_decoded(images)[0], CachedImages)
+    assert isinstance(keep_decoded(images), CachedImages)
+    caplog.clear()
     monkeypatch.setattr(decoded_cache, "available_memory", lambda: 2 * BYTES - 2)
-    source, line = keep_decoded(images)
-    assert source is images
-    assert line == (
-        "decoded images are not kept in memory: 6 images would take 0.2 MB of 0.4 MB that are "
-        "free; --cache-megabytes N keeps some"
-    )
+    assert keep_decoded(images) is images
+    assert caplog.messages == [
+        "decoded images are not kept in memory: 6 images need 0.2 MB, and 0.4 MB are free. "
+        "Set data.cache_megabytes to keep some"
+    ]
 
 
-def test_as_many_as_a_limit_has_room_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(IcdarImages, "image_bytes", lambda self: [400_000, 0, 500_000, 300_000, 100_000])
-    source = IcdarImages(make_images(tmp_path / "images").records[:5])
-    kept, line = keep_decoded(source, 1)
-    assert line == "decoded images are kept in memory: 3 images, 1.0 MB of 5 images, 1.3 MB"
-    assert keep_decoded(source, 0) == (source, "")
+def test_as_many_as_a_limit_has_room_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(ImageDataset, "image_bytes", lambda self: [400_000, 0, 500_000, 300_000, 100_000])
+    source = ImageDataset(make_images(tmp_path / "images").records[:5])
+    kept = keep_decoded(source, 1)
+    line = "decoded images are kept in memory: 3 images, 1.0 MB of 5 images, 1.3 MB"
+    assert keep_decoded(source, 0) is source and caplog.messages == [line]
     assert take(3, kept)[2].names == take(3, source)[2].names
 
 
-def test_nothing_is_kept_once_memory_is_short(images: IcdarImages, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_kept_once_memory_is_short(images: ImageDataset, monkeypatch: pytest.MonkeyPatch) -> None:
     kept, expected = keep(images), take(6, images)
     monkeypatch.setattr(decoded_cache, "available_memory", lambda: (1 << 29) + BYTES // COUNT - 1)
     assert_equal(take(6, kept), expected)
@@ -153,7 +166,7 @@ def test_nothing_is_kept_once_memory_is_short(images: IcdarImages, monkeypatch: 
 
 
 def test_a_full_disk_under_the_memory_only_keeps_less(
-    images: IcdarImages, monkeypatch: pytest.MonkeyPatch
+    images: ImageDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(descriptor: int, data: Any, offset: int) -> int:
         raise OSError(28, "No space left on device")
@@ -164,7 +177,7 @@ def test_a_full_disk_under_the_memory_only_keeps_less(
     assert filled(kept) == [False] * COUNT
 
 
-def test_half_a_write_is_no_image(images: IcdarImages, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_a_write_is_no_image(images: ImageDataset, monkeypatch: pytest.MonkeyPatch) -> None:
     def half(descriptor: int, data: Any, offset: int) -> int:
         return pwrite(descriptor, data[:40] if len(data) > 8 else data, offset)
 
@@ -174,20 +187,20 @@ def test_half_a_write_is_no_image(images: IcdarImages, monkeypatch: pytest.Monke
     assert filled(kept) == [False] * COUNT
 
 
-def test_an_image_that_changed_its_size_is_not_kept(images: IcdarImages) -> None:
+def test_an_image_that_changed_its_size_is_not_kept(images: ImageDataset) -> None:
     kept, larger = keep(images), np.zeros((200, 300, 3), np.uint8)
-    neighbour = kept[1].image
+    neighbor = kept[1].image
     Image.fromarray(larger).save(images.records[0].image)
     for _ in range(2):
         np.testing.assert_array_equal(kept[0].image, larger)
-    np.testing.assert_array_equal(kept[1].image, neighbour)
+    np.testing.assert_array_equal(kept[1].image, neighbor)
     assert filled(kept) == [False, True] + [False] * (COUNT - 2)
 
 
 @pytest.mark.parametrize("harm", ["deleted", "cut off"])
 @pytest.mark.parametrize(("with_cache", "workers"), [(False, 0), (True, 0), (True, 1)])
 def test_an_image_that_breaks_during_the_run(
-    images: IcdarImages, harm: str, with_cache: bool, workers: int
+    images: ImageDataset, harm: str, with_cache: bool, workers: int
 ) -> None:
     source = keep(images) if with_cache else images
     path = images.records[2].image
@@ -205,14 +218,14 @@ def test_an_image_that_breaks_during_the_run(
     assert [str(error) for error in errors] == [str(raised.value)]
 
 
-def test_an_image_that_breaks_after_it_was_kept_does_no_harm(images: IcdarImages) -> None:
+def test_an_image_that_breaks_after_it_was_kept_does_no_harm(images: ImageDataset) -> None:
     kept, expected = keep(images), take(6, images)
     assert_equal(take(6, kept), expected)
     images.records[2].image.unlink()
     assert_equal(take(6, kept), expected)
 
 
-def test_a_killed_worker_leaves_the_memory_usable(images: IcdarImages) -> None:
+def test_a_killed_worker_leaves_the_memory_usable(images: ImageDataset) -> None:
     kept, expected = keep(images), take(8, images)
     defaults = {"batch_size": 4, "seed": 1, "augmentation": Augmentation(size=64), "labels": LabelOptions()}
     with batches(kept, workers=1, **defaults) as opened:
@@ -225,7 +238,7 @@ def test_a_killed_worker_leaves_the_memory_usable(images: IcdarImages) -> None:
     assert_equal(take(8, kept, workers=1), expected)
 
 
-def test_memory_goes_with_its_owner(images: IcdarImages) -> None:
+def test_memory_goes_with_its_owner(images: ImageDataset) -> None:
     assert descriptors() == []
     kept = keep(images)
     image = [kept[0].image, kept[0].image][1]
@@ -239,7 +252,7 @@ def test_memory_goes_with_its_owner(images: IcdarImages) -> None:
 
 
 def test_without_anonymous_files_a_temporary_one_serves(
-    images: IcdarImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: ImageDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(os, "memfd_create")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -251,7 +264,7 @@ def test_without_anonymous_files_a_temporary_one_serves(
     assert list(tmp_path.glob("efficientnet-east-*")) == []
 
 
-def test_a_temporary_file_goes_with_the_process(images: IcdarImages, tmp_path: Path) -> None:
+def test_a_temporary_file_goes_with_the_process(images: ImageDataset, tmp_path: Path) -> None:
     code = """
 import os, sys, tempfile
 del os.memfd_create
@@ -266,7 +279,7 @@ print(*os.listdir(tempfile.gettempdir()))
     assert list((tmp_path / "temporary").iterdir()) == []
 
 
-def test_memory_that_cannot_be_shared_is_a_user_error(images: IcdarImages) -> None:
+def test_memory_that_cannot_be_shared_is_a_user_error(images: ImageDataset) -> None:
     kept = keep(images)
     sent = pickle.dumps(kept)
     del kept
@@ -275,7 +288,7 @@ def test_memory_that_cannot_be_shared_is_a_user_error(images: IcdarImages) -> No
         pickle.loads(sent)
 
 
-def test_no_other_file_is_taken_for_the_memory(images: IcdarImages, tmp_path: Path) -> None:
+def test_no_other_file_is_taken_for_the_memory(images: ImageDataset, tmp_path: Path) -> None:
     """A file that the owner opens later may get the number of the memory's."""
     kept = keep(images)
     sent, number = pickle.dumps(kept), kept.block._descriptor
@@ -293,13 +306,15 @@ def test_no_other_file_is_taken_for_the_memory(images: IcdarImages, tmp_path: Pa
     assert other.read_bytes() == b"precious"
 
 
-def test_memory_that_the_system_refuses_is_said(images: IcdarImages, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_that_the_system_refuses_is_said(
+    images: ImageDataset, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def refuse(*arguments: Any, **options: Any) -> Any:
         raise OSError(12, "Cannot allocate memory")
 
     monkeypatch.setattr(decoded_cache.mmap, "mmap", refuse)
-    source, line = keep_decoded(images)
-    assert source is images and line == "decoded images are not kept in memory: Cannot allocate memory"
+    assert keep_decoded(images) is images
+    assert caplog.messages == ["decoded images are not kept in memory: Cannot allocate memory"]
     assert descriptors() == []
 
 
@@ -309,30 +324,3 @@ def test_an_entry_half_written_is_no_image() -> None:
     np.testing.assert_array_equal(block.get(1), image)
     os.pwrite(block._descriptor, np.int64(10 << 32 | 1).tobytes(), 8)
     assert block.get(1) is None
-
-
-def write_group(folder: Path, limit: str, used: int, dropped: int, new: bool) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    names = ("memory.max", "memory.current") if new else ("memory.limit_in_bytes", "memory.usage_in_bytes")
-    key = "inactive_file" if new else "total_inactive_file"
-    (folder / names[0]).write_text(f"{limit}\n")
-    (folder / names[1]).write_text(f"{used}\n")
-    (folder / "memory.stat").write_text(f"anon 5\n{key} {dropped}\nactive_file 7\n")
-
-
-@pytest.mark.parametrize("new", [True, False])
-def test_limits_of_control_groups_count(tmp_path: Path, new: bool) -> None:
-    """The tightest of the groups above this process; files that the system may drop are no use of memory."""
-    kind = "" if new else "memory"
-    base = tmp_path / "sys/fs/cgroup" / kind
-    (tmp_path / "proc/self").mkdir(parents=True)
-    (tmp_path / "proc/self/cgroup").write_text(f"3:cpu:/pods/one\n2:{kind}:/pods/one\n")
-    unlimited = "max" if new else "9223372036854771712"
-    write_group(base / "pods/one", unlimited, 10_000, 0, new)
-    assert available_memory(tmp_path) > 10**6
-    write_group(base / "pods/one", "100000", 10_000, 4_000, new)
-    assert available_memory(tmp_path) == 94_000
-    write_group(base / "pods", "50000", 30_000, 1_000, new)
-    assert available_memory(tmp_path) == 21_000
-    write_group(base, "20000", 30_000, 1_000, new)
-    assert available_memory(tmp_path) == 0

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,9 @@ from hypothesis import strategies as st
 
 from efficientnet_east.data import formats
 from efficientnet_east.data.check import check
+from efficientnet_east.data.datasets import find_records
 from efficientnet_east.data.formats import coco_text, label_list, labelme, lines, total_text
-from efficientnet_east.data.icdar import find_records
+from efficientnet_east.data.formats.annotation import TextAnnotation
 from efficientnet_east.data.layouts import held_out
 from efficientnet_east.errors import UserError
 
@@ -84,6 +85,11 @@ def test_a_sign_is_seen_through_a_cut_letter() -> None:
 # --- lines
 
 
+def read_lines(line: str, skipped: list[UserError] | None = None) -> Sequence[TextAnnotation]:
+    (image,) = lines.read(line.encode(), "gt.txt", skipped)
+    return image.texts
+
+
 @pytest.mark.parametrize(
     ("line", "corners", "text"),
     [
@@ -100,7 +106,7 @@ def test_a_sign_is_seen_through_a_cut_letter() -> None:
     ],
 )
 def test_corners_and_transcription_are_told_apart(line: str, corners: int, text: str) -> None:
-    (found,) = lines.parse_lines(line, "gt.txt")
+    (found,) = read_lines(line)
     assert (found.corners, found.text) == (corners, text)
 
 
@@ -115,7 +121,7 @@ def test_a_polygon_is_inside_of_its_rectangle(corners: list[tuple[int, int]], te
 
     line = joined(*(number for corner in corners for number in corner), text)
     skipped: list[UserError] = []
-    found = lines.parse_lines(line, "gt.txt", skipped)
+    found = read_lines(line, skipped)
     hull = shapely.MultiPoint(corners).convex_hull
     least = shapely.oriented_envelope(hull)
     if least.area < 1.01:
@@ -129,7 +135,7 @@ def test_a_polygon_is_inside_of_its_rectangle(corners: list[tuple[int, int]], te
 
 
 def test_32_numbers_are_a_polygon_of_16_corners_unless_they_are_offsets() -> None:
-    (found,) = lines.parse_lines(joined(*flat(CURVED, 8)), "gt.txt")
+    (found,) = read_lines(joined(*flat(CURVED, 8)))
     assert found.corners == 16 and texts_of_one(found.quad) == CURVED
 
 
@@ -150,16 +156,16 @@ def test_32_numbers_are_a_polygon_of_16_corners_unless_they_are_offsets() -> Non
 )  # fmt: skip
 def test_damaged_total_text(content: str, said: str) -> None:
     with pytest.raises(UserError, match=re.escape(said)):
-        total_text.parse(content.encode(), "t")
+        total_text.read(content.encode(), "t")
     skipped: list[UserError] = []
-    total_text.parse(content.encode(), "t", skipped)
+    total_text.read(content.encode(), "t", skipped)
     assert len(skipped) == 1
 
 
 @pytest.mark.parametrize("text", ["u'a'", "'a'", 'u"a"', " u'a' "])
 def test_quotes_of_total_text(text: str) -> None:
     content = f"x: [[1 9 9 1]], y: [[1 1 9 9]], ornt: [u'h'], transcriptions: [{text}]"
-    assert [one.text for one in total_text.parse(content.encode(), "t")] == ["a"]
+    assert [one.text for one in total_text.read(content.encode(), "t")[0].texts] == ["a"]
 
 
 # --- LabelMe
@@ -187,11 +193,11 @@ def shapes(*values: Any, **more: Any) -> bytes:
 )
 def test_damaged_labelme(content: bytes, said: str, masked: int | None) -> None:
     with pytest.raises(UserError, match=re.escape(said)) as caught:
-        labelme.parse(content, "a.json")
+        labelme.read(content, "a.json")
     assert len(str(caught.value)) < 400
     if masked is not None:
         skipped: list[UserError] = []
-        found = labelme.parse(content, "a.json", skipped).annotations
+        found = labelme.read(content, "a.json", skipped)[0].texts
         assert len(skipped) == 1 and [one.ignore for one in found] == [True] * masked
 
 
@@ -363,16 +369,16 @@ def test_damaged_coco_text(change: Callable[[Any], Any], said: str, tmp_path: Pa
 def test_what_a_box_says_is_masked(tmp_path: Path) -> None:
     values = {"image_id": "1", "utf8_string": "a", "points": "x", "bbox": [10, 10, 50, 20]}
     tree = {"imgs": {"1": {"file_name": "a.png"}}, "anns": {"1": values}}
-    (image,) = coco_text.parse(json.dumps(tree).encode(), "a.json", [])
-    (text,) = image.annotations
+    (image,) = coco_text.read(json.dumps(tree).encode(), "a.json", [])
+    (text,) = image.texts
     assert text.ignore and texts_of_one(text.quad) == WORD
 
 
 def test_a_polygon_in_a_list_of_its_own(tmp_path: Path) -> None:
     values = {"image_id": 1, "legibility": "legible", "utf8_string": ".", "polygon": [flat(WORD)]}
     tree = {"imgs": {"1": {"file_name": "a.png"}}, "anns": {"1": values}}
-    (image,) = coco_text.parse(json.dumps(tree).encode(), "a.json")
-    (text,) = image.annotations
+    (image,) = coco_text.read(json.dumps(tree).encode(), "a.json")
+    (text,) = image.texts
     assert not text.ignore and texts_of_one(text.quad) == WORD, "a point that COCO-Text calls legible is one"
 
 

@@ -13,8 +13,8 @@ from efficientnet_east.cli.main import main
 from efficientnet_east.config import load
 from efficientnet_east.data import hard_negatives
 from efficientnet_east.data.augment import Augmentation, augment
-from efficientnet_east.data.hard_negatives import HardNegatives, Place
-from efficientnet_east.data.icdar import IcdarImages, find_records
+from efficientnet_east.data.datasets import ImageDataset, find_records
+from efficientnet_east.data.hard_negatives import HardNegative, HardNegatives
 from efficientnet_east.data.loader import batches
 from efficientnet_east.errors import UserError
 from efficientnet_east.evaluation.run import false_alarms
@@ -62,16 +62,16 @@ def test_crops_show_the_place_and_no_text(rotation: float) -> None:
         [rectangle(x, y, x + 80, y + 20) for x in (10, 150, 300, 440) for y in range(10, 390, 40)]
     )
     truth = Truth(quads, np.arange(len(quads)) % 2 == 0, ("text",) * len(quads))
-    options = Augmentation(size=160, scale=(1, 1), aspect=1, rotation=rotation, colour=None)
-    centres, touched = [], []
+    options = Augmentation(size=160, scale=(1, 1), aspect=1, rotation=rotation, color=None)
+    centers, touched = [], []
     for seed in range(60):
         crop = augment(Sample("a", image, truth, place), np.random.default_rng(seed), options)
         touched.append(len(crop.truth.texts))
         painted = crop.image[..., 0] > 127
         assert painted.sum() > 0.96 * 31 * 21, "wholly inside"
-        centres.append(np.argwhere(painted).mean(axis=0))
+        centers.append(np.argwhere(painted).mean(axis=0))
     assert np.mean(touched) <= (0.3 if rotation else 0), "a turned window may have nowhere else to go"
-    assert np.std(centres, axis=0).min() > 3, "not always in the same spot"
+    assert np.std(centers, axis=0).min() > 3, "not always in the same spot"
 
 
 def test_without_a_focus_nothing_changes() -> None:
@@ -81,17 +81,17 @@ def test_without_a_focus_nothing_changes() -> None:
     np.testing.assert_array_equal(first.image, again.image)
 
 
-def planted(data: Path, path: Path) -> list[Place]:
+def planted(data: Path, path: Path) -> list[HardNegative]:
     found = [("img_2.png", (100, 70, 120, 80), 0.9), ("img_1.png", (2, 2, 20, 9), 0.8)]
     found.append(("img_2.png", (1, 80, 20, 90), 0.7))
-    places = [Place(image, rectangle(*ends), score) for image, ends, score in found]
-    hard_negatives.write(path, str(data), "run/model.ckpt-7", places)
+    places = [HardNegative(image, rectangle(*ends), score) for image, ends, score in found]
+    hard_negatives.write_hard_negatives(path, str(data), "run/model.ckpt-7", places)
     return places
 
 
 def test_a_file_is_read_as_it_was_written(tmp_path: Path) -> None:
     places = planted(tmp_path, tmp_path / "mined.json")
-    folder, again = hard_negatives.read(tmp_path / "mined.json")
+    folder, again = hard_negatives.read_hard_negatives(tmp_path / "mined.json")
     assert folder == str(tmp_path)
     for place, other in zip(places, again, strict=True):
         assert (place.image, place.score) == (other.image, other.score)
@@ -115,18 +115,18 @@ def test_a_file_is_read_as_it_was_written(tmp_path: Path) -> None:
 def test_a_file_that_is_none(content: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "mined.json").write_text(content)
     with pytest.raises(UserError) as error:
-        hard_negatives.read(tmp_path / "mined.json")
+        hard_negatives.read_hard_negatives(tmp_path / "mined.json")
     assert said in error.value.problem and error.value.where == str(tmp_path / "mined.json")
     with pytest.raises(UserError, match="No such file"):
-        hard_negatives.read(tmp_path / "none.json")
+        hard_negatives.read_hard_negatives(tmp_path / "none.json")
 
 
 def test_places_in_images_that_are_not_there(tmp_path: Path) -> None:
     data = make_data(tmp_path / "data")
-    images, places = IcdarImages(find_records(data)), planted(data, tmp_path / "mined.json")
-    assert len(HardNegatives(images, [*places, Place("img_9.png", places[0].corners, 0.5)])) == 3
+    images, places = ImageDataset(find_records(data)), planted(data, tmp_path / "mined.json")
+    assert len(HardNegatives(images, [*places, HardNegative("img_9.png", places[0].corners, 0.5)])) == 3
     with pytest.raises(UserError, match="no place in 2 images"):
-        HardNegatives(images, [Place("img_9.png", places[0].corners, 0.5)])
+        HardNegatives(images, [HardNegative("img_9.png", places[0].corners, 0.5)])
 
 
 def test_a_mix_with_mined_places_keeps_its_share_and_its_stream(tmp_path: Path) -> None:
@@ -162,6 +162,6 @@ def test_mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     assert main([*words, "--output", str(tmp_path / "mined.json")]) == 0
     assert asked == [("run/model.ckpt-5", {"score_threshold": "0.6"})]
     assert "2 places without text in 2 of 2 images" in capsys.readouterr().out
-    folder, places = hard_negatives.read(tmp_path / "mined.json")
+    folder, places = hard_negatives.read_hard_negatives(tmp_path / "mined.json")
     assert folder == str(data) and [place.image for place in places] == ["img_1.png", "img_2.png"]
     np.testing.assert_array_equal(places[0].corners, rectangle(60, 70, 90, 85))

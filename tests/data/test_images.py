@@ -55,7 +55,7 @@ def test_any_size(size: tuple[int, int], suffix: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "colour", "suffix", "expected"),
+    ("mode", "color", "suffix", "expected"),
     [
         ("L", 70, "PNG", (70, 70, 70)),
         ("1", 1, "PNG", (255, 255, 255)),
@@ -84,8 +84,8 @@ def test_any_size(size: tuple[int, int], suffix: str, tmp_path: Path) -> None:
         ("F", float("nan"), "TIFF", (0, 0, 0)),
     ],
 )
-def test_modes(mode: str, colour: object, suffix: str, expected: tuple[int, int, int]) -> None:
-    image = read_image(encoded(Image.new(mode, (20, 10), colour), suffix))
+def test_modes(mode: str, color: object, suffix: str, expected: tuple[int, int, int]) -> None:
+    image = read_image(encoded(Image.new(mode, (20, 10), color), suffix))
     assert image.shape == (10, 20, 3)
     assert np.abs(image.astype(int) - expected).max() <= (suffix == "JPEG")
 
@@ -100,13 +100,13 @@ def test_palette_and_its_transparency() -> None:
 
 
 def test_animation_gives_its_first_frame() -> None:
-    frames = [Image.new("RGB", (8, 6), colour) for colour in (RED, BLUE)]
+    frames = [Image.new("RGB", (8, 6), color) for color in (RED, BLUE)]
     for suffix in ("GIF", "WEBP", "TIFF"):
         data = encoded(frames[0], suffix, save_all=True, append_images=frames[1:], lossless=True)
         assert (read_image(data) == RED).all(), suffix
 
 
-def test_sixteen_bit_colour_png() -> None:
+def test_sixteen_bit_color_png() -> None:
     pixels = np.full((3, 5, 3), 257, np.uint16) * np.array([10, 20, 30], np.uint16)
     data = cv2.imencode(".png", pixels)[1].tobytes()  # BGR
     assert (read_image(data) == (30, 20, 10)).all()
@@ -198,7 +198,7 @@ def test_a_decoder_that_is_not_installed_is_named(
     images._can_decode.cache_clear()
     (tmp_path / "photo.jpg").write_bytes(HEADS[kind] + bytes(500))
     name, install = ("AVIF", "pillow>=11.3") if "avif" in kind else ("HEIC", "pillow-heif")
-    said = rf"photo\.jpg: is in {name}, and its decoder is not installed; expected `pip install '?{install}"
+    said = rf"photo\.jpg: is in {name}, and its decoder is not installed; Run `pip install '?{install}"
     for read in (read_image, check_image, image_size):
         with pytest.raises(UserError, match=said):
             read(tmp_path / "photo.jpg")
@@ -384,9 +384,11 @@ def test_write_then_read(suffix: str, tmp_path: Path) -> None:
 
 def test_write_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rgb = np.zeros((2, 2, 3), np.uint8)
-    with pytest.raises(UserError, match=r"suffix '.xyz' names no image format that is written; expected one"):
+    with pytest.raises(
+        UserError, match=r"'.xyz' is no suffix of an image format that can be written; expected one"
+    ):
         write_image(tmp_path / "a.xyz", rgb)
-    with pytest.raises(UserError, match=r"suffix '.heic' names no image format that is written"):
+    with pytest.raises(UserError, match=r"'.heic' is no suffix of an image format that can be written"):
         write_image(tmp_path / "a.heic", rgb)
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(UserError, match="cannot be written"):

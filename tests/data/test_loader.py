@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from efficientnet_east.data.augment import Augmentation
-from efficientnet_east.data.icdar import IcdarImages, Record, find_records
+from efficientnet_east.data.datasets import ImageDataset, Record, find_records
 from efficientnet_east.data.loader import (
     Batch,
     Batches,
@@ -61,7 +61,7 @@ class Scenes:
 
 @dataclasses.dataclass(frozen=True)
 class Failing:
-    """Raises what it is told to."""
+    """Raises what it is given."""
 
     kind: str
 
@@ -182,7 +182,7 @@ def test_maps_are_those_of_the_crop() -> None:
     quads = np.array([[[8, 8], [56, 8], [56, 24], [8, 24]]], np.float32)
     truth = Truth(quads, np.array([False]), ("a",))
     source = [Sample("a", np.zeros((64, 64, 3), np.uint8), truth)]
-    still = Augmentation(size=64, scale=(1, 1), aspect=1, rotation=0, colour=None)
+    still = Augmentation(size=64, scale=(1, 1), aspect=1, rotation=0, color=None)
     labels = LabelOptions(ring=True, shrink=0.2)
     batch = take(1, source, batch_size=1, augmentation=still, labels=labels)[0]
     maps = encode(truth.quads, truth.ignore, (64, 64), ring=True, shrink=0.2)
@@ -237,7 +237,7 @@ def test_a_crop_with_too_many_texts_is_an_error(workers: int) -> None:
 
 def test_the_most_texts_of_a_source() -> None:
     truths = [Truth(np.zeros((n, 4, 2), np.float32), np.zeros(n, np.bool_), ("a",) * n) for n in (1, 3, 2)]
-    files = IcdarImages([Record(Path("no_such_file.jpg"), truth) for truth in truths])
+    files = ImageDataset([Record(Path("no_such_file.jpg"), truth) for truth in truths])
     assert most_texts(files) == 3
     assert most_texts(Crowded(5)) == 4
     assert most_texts(Mixture((files, Crowded(6), Scenes(1)), (1, 1, 1))) == 5
@@ -324,7 +324,7 @@ def test_seed_changes_order_and_crops() -> None:
     assert not np.array_equal(first.images, second.images)
 
 
-def test_neighbouring_seeds_do_not_share_epochs() -> None:
+def test_neighboring_seeds_do_not_share_epochs() -> None:
     """Grain shuffles epoch e of seed s like epoch e - 1 of seed s + 1."""
     assert names(take(4, Scenes(16), seed=1, start=4)) != names(take(4, Scenes(16), seed=2))
 
@@ -546,7 +546,7 @@ def test_real_images_give_text_to_learn_from() -> None:
     folder = REPOSITORY.parent / "shared" / "data" / "icdar2015"
     if not folder.is_dir():
         pytest.skip("the ICDAR 2015 training images are not here")
-    source = IcdarImages(find_records(folder, limit=24))
+    source = ImageDataset(find_records(folder, limit=24))
     options = Augmentation(size=256)
     taken = take(3, source, batch_size=8, augmentation=options, labels=LabelOptions(min_side=8))
     learnable = [(batch.score * batch.mask)[i].any() for batch in taken for i in range(8)]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.submissions import read_quads
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +17,6 @@ from efficientnet_east.data import submissions
 from efficientnet_east.data.annotations import parse_truth
 from efficientnet_east.data.submissions import (
     read_scored,
-    read_submission,
     read_truth_zip,
     write_boxes,
     write_submission,
@@ -38,7 +38,7 @@ def archive(path: Path, entries: dict[str, str | bytes] | list[tuple[str | zipfi
     return path
 
 
-def refuses(path: Path, match: str, read: Callable = read_submission) -> None:
+def refuses(path: Path, match: str, read: Callable = read_quads) -> None:
     before = path.read_bytes()
     with pytest.raises(UserError, match=match) as caught:
         read(path)
@@ -55,7 +55,7 @@ def test_written_is_read(tmp_path: Path) -> None:
         assert file.read("res_img_10.txt") == LINE.encode()
         assert file.read("res_img_9.txt") == (LINE + "8,19,8,9,38,9,38,19\r\n").encode()
         assert file.read("res_img_1.txt") == b""
-    again = read_submission(path)
+    again = read_quads(path)
     assert again["img_10"].tolist() == QUAD.tolist() and again["img_10"].dtype == np.float32
     assert {name: len(quads) for name, quads in again.items()} == {"img_1": 0, "img_9": 2, "img_10": 1}
 
@@ -70,7 +70,7 @@ def test_equal_detections_give_equal_bytes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stem", ["../img_1", "a/b", "a\\b", "C:x", "a\nb", "a\0", "", "x" * 300, "\udce9"])
 def test_unsafe_image_name_is_not_written(stem: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="cannot be in a submission"):
+    with pytest.raises(UserError, match="cannot be the name of an image in a submission"):
         write_submission(tmp_path / "a.zip", {stem: QUAD})
     assert not list(tmp_path.iterdir())
 
@@ -102,7 +102,7 @@ def test_boxes_of_one_image(tmp_path: Path) -> None:
 
 def test_other_peoples_files(tmp_path: Path) -> None:
     lines = "\ufeff1.5,2,31,2,31,12,1,-12\n\n 5, 5, 9, 9, 9, 5, 5, 9 "
-    quads = read_submission(archive(tmp_path / "a.zip", {"res_東 京.txt": lines}))["東 京"]
+    quads = read_quads(archive(tmp_path / "a.zip", {"res_東 京.txt": lines}))["東 京"]
     assert quads[:, 0].tolist() == [[1.5, 2], [5, 5]]
 
 
@@ -123,7 +123,7 @@ def test_rectangles_and_scores(lines: str, scores: list[float] | None, tmp_path:
         quads.tolist() == [QUAD[0].tolist(), [[3, 4], [9, 4], [9, 9], [3, 9]]] and quads.dtype == np.float32
     )
     assert given is None if scores is None else given.tolist() == scores
-    assert read_submission(path)["img_1"].tolist() == quads.tolist()
+    assert read_quads(path)["img_1"].tolist() == quads.tolist()
     assert len(found["img_2"][0]) == 0
 
 
@@ -200,15 +200,15 @@ def test_odd_names(name: str, tmp_path: Path) -> None:
 )
 def test_what_systems_add_to_archives_is_passed_over(name: str, tmp_path: Path) -> None:
     path = archive(tmp_path / "a.zip", {"res_img_0.txt": LINE, name: b"\0\5\x16\7"})
-    assert list(read_submission(path)) == ["img_0"]
+    assert list(read_quads(path)) == ["img_0"]
     (tmp_path / "b").mkdir()
     path = archive(tmp_path / "b" / "a.zip", {name: LINE})
-    refuses(path, "holds 0 files", read_submission)
+    refuses(path, "holds 0 files", read_quads)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_archives_of_windows_tools(encoding: str, tmp_path: Path) -> None:
-    found = read_submission(archive(tmp_path / "a.zip", {"res_img_1.txt": (LINE + LINE).encode(encoding)}))
+    found = read_quads(archive(tmp_path / "a.zip", {"res_img_1.txt": (LINE + LINE).encode(encoding)}))
     assert found["img_1"].tolist() == [QUAD[0].tolist()] * 2
     truth = (LINE.strip() + ",Straße\r\n").encode(encoding)
     assert read_truth_zip(archive(tmp_path / "gt.zip", {"gt_1.txt": truth}))["1"].texts == ("Straße",)
@@ -216,7 +216,7 @@ def test_archives_of_windows_tools(encoding: str, tmp_path: Path) -> None:
 
 def test_another_encoding_in_an_archive_is_named(tmp_path: Path) -> None:
     path = archive(tmp_path / "a.zip", {"res_img_1.txt": LINE.encode() + b"\xe9,2"})
-    refuses(path, r"a\.zip/res_img_1\.txt:2: byte 0xe9 is not UTF-8", read_submission)
+    refuses(path, r"a\.zip/res_img_1\.txt:2: byte 0xe9 is not UTF-8", read_quads)
 
 
 def test_polygons_and_total_text_in_a_ground_truth_zip(tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ def test_polygons_and_total_text_in_a_ground_truth_zip(tmp_path: Path) -> None:
 def test_hostile_name_is_shown_without_effect(tmp_path: Path) -> None:
     path = archive(tmp_path / "a.zip", {"res_\x1b[2J" + "x" * 9000 + ".txt": LINE})
     with pytest.raises(UserError) as caught:
-        read_submission(path)
+        read_quads(path)
     assert "\\x1b[2J" in str(caught.value) and len(str(caught.value)) < 500 + len(str(path))
 
 
@@ -265,7 +265,7 @@ def test_other_compression(tmp_path: Path) -> None:
     entry = zipfile.ZipInfo("res_img_1.txt")
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
         file.writestr(entry, LINE, zipfile.ZIP_BZIP2)
-    refuses(tmp_path / "a.zip", "is packed with method 12")
+    refuses(tmp_path / "a.zip", "is compressed with method 12")
 
 
 def test_bombs(tmp_path: Path) -> None:
@@ -304,7 +304,7 @@ def test_entries_that_share_their_bytes(tmp_path: Path) -> None:
     refuses(path, "cannot be read")
 
 
-@pytest.mark.parametrize(("prefix", "read"), [("res", read_submission), ("gt", read_truth_zip)])
+@pytest.mark.parametrize(("prefix", "read"), [("res", read_quads), ("gt", read_truth_zip)])
 def test_more_texts_than_an_image_can_hold(
     prefix: str, read: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -352,9 +352,9 @@ def test_bad_checksum_and_no_zip(tmp_path: Path) -> None:
     path.write_bytes(b"")
     refuses(path, "cannot be read .File is not a zip file")
     with pytest.raises(UserError, match=r"cannot be read .No such file"):
-        read_submission(tmp_path / "gone.zip")
+        read_quads(tmp_path / "gone.zip")
     with pytest.raises(UserError, match="cannot be read"):
-        read_submission(tmp_path)
+        read_quads(tmp_path)
 
 
 def valid_archive() -> bytes:
@@ -379,7 +379,7 @@ def test_mutated_archives(
     path = tmp_path_factory.getbasetemp() / "mutated.zip"
     path.write_bytes(data[: int(length * len(data))])
     try:
-        assert all(quads.shape[1:] == (4, 2) for quads in read_submission(path).values())
+        assert all(quads.shape[1:] == (4, 2) for quads in read_quads(path).values())
     except UserError as error:
         assert "mutated.zip" in str(error) and "\n" not in str(error)
 
@@ -387,9 +387,9 @@ def test_mutated_archives(
 @pytest.mark.skipif(not FIXTURES.is_dir(), reason="needs the public submissions beside the repository")
 def test_public_archives(tmp_path: Path) -> None:
     assert len(read_truth_zip(FIXTURES / "icdar2015_test_gt.zip")) == 500
-    quads = read_submission(FIXTURES / "PixelLink_icdar_result.zip")
+    quads = read_quads(FIXTURES / "PixelLink_icdar_result.zip")
     assert (len(quads), sum(map(len, quads.values()))) == (500, 2756)
     write_submission(tmp_path / "again.zip", quads)
-    again = read_submission(tmp_path / "again.zip")
+    again = read_quads(tmp_path / "again.zip")
     assert again.keys() == quads.keys()
     assert all(np.array_equal(again[name], clockwise(quads[name])) for name in quads)

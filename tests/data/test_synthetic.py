@@ -1,4 +1,4 @@
-"""Synthetic scenes: the same from everywhere, and labelled truly."""
+"""Synthetic scenes: the same from everywhere, and labeled truly."""
 
 import hashlib
 import pickle
@@ -227,7 +227,7 @@ def test_contrast_is_the_largest_channel_difference_in_the_fainter_parts():
     quad = np.array([[15, 10], [60, 10], [60, 30], [15, 30]], np.float32)
     assert synthetic.contrast(image, ink, quad) == pytest.approx(30, abs=1e-6)
     assert synthetic.contrast(image, np.zeros_like(ink), quad) == 0
-    image[:, 24:] = (110, 70, 95)  # from here on the ground has the ink's colour
+    image[:, 24:] = (110, 70, 95)  # from here on the ground has the ink's color
     assert synthetic.contrast(image, ink, quad) < 13
 
 

@@ -5,14 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.submissions import read_quads
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from efficientnet_east.data.submissions import read_submission, read_truth_zip
+from efficientnet_east.data.submissions import read_truth_zip
 from efficientnet_east.evaluation import icdar2013, icdar2015
 from efficientnet_east.evaluation.breakdown import by_angle, by_script, by_size
 from efficientnet_east.evaluation.curve import above, precision_recall, sampled, thinned
-from efficientnet_east.geometry.bins import ANGLES, SIZES, labels
+from efficientnet_east.geometry.bins import ANGLES, SIZES, bin_labels
 from efficientnet_east.structures import Truth
 
 FIXTURES = Path(__file__).resolve().parents[3] / "shared" / "fixtures"
@@ -145,11 +146,11 @@ def test_bins_by_hand() -> None:
 def test_bins_add_up() -> None:
     if not FIXTURES.is_dir():
         pytest.skip("needs the public submissions beside the repository")
-    found = read_submission(FIXTURES / "EAST_icdar2015_result.zip")
+    found = read_quads(FIXTURES / "EAST_icdar2015_result.zip")
     truths = read_truth_zip(FIXTURES / "icdar2015_test_gt.zip")
     result = icdar2015.score(found, truths)
     for bins, edges in ((by_size(result, found, truths), SIZES), (by_angle(result, found, truths), ANGLES)):
-        assert [bin.label for bin in bins] == labels(edges)
+        assert [bin.label for bin in bins] == bin_labels(edges)
         assert sum(bin.texts for bin in bins) == result.care_truths == 2077
         assert sum(bin.found for bin in bins) == sum(bin.right for bin in bins) == result.matched
         assert sum(bin.detections for bin in bins) == result.care_detections

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.submissions import read_quads
 
-from efficientnet_east.data.submissions import read_submission, read_truth_zip
+from efficientnet_east.data.submissions import read_truth_zip
 from efficientnet_east.errors import UserError
 from efficientnet_east.evaluation.icdar2013 import score
 from efficientnet_east.structures import Truth
@@ -59,7 +60,7 @@ def test_public_submissions(name: str) -> None:
     if not FIXTURES.is_dir():
         pytest.skip("needs the public submissions beside the repository")
     truths = read_truth_zip(FIXTURES / "icdar2015_test_gt.zip")
-    result = score(read_submission(FIXTURES / f"{name}.zip"), truths)
+    result = score(read_quads(FIXTURES / f"{name}.zip"), truths)
     assert (result.precision, result.recall, result.hmean) == pytest.approx(TOTALS[name], abs=1e-6)
 
 

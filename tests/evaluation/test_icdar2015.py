@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import shapely
+from helpers.submissions import read_quads
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from efficientnet_east.data.submissions import read_submission, read_truth_zip
+from efficientnet_east.data.submissions import read_truth_zip
 from efficientnet_east.errors import UserError
 from efficientnet_east.evaluation.icdar2015 import score
 from efficientnet_east.structures import Truth
@@ -45,7 +46,7 @@ def truths() -> dict[str, Truth]:
 
 @pytest.mark.parametrize("name", OFFICIAL)
 def test_official_scores(name: str, truths: dict[str, Truth]) -> None:
-    detections = read_submission(FIXTURES / f"{name}.zip")
+    detections = read_quads(FIXTURES / f"{name}.zip")
     start = time.process_time()
     result = score(detections, truths)
     assert time.process_time() - start < 4

@@ -159,5 +159,5 @@ def test_a_name_that_no_archive_holds_is_refused_before_the_work(
         path.rename(path.with_name(path.name.replace("img_1", NAMES[6])))
     words = ["eval", "--checkpoint", str(trained.workdir), "--data", str(data)]
     assert main.main([*words, "--json", str(tmp_path / "out.json")]) == 2
-    assert "this image name cannot be in a submission" in capsys.readouterr().err
+    assert "cannot be the name of an image in a submission" in capsys.readouterr().err
     assert not (tmp_path / "out.json").exists()

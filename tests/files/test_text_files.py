@@ -14,7 +14,8 @@ from efficientnet_east.cli.demo import _password
 from efficientnet_east.config import load
 from efficientnet_east.data import hard_negatives, inputs
 from efficientnet_east.data.annotations import parse_truth
-from efficientnet_east.data.icdar import find_records, read_list
+from efficientnet_east.data.datasets import find_records
+from efficientnet_east.data.image_lists import read_image_list
 from efficientnet_east.errors import UserError
 from efficientnet_east.files import text_files
 
@@ -76,17 +77,17 @@ def test_other_encodings_are_one_line(
 
 def test_names_of_files_are_the_bytes_that_they_have_on_the_disk(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_bytes(b"caf\xe9.jpg\nb.jpg\n")
-    assert read_list(tmp_path / "list.txt") == [os.fsdecode(b"caf\xe9.jpg"), "b.jpg"]
+    assert read_image_list(tmp_path / "list.txt") == [os.fsdecode(b"caf\xe9.jpg"), "b.jpg"]
     (tmp_path / "list.txt").write_bytes(saved("a.jpg\n", "utf-16-le") + b"\0")
     with pytest.raises(UserError, match=r"list\.txt:2: byte 0x00 is not UTF-16"):
-        read_list(tmp_path / "list.txt")
+        read_image_list(tmp_path / "list.txt")
 
 
 def test_a_list_in_another_encoding_is_said(tmp_path: Path) -> None:
     data = make_data(tmp_path / "data")
     (tmp_path / "list.txt").write_bytes(b"caf\xe9.png\n")
     with pytest.raises(UserError, match=r"is not in .*; expected .*, and a list in UTF-8"):
-        find_records(data, read_list(tmp_path / "list.txt"))
+        find_records(data, read_image_list(tmp_path / "list.txt"))
 
 
 def test_large_and_missing_files(tmp_path: Path) -> None:
@@ -122,13 +123,16 @@ def test_every_reader_takes_what_windows_tools_save(encoding: str, tmp_path: Pat
         path.write_bytes(saved(text, encoding))
         return path
 
-    assert read_list(save("# gewählt\r\nä.jpg\r\nb.jpg\r\n")) == ["ä.jpg", "b.jpg"]
-    assert inputs.read_list(save("ä.jpg\r\nb.jpg\r\n")) == ["ä.jpg", "b.jpg"]
+    assert read_image_list(save("# gewählt\r\nä.jpg\r\nb.jpg\r\n")) == ["ä.jpg", "b.jpg"]
+    assert inputs.read_names(save("ä.jpg\r\nb.jpg\r\n")) == ["ä.jpg", "b.jpg"]
     raw = saved("1,2,31,2,31,12,1,12,Straße\r\n", encoding)
     assert parse_truth(raw, "gt.txt").texts == ("Straße",)
     assert load(str(save("train:\r\n  workdir: Läufe\r\n"))).train.workdir == "Läufe"
     place = '{"image": "ä.jpg", "score": 0.5, "corners": [[0,0],[1,0],[1,1],[0,1]]}'
-    assert hard_negatives.read(save(f'{{"data": "Bilder/ä", "places": [{place}]}}'))[0] == "Bilder/ä"
+    assert (
+        hard_negatives.read_hard_negatives(save(f'{{"data": "Bilder/ä", "places": [{place}]}}'))[0]
+        == "Bilder/ä"
+    )
     arguments = main.parser().parse_args(["demo", "--password-file", str(save("geheimß\r\n"))])
     assert _password(arguments) == "geheimß"
 

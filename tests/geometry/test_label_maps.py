@@ -45,7 +45,7 @@ def depth(quad: np.ndarray, shape: tuple[int, int], stride: int = 4) -> np.ndarr
 
 
 def opencv_formula(geometry: np.ndarray, x: float, y: float) -> np.ndarray:
-    """Centre, size and corners as OpenCV's text detector derives them from one cell."""
+    """Center, size and corners as OpenCV's text detector derives them from one cell."""
     d0, d1, d2, d3, angle = geometry
     cos, sin, h, w = math.cos(angle), math.sin(angle), d0 + d2, d1 + d3
     offset = np.array([x + cos * d1 + sin * d2, y - sin * d1 + cos * d2])
@@ -107,8 +107,8 @@ def test_round_trip_of_any_rectangle(
     quad = text(x, y, width, height, degrees)
     maps = labels(quad, shape=(720, 1280), stride=stride)
     quads, scores = decode(maps.score, maps.geometry, stride=stride)
-    centre = quad.mean(axis=0)
-    if (centre >= 0).all() and (centre < [1279, 719]).all():
+    center = quad.mean(axis=0)
+    if (center >= 0).all() and (center < [1279, 719]).all():
         assert len(quads)
     assert np.abs(quads - quad).max(initial=0) < 0.05
     assert (scores == 1).all() and quads.dtype == scores.dtype == np.float32
@@ -119,8 +119,8 @@ def test_round_trip_of_any_rectangle(
 def test_round_trip_of_many_rectangles(degrees: list[float], seed: int) -> None:
     rng = np.random.default_rng(seed)
     quads = np.stack([text(0, 0, *rng.uniform(9, 120, 2), angle) for angle in degrees])
-    centres = np.stack(np.meshgrid(np.arange(100, 800, 200), np.arange(100, 600, 200)), axis=-1)
-    quads += centres.reshape(-1, 1, 2) - quads.mean(axis=1, keepdims=True)
+    centers = np.stack(np.meshgrid(np.arange(100, 800, 200), np.arange(100, 600, 200)), axis=-1)
+    quads += centers.reshape(-1, 1, 2) - quads.mean(axis=1, keepdims=True)
     maps = labels(*rng.permutation(quads), shape=(600, 800))
     found, _ = decode(maps.score, maps.geometry)
     errors = np.abs(found[:, None] - min_area_rectangle(quads)[0]).max(axis=(2, 3))

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from efficientnet_east.data.synthetic.scenes import SyntheticScenes
+from efficientnet_east.geometry.intersections import iou
 from efficientnet_east.geometry.lines import Line, find_lines
-from efficientnet_east.geometry.quads import area, iou
+from efficientnet_east.geometry.quads import area
 from efficientnet_east.structures import Detections
 
 

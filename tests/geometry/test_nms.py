@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from efficientnet_east.data.annotations import parse_truth
 from efficientnet_east.evaluation import icdar2015
 from efficientnet_east.geometry import nms, overlaps
+from efficientnet_east.geometry.intersections import iou_matrix
 from efficientnet_east.geometry.label_maps import CHANNELS, decode, encode
 from efficientnet_east.geometry.nms import locality_aware, standard
-from efficientnet_east.geometry.quads import convex, iou_matrix, quarter_turns, rectangle, rolled
+from efficientnet_east.geometry.quads import convex, quarter_turns, rectangle, rolled
 from efficientnet_east.structures import Detections, Truth
 from efficientnet_east.system import installed
 
@@ -118,14 +119,14 @@ def test_disjoint_boxes_all_stay_best_first(compiled: bool) -> None:
 
 
 @both_merges
-def test_neighbours_merge_by_weight(compiled: bool) -> None:
+def test_neighbors_merge_by_weight(compiled: bool) -> None:
     quads, best = locality_aware(boxes(0, 1), scores(0.9, 0.6), compiled=compiled)
     np.testing.assert_allclose(quads, boxes(0.4), atol=1e-3)
     assert best == pytest.approx([0.9])
 
 
 @both_merges
-def test_a_neighbour_is_compared_with_the_mean_of_all_before_it(compiled: bool) -> None:
+def test_a_neighbor_is_compared_with_the_mean_of_all_before_it(compiled: bool) -> None:
     # The second joins the first (6/14), and their mean is at 1. The third overlaps the second by 8/12, but
     # that mean by 5/15 only.
     quads, _ = locality_aware(boxes(0, 4, 6), scores(0.9, 0.3, 0.5), 0.4, compiled=compiled)
@@ -210,7 +211,7 @@ def test_scores_are_those_of_candidates(seed: int, count: int, iou: float) -> No
 @pytest.mark.parametrize("iou", [0.0, 0.2, 0.5])
 def test_against_algorithm_1_with_shapely(seed: int, iou: float) -> None:
     quads, weights = random_boxes(80, seed, extent=150)
-    quads = np.repeat(quads, 2, axis=0) + np.tile(boxes(0, 3, size=0), (80, 1, 1))  # neighbours that merge
+    quads = np.repeat(quads, 2, axis=0) + np.tile(boxes(0, 3, size=0), (80, 1, 1))  # neighbors that merge
     weights = np.repeat(weights, 2)
     found = nms._merge(quads.astype(np.float64), weights.astype(np.float64), iou)
     expected = algorithm_1(quads.astype(np.float64), weights.astype(np.float64), iou)
@@ -300,13 +301,13 @@ def one_after_the_other(quads: np.ndarray, weights: np.ndarray, iou: float) -> t
     extent=st.sampled_from([1.0, 30.0, 200.0, 2000.0]),
     iou=st.sampled_from([0.0, 0.2, 0.5, 0.8]),
 )
-def test_neighbours_merge_as_in_a_loop(seed: int, count: int, extent: float, iou: float) -> None:
+def test_neighbors_merge_as_in_a_loop(seed: int, count: int, extent: float, iou: float) -> None:
     """The fewer boxes are far from each other, the more first guesses are wrong."""
     quads, weights = random_boxes(count, seed, extent)
     quads = np.repeat(quads, np.random.default_rng(seed).integers(1, 4, count), axis=0).astype(np.float64)
     weights = np.resize(weights, len(quads)).astype(np.float64)
     starts, means = one_after_the_other(quads, weights, iou)
-    found, sums = nms._merge_neighbours(quads, weights, iou)
+    found, sums = nms._merge_neighbors(quads, weights, iou)
     np.testing.assert_allclose(sums, np.add.reduceat(weights, starts))
     np.testing.assert_allclose(found, means, atol=1e-6)
 

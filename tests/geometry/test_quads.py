@@ -7,16 +7,18 @@ import shapely
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from efficientnet_east.geometry.intersections import (
+    convex_intersection,
+    intersection_matrix,
+    iou,
+    iou_matrix,
+)
 from efficientnet_east.geometry.quads import (
     area,
     axes,
     clockwise,
     convex,
-    convex_intersection,
     from_top_side,
-    intersection_matrix,
-    iou,
-    iou_matrix,
     min_area_rectangle,
     quarter_turns,
     rectangle,

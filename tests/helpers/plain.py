@@ -18,7 +18,7 @@ import numpy as np
 from efficientnet_east import Detector
 from efficientnet_east.cli import main as cli
 from efficientnet_east.data.images import write_image
-from efficientnet_east.geometry.quads import intersection_matrix, iou_matrix
+from efficientnet_east.geometry.intersections import intersection_matrix, iou_matrix
 from efficientnet_east.inference.runtimes import metadata
 
 SCORE, GEOMETRY = "feature_fusion/Conv_7/Sigmoid", "feature_fusion/concat_3"

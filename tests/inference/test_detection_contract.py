@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from efficientnet_east.config import Detect
 from efficientnet_east.geometry import nms
+from efficientnet_east.geometry.intersections import iou_matrix
 from efficientnet_east.geometry.label_maps import CHANNELS, decode, encode
-from efficientnet_east.geometry.quads import area, convex, iou_matrix, quarter_turns, rectangle
+from efficientnet_east.geometry.quads import area, convex, quarter_turns, rectangle
 from efficientnet_east.geometry.quads import thickness as thickness_of
 from efficientnet_east.inference.postprocess import Maps as ScaledMaps
 from efficientnet_east.inference.postprocess import find_boxes, find_in_scales

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from efficientnet_east.compat import tf
 from efficientnet_east.data.augment import Augmentation, augment
-from efficientnet_east.data.icdar import IcdarImages, find_records
+from efficientnet_east.data.datasets import ImageDataset, find_records
 from efficientnet_east.geometry import label_maps
 from efficientnet_east.pjrt import graph_labels
 
@@ -164,7 +164,7 @@ def test_cases(geometry: str, ignored: bool) -> None:
 @functools.cache
 def real_crops() -> list[Texts]:
     records = find_records(shared("data/icdar2015"), None, 40, None, "train")
-    source, crops = IcdarImages(records), Augmentation(colour=None)
+    source, crops = ImageDataset(records), Augmentation(color=None)
     truths = [augment(source[i], np.random.default_rng(i), crops).truth for i in range(len(source))]
     return [(truth.quads, truth.ignore) for truth in truths]
 

@@ -152,7 +152,7 @@ def test_a_checkpoint_that_cannot_be_saved_is_tried_again(
         return batch
 
     patch_stream(monkeypatch, change)
-    code, _, err = run("run", "--steps=6", "--save-every=2", "--no-colour")
+    code, _, err = run("run", "--steps=6", "--save-every=2", "--no-color")
     assert code == 0, err
     (warning,) = [line for line in err.splitlines() if line.startswith("warning: ")]
     where = tmp_path / "run" / "model.ckpt-4"
@@ -206,7 +206,7 @@ print(json.dumps({"code": code, "newest": newest, "step": int(step), "left": lef
 @pytest.mark.slow
 def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
     """Two checkpoints fit on it. The third and the fourth, which is the last, do not."""
-    words = [*SMALL, "--steps=4", "--save-every=1", "--log-every=1", "--synthetic-size=128", "--no-colour"]
+    words = [*SMALL, "--steps=4", "--save-every=1", "--log-every=1", "--synthetic-size=128", "--no-color"]
     done = python_on_small_disk("16m", tmp_path / "disk", "-c", FILL_THE_DISK, *words)
     last = done.stdout.splitlines()[-1]
     found = json.loads(last)

@@ -209,15 +209,15 @@ def test_validation_picture_shows_what_was_found_and_missed() -> None:
     body = picture[-320:]
     left, right = body[:, :300], body[:, -300:]
 
-    def colour(panel: np.ndarray, quad: np.ndarray) -> tuple[int, ...]:
-        """The nearest of the colours at a corner, where lines are smoothed."""
+    def color(panel: np.ndarray, quad: np.ndarray) -> tuple[int, ...]:
+        """The nearest of the colors at a corner, where lines are smoothed."""
         found = panel[int(quad[2, 1]), int(quad[2, 0])].astype(int)
-        known = (evaluated.BLUE, evaluated.GREEN, evaluated.RED, evaluated.GREY)
-        return min(known, key=lambda colour: np.abs(found - colour).sum())
+        known = (evaluated.BLUE, evaluated.GREEN, evaluated.RED, evaluated.GRAY)
+        return min(known, key=lambda color: np.abs(found - color).sum())
 
-    assert colour(left, QUADS[0]) == evaluated.BLUE and colour(left, QUADS[1]) == evaluated.RED
-    assert colour(right, QUADS[0]) == evaluated.GREEN and colour(right, wrong[0]) == evaluated.RED
-    assert colour(left, far[0]) == colour(right, far[0]) == evaluated.GREY
+    assert color(left, QUADS[0]) == evaluated.BLUE and color(left, QUADS[1]) == evaluated.RED
+    assert color(right, QUADS[0]) == evaluated.GREEN and color(right, wrong[0]) == evaluated.RED
+    assert color(left, far[0]) == color(right, far[0]) == evaluated.GRAY
     assert np.ptp(picture[:-320]) > 100, "a title"
     large = Sample("x.jpg", np.zeros((1600, 2400, 3), np.uint8), truth)
     assert max(evaluated.validation_picture(large, found, result).shape) == 2000

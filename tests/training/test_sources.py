@@ -12,7 +12,7 @@ from helpers.project import make_data
 from efficientnet_east.cli import main
 from efficientnet_east.config import load
 from efficientnet_east.data.augment import Augmentation
-from efficientnet_east.data.icdar import IcdarImages
+from efficientnet_east.data.datasets import ImageDataset
 from efficientnet_east.data.loader import LabelOptions, Mixture, batches
 from efficientnet_east.data.synthetic.scenes import SyntheticScenes
 from efficientnet_east.errors import UserError
@@ -32,8 +32,8 @@ def test_generated_scenes_a_folder_and_a_part_of_another(tmp_path: Path) -> None
     source, said = opened(*mix, synthetic_scenes=7, synthetic_size=200)
     assert isinstance(source, Mixture) and source.weights == (2, 1, 5)
     folder, part, scenes = source.sources
-    assert isinstance(folder, IcdarImages) and len(folder) == 2
-    assert isinstance(part, IcdarImages)
+    assert isinstance(folder, ImageDataset) and len(folder) == 2
+    assert isinstance(part, ImageDataset)
     assert [record.image.name for record in part.records] == ["img_2.png", "img_4.png"]
     assert isinstance(scenes, SyntheticScenes) and (len(scenes), scenes.seed, scenes.size) == (
         7,
@@ -69,7 +69,7 @@ def test_images_without_text_are_hard_negatives(
             path.write_text("")
     source, said = opened(f"{blank}=1", f"{data}=1")
     assert f"3 images of {blank} (50 %)" in said
-    options = {"augmentation": Augmentation(size=64, colour=None), "labels": LabelOptions()}
+    options = {"augmentation": Augmentation(size=64, color=None), "labels": LabelOptions()}
     with batches(source, batch_size=4, seed=3, **options) as stream:
         drawn = [next(stream) for _ in range(6)]
     names = {name for batch in drawn for name in batch.names}

@@ -311,7 +311,7 @@ def test_non_finite_loss_names_the_images_and_spares_the_checkpoint(
         return dataclasses.replace(batch, score=batch.score * np.nan) if number == 2 else batch
 
     patch_stream(monkeypatch, spoil)
-    code, out, err = run("run", "--steps", "5", "--save-every", "2", "--no-colour")
+    code, out, err = run("run", "--steps", "5", "--save-every", "2", "--no-color")
     assert code == 2 and "interrupted" not in out
     (line,) = [line for line in err.splitlines() if line.startswith("error:")]
     assert line.startswith(f"error: step 3: the loss is not finite on {', '.join(seen[-1].names)}; Try")

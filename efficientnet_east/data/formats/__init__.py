@@ -1,16 +1,17 @@
-"""The formats of annotations that are read. To add one: a file beside this one, and its row in the table.
+"""The formats of annotations that are read.
 
-The first format whose sign a file bears is the file's; `docs/data.md` shows the same table.
+To add one, write a file beside this one (`labelme.py` is a short example) and add its row to the table.
+The first format that recognizes a file reads it. `docs/data.md` shows the same table.
 """
 
 from __future__ import annotations
 
 from efficientnet_east.data.formats import coco_text, label_list, labelme, lines, total_text
-from efficientnet_east.data.formats.shapes import Annotated, Errors, Format, Place
+from efficientnet_east.data.formats.annotation import Errors, Format, ImageAnnotation, Location
 from efficientnet_east.errors import UserError
 from efficientnet_east.files import text_files
 
-__all__ = ["FORMATS", "Annotated", "Errors", "Format", "Place", "read", "recognize"]
+__all__ = ["FORMATS", "Errors", "Format", "ImageAnnotation", "Location", "read_annotations", "recognize"]
 
 FORMATS: tuple[Format, ...] = (
     total_text.FORMAT,
@@ -43,7 +44,9 @@ def recognize(raw: bytes, suffix: str, *, whole_set: bool) -> Format | None:
     return None
 
 
-def read(raw: bytes, where: str, errors: Errors, *, suffix: str, whole_set: bool) -> list[Annotated]:
+def read_annotations(
+    raw: bytes, where: str, errors: Errors, *, suffix: str, whole_set: bool
+) -> list[ImageAnnotation]:
     """Read the content of an annotation file of any format.
 
     Args:

@@ -13,24 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from efficientnet_east.data.formats.shapes import (
+from efficientnet_east.data.formats import coordinates
+from efficientnet_east.data.formats.annotation import (
     ILLEGIBLE,
-    Annotated,
-    Annotation,
     Errors,
     Format,
-    Place,
+    ImageAnnotation,
+    Location,
+    TextAnnotation,
     annotate,
-    corners_of,
-    flattened,
-    mask,
-    numbers_in,
-    readable_corners,
-    rectangle,
     report,
     report_image,
-    size_in,
-    text_in,
 )
 from efficientnet_east.errors import UserError
 from efficientnet_east.files import text_files
@@ -41,7 +34,7 @@ _OUTLINES = ("points", "mask", "polygon")
 _ILLEGIBLE_IN_TEXTOCR = "."
 
 
-def parse(raw: bytes, where: str, errors: Errors = None) -> list[Annotated]:
+def read(raw: bytes, where: str, errors: Errors = None) -> list[ImageAnnotation]:
     """Read the content of a file.
 
     Args:
@@ -59,60 +52,62 @@ def parse(raw: bytes, where: str, errors: Errors = None) -> list[Annotated]:
     images, texts = (tree.get("imgs"), tree.get("anns")) if isinstance(tree, dict) else (None, None)
     if not isinstance(images, dict) or not isinstance(texts, dict):
         raise UserError(where, "has no `imgs` and `anns`", f"expected {_EXPECTED}")
-    by_image: dict[str, list[Annotation]] = {str(key): [] for key in images}
+    by_image: dict[str, list[TextAnnotation]] = {str(key): [] for key in images}
     for key, value in texts.items():
-        place = Place(where, part=f"anns[{key!r}]")
+        location = Location(where, part=f"anns[{key!r}]")
         owner = str(value.get("image_id")) if isinstance(value, dict) else ""
         if owner not in by_image:
             problem = f"is of image {owner!r}, which is not there"
-            report(place.error(problem, "an `image_id` of `imgs`"), errors)
+            report(location.error(problem, "expected an `image_id` of `imgs`"), errors)
             continue
-        by_image[owner] += _parse_text(value, place, errors)
+        by_image[owner] += _parse_text(value, location, errors)
     return _images(images, by_image, where, errors)
 
 
 def _images(
-    images: Mapping[str, Any], texts: Mapping[str, list[Annotation]], where: str, errors: Errors
-) -> list[Annotated]:
+    images: Mapping[str, Any], texts: Mapping[str, list[TextAnnotation]], where: str, errors: Errors
+) -> list[ImageAnnotation]:
     found = []
     for key, value in images.items():
-        place = Place(where, part=f"imgs[{key!r}]")
+        location = Location(where, part=f"imgs[{key!r}]")
         values = value if isinstance(value, dict) else {}
-        name = text_in(values.get("file_name")) or text_in(values.get("filename"))
+        name = coordinates.text_in(values.get("file_name")) or coordinates.text_in(values.get("filename"))
         if not name:
-            report_image(place.error("has no `file_name`", "the name of an image"), errors)
+            report_image(location.error("has no `file_name`", "expected the name of an image"), errors)
             continue
-        size = size_in(values.get("width"), values.get("height"))
-        found.append(Annotated(texts[key], name, size, text_in(values.get("set")), place))
+        size = coordinates.size_in(values.get("width"), values.get("height"))
+        found.append(
+            ImageAnnotation(texts[key], name, size, coordinates.text_in(values.get("set")), location)
+        )
     return found
 
 
-def _parse_text(values: Mapping[str, Any], place: Place, errors: Errors) -> list[Annotation]:
-    text = text_in(values.get("utf8_string"))
+def _parse_text(values: Mapping[str, Any], location: Location, errors: Errors) -> list[TextAnnotation]:
+    text = coordinates.text_in(values.get("utf8_string"))
     legibility = values.get("legibility")
     unreadable = text in ILLEGIBLE if legibility is None else legibility != "legible"
     ignore = unreadable or (legibility is None and text == _ILLEGIBLE_IN_TEXTOCR)
-    try:
-        corners = _corners(values, place)
-    except UserError as error:
-        report(error, errors)
-        return _masked(values, place)
-    return annotate(corners, place, errors, text=text, ignore=ignore)
+    return annotate(
+        location,
+        errors,
+        lambda: _corners(values, location),
+        lambda: _readable(values),
+        text=text,
+        ignore=ignore,
+    )
 
 
-def _masked(values: Mapping[str, Any], place: Place) -> list[Annotation]:
-    """The region of a text whose corners cannot be read: what can be read of them, or its box."""
-    box = numbers_in(values.get("bbox"), 4)
-    if box is not None:
-        return mask(_box_corners(box), place)
-    return mask(readable_corners(flattened(_outline(values))), place)
+def _readable(values: Mapping[str, Any]) -> np.ndarray:
+    """The box of a text whose corners cannot be read; without one, what can be read of the corners."""
+    box = coordinates.numbers_in(values.get("bbox"), 4)
+    return coordinates.readable_json(_outline(values)) if box is None else _box_corners(box)
 
 
-def _corners(values: Mapping[str, Any], place: Place) -> np.ndarray:
-    outline, box = _outline(values), numbers_in(values.get("bbox"), 4)
+def _corners(values: Mapping[str, Any], location: Location) -> np.ndarray:
+    outline, box = _outline(values), coordinates.numbers_in(values.get("bbox"), 4)
     if outline in (None, []) and box is not None:
         return _box_corners(box)
-    return corners_of(outline, place)
+    return coordinates.from_json(outline, location.error)
 
 
 def _outline(values: Mapping[str, Any]) -> Any:
@@ -123,7 +118,7 @@ def _outline(values: Mapping[str, Any]) -> Any:
 
 def _box_corners(box: np.ndarray) -> np.ndarray:
     left, top, width, height = box
-    return rectangle(left, top, left + width, top + height)
+    return coordinates.rectangle(left, top, left + width, top + height)
 
 
 FORMAT = Format(
@@ -133,6 +128,6 @@ FORMAT = Format(
     ignored="`legibility` other than `legible`; without it, `utf8_string` `.`, `###` or `*`",
     suffix=".json",
     whole_set=True,
-    recognizes=lambda beginning: _BEGIN.match(beginning) is not None,
-    read=parse,
+    recognizes=_BEGIN.match,
+    read=read,
 )

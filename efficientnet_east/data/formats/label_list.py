@@ -8,21 +8,17 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from efficientnet_east.data.formats.shapes import (
+from efficientnet_east.data.formats import coordinates
+from efficientnet_east.data.formats.annotation import (
     ILLEGIBLE,
-    Annotated,
-    Annotation,
     Errors,
     Format,
-    Place,
+    ImageAnnotation,
+    Location,
+    TextAnnotation,
     annotate,
-    corners_of,
-    flattened,
-    mask,
-    readable_corners,
     report,
     report_image,
-    text_in,
 )
 from efficientnet_east.errors import UserError
 from efficientnet_east.files import text_files
@@ -31,7 +27,7 @@ _EXPECTED = 'image, tab, [{"transcription": "word", "points": [[x, y], ...]}, ..
 _BEGIN = re.compile(r"\s*[^\t\r\n]+\t[ \t]*\[")
 
 
-def parse(raw: bytes, where: str, errors: Errors = None) -> list[Annotated]:
+def read(raw: bytes, where: str, errors: Errors = None) -> list[ImageAnnotation]:
     """Read the content of a list.
 
     Args:
@@ -48,39 +44,44 @@ def parse(raw: bytes, where: str, errors: Errors = None) -> list[Annotated]:
     """
     found = []
     for number, (line, problem) in enumerate(text_files.lines_leniently(raw), 1):
-        place = Place(where, number)
+        location = Location(where, number)
         if problem:
-            report(place.error(problem, "a text file in UTF-8 (the corners count all the same)"), errors)
+            report(
+                location.error(problem, "expected a text file in UTF-8 (the corners count all the same)"),
+                errors,
+            )
         if not line.strip():
             continue
         try:
-            found.append(_parse_line(line, place, [] if problem else errors))
+            found.append(_parse_line(line, location, [] if problem else errors))
         except UserError as error:
             report_image(error, [] if problem else errors)
     return found
 
 
-def _parse_line(line: str, place: Place, errors: Errors) -> Annotated:
+def _parse_line(line: str, location: Location, errors: Errors) -> ImageAnnotation:
     name, tab, rest = line.partition("\t")
-    texts = text_files.parse_json(rest, place.where, _EXPECTED, is_line=True) if tab else None
+    texts = text_files.parse_json(rest, location.where, _EXPECTED, is_line=True) if tab else None
     if not isinstance(texts, list) or not name.strip():
-        raise place.error("is no image with its texts", _EXPECTED)
-    found: list[Annotation] = []
+        raise location.error("is no image with its texts", f"expected {_EXPECTED}")
+    found: list[TextAnnotation] = []
     for number, text in enumerate(texts):
-        found += _parse_text(text, Place(place.file, place.line, f"texts[{number}]"), errors)
-    return Annotated(found, name.strip(), place=place)
+        found += _parse_text(text, Location(location.file, location.line, f"texts[{number}]"), errors)
+    return ImageAnnotation(found, name.strip(), location=location)
 
 
-def _parse_text(value: Any, place: Place, errors: Errors) -> list[Annotation]:
+def _parse_text(value: Any, location: Location, errors: Errors) -> list[TextAnnotation]:
     values = value if isinstance(value, dict) else {}
-    text = text_in(values.get("transcription"))
-    try:
-        corners = corners_of(values.get("points"), place)
-    except UserError as error:
-        report(error, errors)
-        return mask(readable_corners(flattened(values.get("points"))), place)
-    ignore = text in ILLEGIBLE or values.get("difficult") is True
-    return annotate(corners, place, errors, text=text, ignore=ignore)
+    text = coordinates.text_in(values.get("transcription"))
+    points = values.get("points")
+    return annotate(
+        location,
+        errors,
+        lambda: coordinates.from_json(points, location.error),
+        lambda: coordinates.readable_json(points),
+        text=text,
+        ignore=text in ILLEGIBLE or values.get("difficult") is True,
+    )
 
 
 FORMAT = Format(
@@ -90,6 +91,6 @@ FORMAT = Format(
     ignored="transcription `###` or `*`; `difficult` true",
     suffix=".txt",
     whole_set=True,
-    recognizes=lambda beginning: _BEGIN.match(beginning) is not None,
-    read=parse,
+    recognizes=_BEGIN.match,
+    read=read,
 )

@@ -12,22 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from efficientnet_east.data.formats.shapes import (
+from efficientnet_east.data.formats import coordinates
+from efficientnet_east.data.formats.annotation import (
     ILLEGIBLE,
-    Annotated,
-    Annotation,
     Errors,
     Format,
-    Place,
+    ImageAnnotation,
+    Location,
+    TextAnnotation,
     annotate,
-    corners_of,
-    flattened,
-    mask,
-    readable_corners,
-    rectangle,
-    report,
-    size_in,
-    text_in,
 )
 from efficientnet_east.errors import UserError
 from efficientnet_east.files import text_files
@@ -39,7 +32,7 @@ _OUTLINES = ("polygon", "rectangle", "rotation", "oriented_rectangle")
 _IGNORING = ("difficult", "ignore", "ignored", "illegible")
 
 
-def parse(raw: bytes, where: str, errors: Errors = None) -> Annotated:
+def read(raw: bytes, where: str, errors: Errors = None) -> list[ImageAnnotation]:
     """Read the content of a file.
 
     Args:
@@ -48,7 +41,7 @@ def parse(raw: bytes, where: str, errors: Errors = None) -> Annotated:
       errors: where given, a shape that cannot be used has its error appended here.
 
     Returns:
-      The texts, and the size of the image that they were drawn on.
+      One image: its texts, and the size that it had when they were drawn.
 
     Raises:
       UserError: the file is no file of LabelMe, or a shape cannot be used while `errors` is None.
@@ -57,39 +50,41 @@ def parse(raw: bytes, where: str, errors: Errors = None) -> Annotated:
     shapes = tree.get("shapes") if isinstance(tree, dict) else None
     if not isinstance(shapes, list):
         raise UserError(where, "has no list `shapes`", f"expected {_EXPECTED}")
-    found: list[Annotation] = []
+    found: list[TextAnnotation] = []
     for number, shape in enumerate(shapes):
-        found += _parse_shape(shape, Place(where, part=f"shapes[{number}]"), errors)
-    return Annotated(found, size=size_in(tree.get("imageWidth"), tree.get("imageHeight")))
+        found += _parse_shape(shape, Location(where, part=f"shapes[{number}]"), errors)
+    size = coordinates.size_in(tree.get("imageWidth"), tree.get("imageHeight"))
+    return [ImageAnnotation(found, size=size)]
 
 
-def _parse_shape(shape: Any, place: Place, errors: Errors) -> list[Annotation]:
+def _parse_shape(shape: Any, location: Location, errors: Errors) -> list[TextAnnotation]:
     values = shape if isinstance(shape, dict) else {}
     flags = found if isinstance(found := values.get("flags"), dict) else {}
-    label = text_in(values.get("label"))
-    text = text_in(values.get("description")) or label
+    label = coordinates.text_in(values.get("label"))
+    text = coordinates.text_in(values.get("description")) or label
     marked = any(flags.get(name) is True for name in _IGNORING) or values.get("difficult") is True
     ignore = marked or label in ILLEGIBLE or text in ILLEGIBLE
-    try:
-        corners = _corners(values, place)
-    except UserError as error:
-        report(error, errors)
-        return mask(readable_corners(flattened(values.get("points"))), place)
-    return annotate(corners, place, errors, text=text, ignore=ignore)
+    return annotate(
+        location,
+        errors,
+        lambda: _corners(values, location),
+        lambda: coordinates.readable_json(values.get("points")),
+        text=text,
+        ignore=ignore,
+    )
 
 
-def _corners(shape: dict[str, Any], place: Place) -> np.ndarray:
+def _corners(shape: dict[str, Any], location: Location) -> np.ndarray:
     outline = shape.get("shape_type", "polygon")
     if outline not in _OUTLINES:
-        raise place.error(f"is a {text_in(outline) or 'thing'}", "a polygon or a rectangle around a text")
-    corners = corners_of(shape.get("points"), place)
+        raise location.error(
+            f"is a {coordinates.text_in(outline) or 'thing'}",
+            "expected a polygon or a rectangle around a text",
+        )
+    corners = coordinates.from_json(shape.get("points"), location.error)
     if outline == "rectangle" and len(corners) == 2:
-        return rectangle(*corners.ravel())
+        return coordinates.rectangle(*corners.ravel())
     return corners
-
-
-def _read(raw: bytes, where: str, errors: Errors) -> list[Annotated]:
-    return [parse(raw, where, errors)]
 
 
 FORMAT = Format(
@@ -99,6 +94,6 @@ FORMAT = Format(
     ignored="label or description `###` or `*`; a flag `difficult`, `ignore` or `illegible`",
     suffix=".json",
     whole_set=False,
-    recognizes=lambda beginning: _BEGIN.match(beginning) is not None,
-    read=_read,
+    recognizes=_BEGIN.match,
+    read=read,
 )

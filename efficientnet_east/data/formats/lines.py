@@ -21,22 +21,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from efficientnet_east.data.formats.shapes import (
+from efficientnet_east.data.formats import coordinates
+from efficientnet_east.data.formats.annotation import (
     ILLEGIBLE,
-    MAX_COORDINATE,
-    Annotated,
-    Annotation,
     Errors,
     Format,
-    Place,
+    ImageAnnotation,
+    Location,
+    TextAnnotation,
     annotate,
-    mask,
-    numbers_of,
-    readable_corners,
-    rectangle,
     report,
 )
-from efficientnet_east.errors import UserError
 from efficientnet_east.files import text_files
 
 # ICDAR 2017 MLT writes the script between the corners and the transcription.
@@ -54,7 +49,7 @@ _POLYGON_BEYOND_DOUBT = 7  # corners: no transcription is six numbers between co
 _CTW_TEXT = "####"  # CTW1500's test part writes it before each transcription
 
 
-def parse_lines(raw: bytes | str, where: str, errors: Errors = None) -> list[Annotation]:
+def read(raw: bytes, where: str, errors: Errors = None) -> list[ImageAnnotation]:
     """Read the content of a ground-truth file, line by line.
 
     Args:
@@ -65,63 +60,77 @@ def parse_lines(raw: bytes | str, where: str, errors: Errors = None) -> list[Ann
         the text is kept, whatever its transcription is; if they make no text, their region is masked.
 
     Returns:
-      The texts in file order.
+      One image with its texts in file order.
 
     Raises:
       UserError: a line cannot be used while `errors` is None. It names the file and the line.
     """
-    data = raw.encode("utf-8", "surrogatepass") if isinstance(raw, str) else raw
-    found: list[Annotation] = []
-    for number, (line, problem) in enumerate(text_files.lines_leniently(data), 1):
-        place = Place(where, number)
+    found: list[TextAnnotation] = []
+    for number, (line, problem) in enumerate(text_files.lines_leniently(raw), 1):
+        location = Location(where, number)
         if problem:
-            expected = "a text file in UTF-8 (its corners count, even where this line is skipped)"
-            report(place.error(problem, expected), errors)
+            hint = "expected a text file in UTF-8 (its corners count, even where this line is skipped)"
+            report(location.error(problem, hint), errors)
         if line.strip():
             # One error a line: what else is wrong with it may come of its encoding.
-            found += _parse_line(line.strip(), place, [] if problem else errors)
-    return found
+            found += _parse_line(line.strip(), location, [] if problem else errors)
+    return [ImageAnnotation(found)]
 
 
-def _parse_line(line: str, place: Place, errors: Errors) -> list[Annotation]:
+def _parse_line(line: str, location: Location, errors: Errors) -> list[TextAnnotation]:
     if found := _RECTANGLE.match(line):
         *fields, text = found.groups()
-        return _parse_rectangle(fields, text.strip(), place, errors)
+        return _parse_rectangle(fields, text.strip(), location, errors)
     fields = line.split(",")
     count = next((n for n, field in enumerate(fields) if not _NUMBER.fullmatch(field)), len(fields))
     numbers = [float(field) for field in fields[:count]]
     if (corners := _ctw_corners(numbers)) is not None:
-        return _polygon(corners, fields[_CTW_NUMBERS:], place, errors)
+        return _polygon(corners, fields[_CTW_NUMBERS:], location, errors)
     corners = np.array(numbers[: count // 2 * 2]).reshape(-1, 2)
-    if _is_polygon(corners) and (np.abs(corners) <= MAX_COORDINATE).all():
-        return _polygon(corners, fields[2 * len(corners) :], place, errors)
-    return _parse_quad(fields[:8], ",".join(fields[8:]), place, errors)
+    if _is_polygon(corners) and (np.abs(corners) <= coordinates.LARGEST).all():
+        return _polygon(corners, fields[2 * len(corners) :], location, errors)
+    return _parse_quad(fields[:8], ",".join(fields[8:]), location, errors)
 
 
-def _parse_rectangle(fields: Sequence[str], text: str, place: Place, errors: Errors) -> list[Annotation]:
-    try:
-        numbers = numbers_of(fields, place.where, _RECTANGLE_LINE)
-    except UserError as error:
-        report(error, errors)
-        return mask(readable_corners(fields), place)
-    return annotate(rectangle(*numbers), place, errors, text=text, ignore=text in ILLEGIBLE)
+def _parse_rectangle(
+    fields: Sequence[str], text: str, location: Location, errors: Errors
+) -> list[TextAnnotation]:
+    def corners() -> np.ndarray:
+        return coordinates.rectangle(*coordinates.from_text(fields, location.where, _RECTANGLE_LINE))
+
+    return annotate(
+        location,
+        errors,
+        corners,
+        lambda: coordinates.readable(fields),
+        text=text,
+        ignore=text in ILLEGIBLE,
+    )
 
 
-def _parse_quad(fields: Sequence[str], rest: str, place: Place, errors: Errors) -> list[Annotation]:
-    try:
+def _parse_quad(fields: Sequence[str], rest: str, location: Location, errors: Errors) -> list[TextAnnotation]:
+    def corners() -> np.ndarray:
         if len(fields) != 8:
-            raise place.error(f"{len(fields)} coordinates instead of 8", _LINE)
-        corners = numbers_of(fields, place.where, _LINE).reshape(4, 2)
-    except UserError as error:
-        report(error, errors)
-        return mask(readable_corners(fields), place)
+            raise location.error(f"{len(fields)} coordinates instead of 8", f"expected {_LINE}")
+        return coordinates.from_text(fields, location.where, _LINE).reshape(4, 2)
+
     script, text, ignore = _transcription(rest)
-    return annotate(corners, place, errors, text=text, ignore=ignore, script=script)
+    return annotate(
+        location,
+        errors,
+        corners,
+        lambda: coordinates.readable(fields),
+        text=text,
+        ignore=ignore,
+        script=script,
+    )
 
 
-def _polygon(corners: np.ndarray, rest: Sequence[str], place: Place, errors: Errors) -> list[Annotation]:
+def _polygon(
+    corners: np.ndarray, rest: Sequence[str], location: Location, errors: Errors
+) -> list[TextAnnotation]:
     _, text, ignore = _transcription(",".join(rest).strip().removeprefix(_CTW_TEXT))
-    return annotate(corners, place, errors, text=text, ignore=ignore)
+    return annotate(location, errors, lambda: corners, lambda: corners, text=text, ignore=ignore)
 
 
 def _transcription(rest: str) -> tuple[str, str, bool]:
@@ -161,10 +170,6 @@ def _ctw_corners(numbers: Sequence[float]) -> np.ndarray | None:
     return start + offsets if (extent > 0).all() and inside.all() else None
 
 
-def _read(raw: bytes, where: str, errors: Errors) -> list[Annotated]:
-    return [Annotated(parse_lines(raw, where, errors))]
-
-
 FORMAT = Format(
     name="ICDAR text",
     files="`gt_<image>.txt`, `<image>.txt`",
@@ -173,5 +178,5 @@ FORMAT = Format(
     suffix=".txt",
     whole_set=False,
     recognizes=lambda beginning: True,
-    read=_read,
+    read=read,
 )

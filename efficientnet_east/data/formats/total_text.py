@@ -11,20 +11,17 @@ import re
 
 import numpy as np
 
-from efficientnet_east.data.formats.shapes import (
+from efficientnet_east.data.formats import coordinates
+from efficientnet_east.data.formats.annotation import (
     ILLEGIBLE,
-    Annotated,
-    Annotation,
     Errors,
     Format,
-    Place,
+    ImageAnnotation,
+    Location,
+    TextAnnotation,
     annotate,
-    mask,
-    numbers_of,
-    readable_corners,
     report,
 )
-from efficientnet_east.errors import UserError
 from efficientnet_east.files import text_files
 
 _EXPECTED = "x: [[...]], y: [[...]], ornt: [u'c'], transcriptions: [u'word']"
@@ -35,7 +32,7 @@ _TRANSCRIPTION = re.compile(r"\btranscriptions\s*:\s*\[\s*u?(['\"])(.*)\1\s*\]",
 _UNCOUNTED = "#"
 
 
-def parse(raw: bytes, where: str, errors: Errors = None) -> list[Annotation]:
+def read(raw: bytes, where: str, errors: Errors = None) -> list[ImageAnnotation]:
     """Read the content of a file.
 
     Args:
@@ -44,7 +41,7 @@ def parse(raw: bytes, where: str, errors: Errors = None) -> list[Annotation]:
       errors: where given, what cannot be used has its error appended here.
 
     Returns:
-      The texts in file order.
+      One image with its texts in file order.
 
     Raises:
       UserError: a text cannot be used while `errors` is None.
@@ -52,48 +49,44 @@ def parse(raw: bytes, where: str, errors: Errors = None) -> list[Annotation]:
     lines = []
     for number, (line, problem) in enumerate(text_files.lines_leniently(raw), 1):
         if problem:
-            expected = "a text file in UTF-8 (the corners count, even where this line is skipped)"
-            report(Place(where, number).error(problem, expected), errors)
+            hint = "expected a text file in UTF-8 (the corners count, even where this line is skipped)"
+            report(Location(where, number).error(problem, hint), errors)
         lines.append(line)
     text = "\n".join(lines)
     starts = [found.start() for found in _BEGIN.finditer(text)]
     ends = [found.start() for found in re.finditer("\n", text)]
-    found: list[Annotation] = []
+    found: list[TextAnnotation] = []
     if before := text[: starts[0] if starts else len(text)].strip():
-        place = Place(where, bisect.bisect_left(ends, text.index(before)) + 1)
-        report(place.error("is no text of Total-Text", _EXPECTED), errors)
+        location = Location(where, bisect.bisect_left(ends, text.index(before)) + 1)
+        report(location.error("is no text of Total-Text", f"expected {_EXPECTED}"), errors)
     for start, end in zip(starts, [*starts[1:], len(text)], strict=True):
         body = text[start:end]
         line_start = start + len(body) - len(body.lstrip())
-        found += _parse_text(body, Place(where, bisect.bisect_left(ends, line_start) + 1), errors)
-    return found
+        found += _parse_text(body, Location(where, bisect.bisect_left(ends, line_start) + 1), errors)
+    return [ImageAnnotation(found)]
 
 
-def _parse_text(body: str, place: Place, errors: Errors) -> list[Annotation]:
+def _parse_text(body: str, location: Location, errors: Errors) -> list[TextAnnotation]:
     fields = {axis: _fields(body, axis) for axis in "xy"}
     transcription, orientation = _TRANSCRIPTION.search(body), _ORIENTATION.search(body)
     text = " ".join(transcription[2].split()) if transcription else ""
     ignore = text in (*ILLEGIBLE, _UNCOUNTED) or bool(orientation and orientation[2] == _UNCOUNTED)
-    try:
-        x, y = (numbers_of(fields[axis], place.where, _EXPECTED) for axis in "xy")
+    pairs = [value for pair in zip(fields["x"], fields["y"], strict=False) for value in pair]
+
+    def corners() -> np.ndarray:
+        x, y = (coordinates.from_text(fields[axis], location.where, _EXPECTED) for axis in "xy")
         if len(x) != len(y):
-            raise place.error(f"{len(x)} x and {len(y)} y", f"as many of both in {_EXPECTED}")
+            raise location.error(f"{len(x)} x and {len(y)} y", f"expected as many of both in {_EXPECTED}")
         if transcription is None:
-            raise place.error("has no transcription", _EXPECTED)
-    except UserError as error:
-        report(error, errors)
-        pairs = [value for pair in zip(fields["x"], fields["y"], strict=False) for value in pair]
-        return mask(readable_corners(pairs), place)
-    return annotate(np.stack([x, y], axis=1), place, errors, text=text, ignore=ignore)
+            raise location.error("has no transcription", f"expected {_EXPECTED}")
+        return np.stack([x, y], axis=1)
+
+    return annotate(location, errors, corners, lambda: coordinates.readable(pairs), text=text, ignore=ignore)
 
 
 def _fields(body: str, axis: str) -> list[str]:
     found = _NUMBERS[axis].search(body)
     return re.split(r"[\s,]+", found[1].strip()) if found and found[1].strip() else []
-
-
-def _read(raw: bytes, where: str, errors: Errors) -> list[Annotated]:
-    return [Annotated(parse(raw, where, errors))]
 
 
 FORMAT = Format(
@@ -103,6 +96,6 @@ FORMAT = Format(
     ignored="orientation or transcription `#`; `###`, `*`",
     suffix=".txt",
     whole_set=False,
-    recognizes=lambda beginning: _BEGIN.match(beginning) is not None,
-    read=_read,
+    recognizes=_BEGIN.match,
+    read=read,
 )

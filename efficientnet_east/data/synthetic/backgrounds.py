@@ -1,4 +1,4 @@
-"""Procedural street and interior pictures: surfaces in perspective, no text."""
+"""Paint street and interior scenes: surfaces in perspective, without text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from efficientnet_east.data.synthetic.surfaces import Shape, surface
 
 
 def paint(rng: np.random.Generator, shape: Shape) -> np.ndarray:
-    """A background.
+    """Paint a background.
 
     Args:
       rng: source of chance.
@@ -29,8 +29,8 @@ def _room(rng: np.random.Generator, shape: Shape) -> np.ndarray:
     top, bottom = rng.uniform(0, 0.4) * height, rng.uniform(0.5, 1) * height
     back = np.array([[left, top], [right, top], [right, bottom], [left, bottom]], np.float32)
     reach = rng.uniform(1.5, 4)
-    centre = back.mean(0) + rng.normal(0, 0.05, 2) * shape[::-1]
-    front = (centre + (back - centre) * reach * max(shape) / max(right - left, bottom - top, 1)).astype(
+    center = back.mean(0) + rng.normal(0, 0.05, 2) * shape[::-1]
+    front = (center + (back - center) * reach * max(shape) / max(right - left, bottom - top, 1)).astype(
         np.float32
     )
     image = surface(rng, shape)
@@ -44,9 +44,9 @@ def _patchwork(rng: np.random.Generator, shape: Shape) -> np.ndarray:
     image = _slanted(rng, shape)
     for _ in range(rng.integers(3, 9)):
         size = rng.uniform(0.15, 0.7, 2) * shape
-        centre = rng.random(2) * shape[::-1]
+        center = rng.random(2) * shape[::-1]
         corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * size[::-1] / 2
-        corners = corners * (1 + rng.normal(0, 0.12, (4, 2))) + centre
+        corners = corners * (1 + rng.normal(0, 0.12, (4, 2))) + center
         lay(image, surface(rng, (int(size[0]) + 2, int(size[1]) + 2)), corners.astype(np.float32))
     return image
 
@@ -67,7 +67,7 @@ LAYOUTS = (_room, _patchwork, _slanted)
 
 
 def lay(image: np.ndarray, flat: np.ndarray, corners: np.ndarray) -> None:
-    """Lays a flat picture into a quadrangle of the image, in place.
+    """Lay a flat picture into a quadrangle of the image, in place.
 
     Args:
       image: uint8 RGB (h, w, 3).

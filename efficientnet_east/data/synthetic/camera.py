@@ -10,12 +10,12 @@ import numpy as np
 
 from efficientnet_east.data.synthetic import surfaces
 
-EXPOSURE = (92.0, 22.0)  # mean and deviation over scenes of the mean grey level, as in ICDAR 2015
+EXPOSURE = (92.0, 22.0)  # mean and deviation over scenes of the mean gray level, as in ICDAR 2015
 CONTRAST = (54.0, 10.0)  # the same for the standard deviation within a scene
 
 
 def light(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """Uneven light, shadows, lamps and a colour cast on a uint8 RGB image; a new image."""
+    """Light a uint8 RGB image unevenly, with shadows, lamps and a color cast. Returns a new image."""
     high, wide = image.shape[:2]
     small = (max(8, high // 16), max(8, wide // 16))
     gain = 1 + (surfaces.fractal(rng, small, 2, 0.5).astype(np.float32) / 255 - 0.5) * rng.uniform(0, 1.2)
@@ -53,12 +53,12 @@ def _lamps(rng: np.random.Generator, small: tuple[int, int], size: tuple[int, in
 
 
 def defocus(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """A background out of focus, or as it is."""
+    """Blur a background as if out of focus, or leave it as it is."""
     return cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 3)) if rng.random() < 0.5 else image
 
 
 def photograph(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """Blur, exposure, noise and JPEG on a uint8 RGB image, as a phone adds them; a new image of its size."""
+    """Add blur, exposure, noise and JPEG artifacts as of a phone. Returns a new uint8 RGB image."""
     image = cv2.LUT(_blurred(rng, image), _tone(rng, image))
     if rng.random() < 0.35:
         image = _bloom(rng, image)
@@ -98,8 +98,8 @@ def _motion(rng: np.random.Generator) -> np.ndarray:
 
 def _tone(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     """Look-up table (1, 256, 3): automatic exposure with its errors, contrast, white balance."""
-    grey = image[::8, ::8].mean(2)
-    mean, spread = float(grey.mean()), float(grey.std())
+    gray = image[::8, ::8].mean(2)
+    mean, spread = float(gray.mean()), float(gray.std())
     gain = np.clip(rng.normal(*CONTRAST) / max(spread, 1), 0.7, 2.2)
     level = (np.arange(256) - mean) * gain + np.clip(rng.normal(*EXPOSURE), 35, 170)
     balanced = level[:, None] * (1 + rng.normal(0, 0.03, 3))

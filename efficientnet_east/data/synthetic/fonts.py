@@ -73,7 +73,7 @@ class Style:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Line:
+class TypesetLine:
     """One line of ink.
 
     Attributes:
@@ -88,7 +88,7 @@ class Line:
 
 
 def random_style(rng: np.random.Generator) -> Style:
-    """A style as signs have it: mostly plain, often bold, sometimes odd."""
+    """Choose a style as signs have it: mostly plain, often bold, sometimes odd."""
     return Style(
         face=int(rng.choice(len(FACES), p=_ODDS)),
         stretch=float(np.exp(rng.normal(-0.08, 0.2))) if rng.random() < 0.7 else 1.0,
@@ -101,8 +101,8 @@ def random_style(rng: np.random.Generator) -> Style:
     )
 
 
-def set_line(rng: np.random.Generator, words: list[str], style: Style, height: float) -> Line:
-    """Sets words on one baseline.
+def set_line(rng: np.random.Generator, words: list[str], style: Style, height: float) -> TypesetLine:
+    """Set words on one baseline.
 
     Args:
       rng: source of chance, used where the letters bounce.
@@ -124,12 +124,12 @@ def set_line(rng: np.random.Generator, words: list[str], style: Style, height: f
         y = above + top
         canvas[y : y + ink.shape[0], x : x + ink.shape[1]] = ink
         boxes.append((x, y, x + ink.shape[1], y + ink.shape[0]))
-    return Line(canvas, np.array(boxes, np.float32), above)
+    return TypesetLine(canvas, np.array(boxes, np.float32), above)
 
 
 @functools.cache
 def cap_height(face: int) -> float:
-    """Height of the letter H at `EM`, in pixels."""
+    """Return the height of the letter H at `EM`, in pixels."""
     _, top, _, bottom = _font(face).getbbox("H", anchor="ls")
     return float(bottom - top)
 
@@ -147,11 +147,8 @@ def _folder() -> Path:
     """The fonts inside matplotlib, found without importing it."""
     spec = installed.find("matplotlib")
     if spec is None or not spec.submodule_search_locations:
-        raise UserError(
-            "synthetic scenes",
-            "matplotlib, whose fonts they use, is missing",
-            "expected pip install matplotlib",
-        )
+        problem = "they use the fonts of matplotlib, which is not installed"
+        raise UserError("synthetic scenes", problem, "Run `pip install matplotlib`.")
     return Path(spec.submodule_search_locations[0]) / "mpl-data" / "fonts" / "ttf"
 
 

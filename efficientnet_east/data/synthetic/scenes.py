@@ -1,4 +1,4 @@
-"""An endless source of scene-text pictures: no files, no network, and each picture follows from its number.
+"""Generate scene-text images without files or network. Each image follows from its number.
 
 Word quads are exact: a word's box goes through the homography that its letters went through.
 """
@@ -19,7 +19,7 @@ MEDIAN_HEIGHT = 22.0  # pixels of a capital; the median height of the quads is t
 SPREAD = 0.62  # of the logarithm of the height; large signs find a place less often
 MIN_SIDE = 128  # pixels; below that hardly a word fits
 LEGIBLE_HEIGHT = 8.0  # pixels; lower words are marked ignore
-LEGIBLE_CONTRAST = 14.0  # grey levels between ink and ground, see `contrast`; below: ignore
+LEGIBLE_CONTRAST = 14.0  # gray levels between ink and ground, see `contrast`; below: ignore
 BORDER = 3.0  # pixels that stay free between words and the image's border
 MARGIN = 1.0  # pixels between a word's ink and its quad
 MOST_WORDS = 25  # of a scene
@@ -55,7 +55,7 @@ class SyntheticScenes:
         return self.length
 
     def __getitem__(self, index: int) -> Sample:
-        """Scene `index`, from 0; words are clockwise from their own top-left corner.
+        """Return scene `index`, from 0; words are clockwise from their own top-left corner.
 
         Raises:
           IndexError: index below 0 or not below the length.
@@ -63,7 +63,7 @@ class SyntheticScenes:
         return self.with_lines(index)[0]
 
     def with_lines(self, index: int) -> tuple[Sample, np.ndarray]:
-        """Scene `index`, and which of its words stand in one line.
+        """Return scene `index`, and which of its words stand in one line.
 
         Returns:
           The scene, and int (n,): words with the same number are one line.
@@ -135,7 +135,7 @@ def _placements(
 
 
 def _view(rng: np.random.Generator, layout: signs.Layout, roll: float) -> np.ndarray:
-    """Homography 3x3 of a sign seen by a camera: turned about its three axes, its centre at (0, 0)."""
+    """Homography 3x3 of a sign seen by a camera: turned about its three axes, its center at (0, 0)."""
     high, wide = layout.ink.shape
     tilt = roll + rng.normal(0, rng.choice((2, 10, 20), p=(0.55, 0.35, 0.1)))
     tilt = np.clip(tilt, -38, 38)
@@ -204,7 +204,7 @@ def _hang(
     high, wide = layout.ink.shape
     spot, offset = _window(image, _mapped(_rectangle(0, 0, wide, high), matrix))
     ground = np.array(cv2.mean(spot)[:3], np.float32)
-    layer = signs.colour_sign(rng, layout, ground, bool(rng.random() < signs.BOARD_ODDS))
+    layer = signs.color_sign(rng, layout, ground, bool(rng.random() < signs.BOARD_ODDS))
     local = np.array([[1, 0, -offset[0]], [0, 1, -offset[1]], [0, 0, 1]]) @ matrix
     seen = cv2.warpPerspective(layer, local, spot.shape[1::-1])
     through = cv2.cvtColor(255 - seen[..., 3], cv2.COLOR_GRAY2RGB)
@@ -239,7 +239,7 @@ def _legible(image: np.ndarray, ink: np.ndarray, quad: np.ndarray) -> bool:
 
 
 def contrast(image: np.ndarray, ink: np.ndarray, quad: np.ndarray) -> float:
-    """How far a word's ink stands out from the ground beside it, in its fainter parts.
+    """Measure how far a word's ink stands out from the ground beside it, in its fainter parts.
 
     For each pixel of ink: the largest difference over R, G, B from the mean of the ground nearby. Of these,
     the value that 70 % of the ink exceeds, so that a black word half on a black window counts as faint.

@@ -23,7 +23,7 @@ BOARDS = (
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Layout:
-    """Where the ink of a sign lies, before any colour.
+    """Where the ink of a sign lies, before any color.
 
     Attributes:
       ink: uint8 (height, width), the sign's canvas, 255 where a letter covers fully.
@@ -32,7 +32,7 @@ class Layout:
       lines: n numbers from 0: the line that each word stands in, from the top.
       extent: float32 (4,), x0, y0, x1, y1 of all ink together.
       height: capital height of the ordinary line, in pixels.
-      icon: centre x, centre y and radius of a pictogram's place, radius 0 for none.
+      icon: center x, center y and radius of a pictogram's place, radius 0 for none.
     """
 
     ink: np.ndarray
@@ -45,7 +45,7 @@ class Layout:
 
 
 def compose(rng: np.random.Generator, height: float, room: tuple[float, float], most: int) -> Layout:
-    """Sets the lines of a sign.
+    """Set the lines of a sign.
 
     Args:
       rng: source of chance.
@@ -57,7 +57,7 @@ def compose(rng: np.random.Generator, height: float, room: tuple[float, float], 
       The layout, with an empty margin around the ink for a board's border or for a shadow.
     """
     style = fonts.random_style(rng)
-    lines: list[fonts.Line] = []
+    lines: list[fonts.TypesetLine] = []
     texts: list[str] = []
     used = 0.0
     for _ in range(int(rng.choice(6, p=(0.5, 0.24, 0.12, 0.08, 0.04, 0.02))) + 1):
@@ -76,7 +76,7 @@ def compose(rng: np.random.Generator, height: float, room: tuple[float, float], 
 
 def _fitting_line(
     rng: np.random.Generator, style: fonts.Style, size: float, count: int, width: float
-) -> tuple[fonts.Line, list[str]]:
+) -> tuple[fonts.TypesetLine, list[str]]:
     """A line of at most `count` words, of fewer where they are too wide, and those words."""
     content = words.line_of_text(rng, count)
     line = fonts.set_line(rng, content, style, size)
@@ -87,9 +87,9 @@ def _fitting_line(
 
 
 def _stacked(
-    rng: np.random.Generator, lines: list[fonts.Line], texts: tuple[str, ...], height: float
+    rng: np.random.Generator, lines: list[fonts.TypesetLine], texts: tuple[str, ...], height: float
 ) -> Layout:
-    """Lines under one another, left, centred or right, perhaps with room for a pictogram beside them."""
+    """Lines under one another, left, centered or right, perhaps with room for a pictogram beside them."""
     leading = max(3.0, height * rng.uniform(0.25, 0.9))
     above, below, left, right = (int(height * share) + 3 for share in rng.uniform(0.3, 1.3, 2).repeat(2))
     width = max(line.ink.shape[1] for line in lines)
@@ -115,8 +115,8 @@ def _stacked(
     return Layout(ink, stacked, texts, numbers, extent, height, icon)
 
 
-def colour_sign(rng: np.random.Generator, layout: Layout, ground: np.ndarray, board: bool) -> np.ndarray:
-    """Paints a sign.
+def color_sign(rng: np.random.Generator, layout: Layout, ground: np.ndarray, board: bool) -> np.ndarray:
+    """Paint a sign.
 
     Args:
       rng: source of chance.
@@ -130,40 +130,40 @@ def colour_sign(rng: np.random.Generator, layout: Layout, ground: np.ndarray, bo
     layer = np.zeros((*layout.ink.shape, 4), np.float32)
     if board:
         ground = _paint_board(rng, layer, layout.height)
-    colour = _contrasting(rng, ground)
+    color = _contrasting(rng, ground)
     if layout.icon[2]:
-        _paint_icon(rng, layer, layout, colour)
+        _paint_icon(rng, layer, layout, color)
     for effect, odds in ((_outline, 0.12), (_shadow, 0.18), (_glow, 0.05), (_relief, 0.07)):
         if rng.random() < odds:
-            effect(rng, layer, layout, colour)
+            effect(rng, layer, layout, color)
     ink = layout.ink.astype(np.float32) / 255
     if rng.random() < 0.15:
         worn = surfaces.fractal(rng, layout.ink.shape, 16, 0.9).astype(np.float32) / 255
         ink *= np.clip(worn * rng.uniform(2, 5), 0, 1)
     strength = 1.0 if rng.random() < 0.6 else rng.uniform(0.6, 1)
-    _cover(layer, _fill(rng, layout, colour), ink * np.float32(strength))
+    _cover(layer, _fill(rng, layout, color), ink * np.float32(strength))
     return (layer * np.array([1, 1, 1, 255], np.float32)).astype(np.uint8)
 
 
-def _cover(layer: np.ndarray, colour: np.ndarray, coverage: np.ndarray) -> None:
-    """Paints over a layer, in place: `colour` (3,) or (h, w, 3), `coverage` (h, w) in [0, 1]."""
+def _cover(layer: np.ndarray, color: np.ndarray, coverage: np.ndarray) -> None:
+    """Paints over a layer, in place: `color` (3,) or (h, w, 3), `coverage` (h, w) in [0, 1]."""
     cover = coverage[..., None]
     layer *= 1 - cover
-    layer[..., :3] += colour * cover
+    layer[..., :3] += color * cover
     layer[..., 3] += coverage
 
 
 def _contrasting(rng: np.random.Generator, ground: np.ndarray) -> np.ndarray:
-    """A text colour for a ground, at a contrast drawn first: mostly high, sometimes hardly any."""
-    wanted = float(
+    """A text color for a ground, at a contrast drawn first: mostly high, sometimes hardly any."""
+    target = float(
         rng.choice((rng.uniform(8, 40), rng.uniform(40, 90), rng.uniform(90, 255)), p=(0.06, 0.22, 0.72))
     )
     plain = [(255, 255, 255), (250, 250, 245), (10, 10, 12), (40, 40, 45)]
-    options = np.array(plain + [surfaces.random_colour(rng, 0.9) for _ in range(8)], np.float32)
-    if wanted < 90:
+    options = np.array(plain + [surfaces.random_color(rng, 0.9) for _ in range(8)], np.float32)
+    if target < 90:
         options[6:] = (options[6:] + ground) / 2
     distance = np.abs((options - ground) @ np.array([0.3, 0.55, 0.15], np.float32))
-    score = np.abs(distance - wanted) + rng.uniform(0, 40, len(options)) * (wanted > 60)
+    score = np.abs(distance - target) + rng.uniform(0, 40, len(options)) * (target > 60)
     return options[np.argmin(score)]
 
 
@@ -180,21 +180,21 @@ def _paint_board(rng: np.random.Generator, layer: np.ndarray, height: float) -> 
         border = np.zeros_like(mask)
         inset, width = int(height * rng.uniform(0, 0.12)), max(1, int(height * rng.uniform(0.03, 0.14)))
         _rounded_box(border, radius, inset, width)
-        frame = np.array(surfaces.random_colour(rng, 0.5), np.float32)
+        frame = np.array(surfaces.random_color(rng, 0.5), np.float32)
         _cover(layer, frame, border.astype(np.float32) / 255)
     return print_.mean((0, 1))
 
 
 def _print(rng: np.random.Generator, shape: surfaces.Shape) -> np.ndarray:
-    """What a board shows behind its words, float32 RGB: one colour and its stains, now and then a picture."""
+    """What a board shows behind its words, float32 RGB: one color and its stains, now and then a picture."""
     if rng.random() < 0.12:
         picture = surfaces.surface(rng, shape).astype(np.float32)
         return picture * np.float32(rng.uniform(0.2, 1)) + np.float32(rng.uniform(0, 60))
-    plain = np.array(surfaces.random_colour(rng, rng.random()), np.float32)
+    plain = np.array(surfaces.random_color(rng, rng.random()), np.float32)
     if rng.random() < 0.5:
         plain = (np.array(BOARDS[rng.integers(len(BOARDS))]) + rng.normal(0, 12, 3)).astype(np.float32)
-    grey = surfaces.fractal(rng, shape, 2, rng.uniform(0.3, 0.7)).astype(np.float32)[..., None]
-    stains = 1 + (grey / 255 - 0.5) * np.float32(rng.uniform(0, 0.4))
+    gray = surfaces.fractal(rng, shape, 2, rng.uniform(0.3, 0.7)).astype(np.float32)[..., None]
+    stains = 1 + (gray / 255 - 0.5) * np.float32(rng.uniform(0, 0.4))
     return np.clip(plain * stains, 0, 255)
 
 
@@ -204,9 +204,9 @@ def _rounded_box(mask: np.ndarray, radius: int, inset: int, width: int = -1) -> 
     near, right, bottom = inset + radius, wide - 1 - inset - radius, high - 1 - inset - radius
     turn = np.linspace(0, np.pi / 2, 8 if radius else 1)
     points = []
-    for quarter, centre in enumerate(((right, bottom), (near, bottom), (near, near), (right, near))):
+    for quarter, center in enumerate(((right, bottom), (near, bottom), (near, near), (right, near))):
         angle = turn + quarter * np.pi / 2
-        points.append(radius * np.stack([np.cos(angle), np.sin(angle)], 1) + centre)
+        points.append(radius * np.stack([np.cos(angle), np.sin(angle)], 1) + center)
     outline = [np.round(np.concatenate(points)).astype(np.int32)]
     if width < 0:
         cv2.fillPoly(mask, outline, 255, cv2.LINE_AA)
@@ -214,14 +214,14 @@ def _rounded_box(mask: np.ndarray, radius: int, inset: int, width: int = -1) -> 
         cv2.polylines(mask, outline, True, 255, width, cv2.LINE_AA)
 
 
-def _paint_icon(rng: np.random.Generator, layer: np.ndarray, layout: Layout, colour: np.ndarray) -> None:
+def _paint_icon(rng: np.random.Generator, layer: np.ndarray, layout: Layout, color: np.ndarray) -> None:
     """A pictogram beside the words, in place: an arrow, a disc with a hole, a star; perhaps on a disc."""
     x, y, radius = layout.icon
     mask = np.zeros(layout.ink.shape, np.uint8)
     if rng.random() < 0.4:
         cv2.circle(mask, (x, y), radius, 255, -1, cv2.LINE_AA)
-        _cover(layer, colour, mask.astype(np.float32) / 255)
-        colour, radius = _contrasting(rng, colour), int(radius * 0.65) + 1
+        _cover(layer, color, mask.astype(np.float32) / 255)
+        color, radius = _contrasting(rng, color), int(radius * 0.65) + 1
         mask[:] = 0
     kind, turn = rng.integers(3), rng.integers(4) * np.pi / 2
     if kind == 0:
@@ -235,26 +235,26 @@ def _paint_icon(rng: np.random.Generator, layer: np.ndarray, layout: Layout, col
         spoke = radius * np.where(np.arange(len(angle)) % 2, rng.uniform(0.4, 1), 1)
         star = np.stack([x + spoke * np.cos(angle), y + spoke * np.sin(angle)], 1)
         cv2.fillPoly(mask, [np.round(star).astype(np.int32)], 255, cv2.LINE_AA)
-    _cover(layer, colour, mask.astype(np.float32) / 255)
+    _cover(layer, color, mask.astype(np.float32) / 255)
 
 
-def _fill(rng: np.random.Generator, layout: Layout, colour: np.ndarray) -> np.ndarray:
-    """The letters' colour: one, or (sometimes) running into a neighbouring one from top to bottom."""
+def _fill(rng: np.random.Generator, layout: Layout, color: np.ndarray) -> np.ndarray:
+    """The letters' color: one, or (sometimes) running into a neighboring one from top to bottom."""
     if rng.random() > 0.1:
-        return colour
-    other = np.clip(colour + rng.normal(0, 50, 3), 0, 255).astype(np.float32)
+        return color
+    other = np.clip(color + rng.normal(0, 50, 3), 0, 255).astype(np.float32)
     share = np.linspace(0, 1, layout.ink.shape[0], dtype=np.float32)[:, None, None]
-    return colour * (1 - share) + other * share
+    return color * (1 - share) + other * share
 
 
-def _outline(rng: np.random.Generator, layer: np.ndarray, layout: Layout, colour: np.ndarray) -> None:
+def _outline(rng: np.random.Generator, layer: np.ndarray, layout: Layout, color: np.ndarray) -> None:
     width = max(1, round(layout.height * rng.uniform(0.04, 0.12)))
     brush = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * width + 1, 2 * width + 1))
-    edge = _contrasting(rng, colour)
+    edge = _contrasting(rng, color)
     _cover(layer, edge, cv2.dilate(layout.ink, brush).astype(np.float32) / 255)
 
 
-def _shadow(rng: np.random.Generator, layer: np.ndarray, layout: Layout, colour: np.ndarray) -> None:
+def _shadow(rng: np.random.Generator, layer: np.ndarray, layout: Layout, color: np.ndarray) -> None:
     reach = layout.height * rng.uniform(0.03, 0.14)
     angle = rng.uniform(0, 2 * np.pi)
     matrix = np.array([[1, 0, reach * np.cos(angle)], [0, 1, reach * np.sin(angle)]])
@@ -262,17 +262,17 @@ def _shadow(rng: np.random.Generator, layer: np.ndarray, layout: Layout, colour:
     if rng.random() < 0.6:
         moved = cv2.GaussianBlur(moved, (0, 0), 0.3 + reach * rng.uniform(0.2, 0.8))
     _cover(
-        layer, colour * np.float32(0.15), moved.astype(np.float32) * np.float32(rng.uniform(0.3, 0.9) / 255)
+        layer, color * np.float32(0.15), moved.astype(np.float32) * np.float32(rng.uniform(0.3, 0.9) / 255)
     )
 
 
-def _glow(rng: np.random.Generator, layer: np.ndarray, layout: Layout, colour: np.ndarray) -> None:
+def _glow(rng: np.random.Generator, layer: np.ndarray, layout: Layout, color: np.ndarray) -> None:
     halo = cv2.GaussianBlur(layout.ink, (0, 0), layout.height * rng.uniform(0.1, 0.3))
     light = halo.astype(np.float32) / 255
-    _cover(layer, np.clip(colour * 0.6 + 60, 0, 255), np.clip(light * rng.uniform(0.5, 1.2), 0, 0.8))
+    _cover(layer, np.clip(color * 0.6 + 60, 0, 255), np.clip(light * rng.uniform(0.5, 1.2), 0, 0.8))
 
 
-def _relief(rng: np.random.Generator, layer: np.ndarray, layout: Layout, colour: np.ndarray) -> None:
+def _relief(rng: np.random.Generator, layer: np.ndarray, layout: Layout, color: np.ndarray) -> None:
     """Raised letters: a light edge on one side, a dark one on the other."""
     step = max(1, round(layout.height * rng.uniform(0.02, 0.06)))
     for shift, shade in ((-step, 250.0), (step, 10.0)):

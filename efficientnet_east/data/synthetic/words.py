@@ -110,7 +110,7 @@ CASE_ODDS = (0.45, 0.3, 0.1, 0.15)
 
 
 def line_of_text(rng: np.random.Generator, count: int) -> list[str]:
-    """Words and numbers of one line, in one case.
+    """Choose the words and numbers of one line, all in one case.
 
     Args:
       rng: source of chance.

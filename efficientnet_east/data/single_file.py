@@ -1,4 +1,4 @@
-"""Data sets whose texts all stand in one file, such as `Label.txt` or `TextOCR_0.1_train.json`.
+"""Data sets with one annotation file for all images, such as `Label.txt` or `TextOCR_0.1_train.json`.
 
 The images lie anywhere below the file's folder. The file's names for them are looked up among the images that
 are there, never joined to a path: a name with `../` in it leads nowhere.
@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from efficientnet_east.data import formats
 from efficientnet_east.data.folders import is_foreign, is_image
-from efficientnet_east.data.formats.shapes import Annotated, Errors, Place, report, report_image
+from efficientnet_east.data.formats.annotation import Errors, ImageAnnotation, Location, report, report_image
 from efficientnet_east.errors import UserError
 from efficientnet_east.files import text_files
 
@@ -43,9 +43,8 @@ def annotation_file(files: Sequence[Path], split: str) -> Path | None:
     if len(named) != 1:
         names = ", ".join(path.name for path in found[:4])
         problem = f"holds several annotation files ({names})"
-        raise UserError(
-            found[0].parent, problem, f"expected one, or one with `{SPLITS[split][0]}` in its name"
-        )
+        hint = f"expected one, or one with `{SPLITS[split][0]}` in its name"
+        raise UserError(found[0].parent, problem, hint)
     return named[0]
 
 
@@ -65,7 +64,7 @@ def holds_test(files: Sequence[Path]) -> bool:
     return bool(splits & set(SPLITS["test"])) and bool(splits & set(SPLITS["train"]))
 
 
-def read_set(file: Path, split: str, errors: Errors) -> list[tuple[Path, Annotated]]:
+def read_images(file: Path, split: str, errors: Errors) -> list[tuple[Path, ImageAnnotation]]:
     """Read what an annotation file says about the images below its folder.
 
     Args:
@@ -81,23 +80,23 @@ def read_set(file: Path, split: str, errors: Errors) -> list[tuple[Path, Annotat
       UserError: the file is damaged as a whole, or something cannot be used while `errors` is None.
     """
     raw = text_files.read_bytes(file, formats.MAX_SET_BYTES, "an annotation file")
-    entries = formats.read(raw, str(file), errors, suffix=file.suffix, whole_set=True)
-    wanted = ("", *SPLITS[split])
-    entries = [entry for entry in entries if entry.split.lower() in wanted] or entries
+    entries = formats.read_annotations(raw, str(file), errors, suffix=file.suffix, whole_set=True)
+    accepted = ("", *SPLITS[split])
+    entries = [entry for entry in entries if entry.split.lower() in accepted] or entries
     images = _Images(file.parent)
-    found: dict[Path, Annotated] = {}
+    found: dict[Path, ImageAnnotation] = {}
     for entry in entries:
-        place = entry.place or Place(str(file))
+        location = entry.location or Location(str(file))
         try:
-            path = images.find(entry.name, place)
+            path = images.find(entry.name, location)
         except UserError as error:
             report_image(error, errors)
             continue
         if path in found:
             # Both are kept: the texts of either would be background to the other.
-            report(place.error(f"names {entry.name} a second time", "each image once"), errors)
-            texts = (*found[path].annotations, *entry.annotations)
-            entry = dataclasses.replace(found[path], annotations=texts)
+            report(location.error(f"names {entry.name} a second time", "expected each image once"), errors)
+            texts = (*found[path].texts, *entry.texts)
+            entry = dataclasses.replace(found[path], texts=texts)
         found[path] = entry
     return list(found.items())
 
@@ -117,8 +116,8 @@ class _Images:
                     self._by_path[path.relative_to(folder).as_posix()] = path
                     self._by_name.setdefault(name, []).append(path)
 
-    def find(self, name: str, place: Place) -> Path:
-        """The image of a name: a path below the folder or beside it, or the last part of one."""
+    def find(self, name: str, location: Location) -> Path:
+        """Return the image of a name: a path below the folder or beside it, or the last part of one."""
         parts = PurePosixPath(name.replace("\\", "/")).parts
         below = parts[1:] if parts[:1] == (self._folder.resolve().name,) else parts
         for candidate in (parts, below):
@@ -127,9 +126,9 @@ class _Images:
         same = self._by_name.get(parts[-1], []) if parts else []
         if len(same) > 1:
             problem = f"{name} may be {same[0]} or {same[1]}"
-            raise place.error(problem, "the path of an image below the folder")
+            raise location.error(problem, "expected the path of an image below the folder")
         if not same:
-            raise place.error(f"{name} is not in {self._folder}", "an image below that folder")
+            raise location.error(f"{name} is not in {self._folder}", "expected an image below that folder")
         return same[0]
 
 
@@ -143,7 +142,7 @@ def _annotation_files(files: Sequence[Path]) -> list[Path]:
             with open(path, "rb") as file:
                 beginning = file.read(formats.SIGN_BYTES)
         except OSError:
-            continue  # who wants it will say so
+            continue  # whoever needs it reports the error
         if formats.recognize(beginning, path.suffix, whole_set=True):
             found.append(path)
     return found

@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from efficientnet_east.data.annotations import parse_truth
-from efficientnet_east.data.folders import natural_key
-from efficientnet_east.data.formats.lines import parse_lines
-from efficientnet_east.data.icdar import (
-    IcdarImages,
+from efficientnet_east.data.datasets import (
+    ImageDataset,
     check_images,
     find_records,
-    read_list,
     require_text,
     truths,
 )
+from efficientnet_east.data.folders import natural_key
+from efficientnet_east.data.formats import lines
+from efficientnet_east.data.image_lists import read_image_list
 from efficientnet_east.data.layouts import LAYOUTS
 from efficientnet_east.errors import UserError
 from efficientnet_east.geometry.quads import area
@@ -150,8 +150,8 @@ def test_scripts_of_mlt() -> None:
     raw = LINE + "Latin,word\n" + LINE + "Korean,###\n" + LINE + "plain\n"
     assert parse_truth(raw, "gt.txt").scripts == ("Latin", "Korean", "")
     assert parse_truth(LINE + "word", "gt.txt").scripts == ()
-    lines = parse_lines("\n" + raw, "gt.txt")
-    assert [text.place.line for text in lines] == [2, 3, 4]
+    (image,) = lines.read(("\n" + raw).encode(), "gt.txt")
+    assert [text.location.line for text in image.texts] == [2, 3, 4]
 
 
 def test_empty_file_is_an_image_without_text() -> None:
@@ -315,7 +315,7 @@ def test_every_layout(split: str, pair: tuple[str, str], prefix: str, tmp_path: 
     assert [record.image.name for record in records] == ["img_9.jpg", "img_10.jpg", "img_100.jpg"]
     assert [record.truth.texts for record in records] == [("word 9",), ("word 10",), ("word 100",)]
     check_images(records)
-    assert IcdarImages(records)[0].image.shape == (20, 40, 3)
+    assert ImageDataset(records)[0].image.shape == (20, 40, 3)
     assert snapshot(tmp_path) == before
 
 
@@ -391,7 +391,7 @@ def test_missing_empty_and_unknown_folders(tmp_path: Path) -> None:
 
 
 def faults(folder: Path) -> dict[str, str]:
-    """A data set with every fault that can be told from names and text files; file to message."""
+    """A data set with every fault that can be seen in names and text files; file to message."""
     make(folder, [1, 2, 3, 4, 5, 6])
     (folder / "gts" / "gt_img_2.txt").unlink()
     (folder / "images" / "img_3.jpg").unlink()
@@ -457,7 +457,7 @@ def test_check_images_finds_what_cannot_be_read(tmp_path: Path) -> None:
     assert [Path(error.where).name for error in skipped] == ["img_2.jpg", "img_3.jpg", "img_4.jpg"]
     with pytest.raises(UserError, match=r"none of the images can be read.*img_3\.jpg: cannot be read"):
         check_images(records[2:], [])
-    source = IcdarImages(records)
+    source = ImageDataset(records)
     for index in (1, 2, 3):
         with pytest.raises(UserError, match=f"img_{index + 1}.jpg"):
             source[index]
@@ -473,7 +473,7 @@ def test_require_text(tmp_path: Path) -> None:
 
 
 def test_source_is_a_sequence_that_travels(tmp_path: Path) -> None:
-    source = IcdarImages(find_records(make(tmp_path, [1, 2, 3])))
+    source = ImageDataset(find_records(make(tmp_path, [1, 2, 3])))
     again = pickle.loads(pickle.dumps(source))
     assert len(again) == 3 and repr(again) == repr(source)
     assert [sample.name for sample in again] == ["img_1.jpg", "img_2.jpg", "img_3.jpg"]
@@ -483,11 +483,11 @@ def test_source_is_a_sequence_that_travels(tmp_path: Path) -> None:
 
 def test_repr_changes_with_the_data(tmp_path: Path) -> None:
     make(tmp_path, [1, 2])
-    first = repr(IcdarImages(find_records(tmp_path)))
-    assert re.fullmatch(r"IcdarImages\(2 images, [0-9a-f]{8}\)", first)
-    assert repr(IcdarImages(find_records(tmp_path))) == first
+    first = repr(ImageDataset(find_records(tmp_path)))
+    assert re.fullmatch(r"ImageDataset\(2 images, [0-9a-f]{8}\)", first)
+    assert repr(ImageDataset(find_records(tmp_path))) == first
     (tmp_path / "gts" / "gt_img_2.txt").write_text(LINE.replace("31", "32") + "word")
-    assert repr(IcdarImages(find_records(tmp_path))) != first
+    assert repr(ImageDataset(find_records(tmp_path))) != first
 
 
 def test_natural_order() -> None:
@@ -498,19 +498,19 @@ def test_natural_order() -> None:
 def test_read_list(tmp_path: Path) -> None:
     path = tmp_path / "list.txt"
     path.write_bytes("\ufeff# chosen by hand\r\n\r\n img_2.jpg \r\n東京.jpg\r\n".encode())
-    assert read_list(path) == ["img_2.jpg", "東京.jpg"]
+    assert read_image_list(path) == ["img_2.jpg", "東京.jpg"]
     path.write_text("a.jpg\nb.jpg\na.jpg\n")
     with pytest.raises(UserError, match=r"list\.txt:3: 'a\.jpg' already stands in line 1"):
-        read_list(path)
+        read_image_list(path)
     path.write_text("# nothing\n")
     with pytest.raises(UserError, match="names no image"):
-        read_list(path)
+        read_image_list(path)
     with pytest.raises(UserError, match=r"cannot be read .No such file"):
-        read_list(tmp_path / "gone.txt")
+        read_image_list(tmp_path / "gone.txt")
 
 
 def test_lists_of_the_development_split() -> None:
-    train, val = (read_list(CONFIGS / f"icdar15_{name}.txt") for name in ("train", "val"))
+    train, val = (read_image_list(CONFIGS / f"icdar15_{name}.txt") for name in ("train", "val"))
     assert [*train, *val] == [f"img_{number}.jpg" for number in range(1, 1001)] and len(val) == 100
 
 
@@ -519,9 +519,9 @@ def test_icdar_2015() -> None:
     records = find_records(DATA / "icdar2015")
     ignore = np.concatenate([record.truth.ignore for record in records])
     assert (len(records), len(ignore), int((~ignore).sum())) == (1000, 11886, 4468)
-    val = find_records(DATA / "icdar2015", read_list(CONFIGS / "icdar15_val.txt"))
+    val = find_records(DATA / "icdar2015", read_image_list(CONFIGS / "icdar15_val.txt"))
     assert [record.image.name for record in val] == [f"img_{number}.jpg" for number in range(901, 1001)]
-    assert IcdarImages(val)[0].image.shape == (720, 1280, 3)
+    assert ImageDataset(val)[0].image.shape == (720, 1280, 3)
     assert records[0].truth.texts[0] == "Genaxis Theatre"
 
 

@@ -1,6 +1,6 @@
-"""Data sets: folders of images with an annotation file each, or with one for all of them.
+"""Data sets: folders of images with an annotation file for each image, or with one file for all.
 
-What stands in these files is read by `formats`. Files are only ever read.
+`layouts` finds the files, `formats` reads what stands in them. Nothing is written to a data set.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from efficientnet_east.data import formats, sets
+from efficientnet_east.data import formats, single_file
 from efficientnet_east.data.annotations import truth_of
 from efficientnet_east.data.folders import is_image, list_files, natural_key
-from efficientnet_east.data.formats.shapes import Annotated, report, report_image
+from efficientnet_east.data.formats.annotation import ImageAnnotation, report, report_image
 from efficientnet_east.data.images import check_image, count_pixels, read_image
 from efficientnet_east.data.layouts import PREFIXES, file_key, find_layout, truth_names
 from efficientnet_east.errors import UserError
@@ -28,12 +28,12 @@ from efficientnet_east.structures import Sample, Truth
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Record:
-    """One image of a data set, not yet read, with its ground truth and the file that this stands in.
+    """One image of a data set, not yet read, with its ground truth.
 
     Attributes:
       image: the file.
       truth: its texts.
-      truth_file: that they stand in; several images may share it.
+      truth_file: the file of the texts; several images may share it.
     """
 
     image: Path
@@ -41,10 +41,10 @@ class Record:
     truth_file: Path | None = None
 
 
-class IcdarImages:
-    """A data set as a sequence of samples; an image is read when its sample is asked for.
+class ImageDataset:
+    """A data set as a sequence of samples. An image is read when you ask for its sample.
 
-    Picklable, and its `repr` changes with the data, so that a resumed run can tell that it has the same.
+    It can be pickled. Its `repr` changes with the names and the texts.
 
     Args:
       records: what `find_records` gave.
@@ -57,16 +57,16 @@ class IcdarImages:
         return len(self.records)
 
     def read(self, index: int) -> np.ndarray:
-        """The pixels of an image, as `images.read_image` gives them."""
+        """Read the pixels of an image, see `images.read_image`."""
         return read_image(self.records[index].image)
 
     def sample(self, index: int, image: np.ndarray) -> Sample:
-        """The sample whose pixels these are."""
+        """Make the sample of an image that was read."""
         record = self.records[index]
         return Sample(record.image.name, image, record.truth)
 
     def image_bytes(self) -> list[int]:
-        """The size of each image's pixels in bytes; 0 for one that cannot be read."""
+        """Return the size of each image's pixels in bytes; 0 for one that cannot be read."""
         sizes = []
         for record in self.records:
             try:
@@ -77,7 +77,7 @@ class IcdarImages:
 
     @property
     def most_texts(self) -> int:
-        """The largest number of texts of any image."""
+        """Return the largest number of texts of any image."""
         return max((len(record.truth.texts) for record in self.records), default=0)
 
     def __getitem__(self, index: int) -> Sample:
@@ -88,7 +88,7 @@ class IcdarImages:
         for record in self.records:
             name, truth = os.fsencode(record.image.name), record.truth
             checksum = zlib.crc32(name + truth.quads.tobytes() + truth.ignore.tobytes(), checksum)
-        return f"IcdarImages({len(self)} images, {checksum:08x})"
+        return f"ImageDataset({len(self)} images, {checksum:08x})"
 
 
 def find_records(
@@ -98,15 +98,15 @@ def find_records(
     skipped: list[UserError] | None = None,
     split: str = "train",
 ) -> list[Record]:
-    """Finds the images of a data set and reads their ground truth.
+    """Find the images of a data set and read their ground truth.
 
     Args:
       folder: holds one of the `LAYOUTS` of the split, or an annotation file of many images. The ground truth
         of img_1.jpg is gt_img_1.txt, img_1.txt, poly_gt_img_1.txt or img_1.json.
       names: the images to take (file names without folder); all where None.
       limit: how many images to take at most.
-      skipped: where given, what cannot be used is left out and its error appended here; otherwise the
-        first such error is raised.
+      skipped: if given, what cannot be used is left out and its error appended here; otherwise the first
+        such error is raised.
       split: "train" or "test".
 
     Returns:
@@ -124,8 +124,8 @@ def find_annotated(
     limit: int | None = None,
     skipped: list[UserError] | None = None,
     split: str = "train",
-) -> list[tuple[Record, Annotated]]:
-    """Find the images of a data set, with what their annotation files say word by word.
+) -> list[tuple[Record, ImageAnnotation]]:
+    """Find the images of a data set, with what their annotation files say about each text.
 
     Args:
       folder: see `find_records`, as all of these.
@@ -135,7 +135,7 @@ def find_annotated(
       split: see there.
 
     Returns:
-      Each record, and the places, corners and sizes that its truth was made of.
+      Each record, and the locations, corners and sizes that its truth was made of.
 
     Raises:
       UserError: see there.
@@ -145,23 +145,22 @@ def find_annotated(
         candidates = _of_one_file(found, names, split, skipped)
     else:
         candidates = _of_pairs(*found, names, skipped)
-    records: list[tuple[Record, Annotated]] = []
+    records: list[tuple[Record, ImageAnnotation]] = []
     for image, read in candidates:
         if limit is not None and len(records) >= limit:
             break
         try:
             file, annotated = read()
-            records.append((Record(image, truth_of(annotated.annotations), file), annotated))
+            records.append((Record(image, truth_of(annotated.texts), file), annotated))
         except UserError as error:
             report_image(error, skipped)
     if not records:
-        raise UserError(
-            folder, "no image can be used", f"expected at least one with ground truth{_first(skipped)}"
-        )
+        hint = f"expected at least one with ground truth{_first(skipped)}"
+        raise UserError(folder, "no image can be used", hint)
     return records
 
 
-_Candidates = Iterator[tuple[Path, Callable[[], tuple[Path, Annotated]]]]
+_Candidates = Iterator[tuple[Path, Callable[[], tuple[Path, ImageAnnotation]]]]
 
 
 def _of_pairs(
@@ -186,7 +185,7 @@ def _of_one_file(
 ) -> _Candidates:
     """Images whose texts all stand in one file."""
     try:
-        entries = dict(sets.read_set(file, split, skipped))
+        entries = dict(single_file.read_images(file, split, skipped))
     except UserError as error:
         report(error, skipped)
         return
@@ -197,12 +196,12 @@ def _of_one_file(
         yield image, functools.partial(_pair, file, entries[image])
 
 
-def _pair(file: Path, annotated: Annotated) -> tuple[Path, Annotated]:
+def _pair(file: Path, annotated: ImageAnnotation) -> tuple[Path, ImageAnnotation]:
     return file, annotated
 
 
 def check_images(records: Sequence[Record], skipped: list[UserError] | None = None) -> list[Record]:
-    """Reads every image once, quickly, so that a broken one is found before training and not during it.
+    """Read every image once, quickly, so that broken ones are found before training and not during it.
 
     Args:
       records: what `find_records` gave.
@@ -222,14 +221,13 @@ def check_images(records: Sequence[Record], skipped: list[UserError] | None = No
         except UserError as error:
             report_image(error, skipped)
     if not readable:
-        raise UserError(
-            "data set", "none of the images can be read", f"expected images that can{_first(skipped)}"
-        )
+        hint = f"expected at least one that can{_first(skipped)}"
+        raise UserError("data set", "none of the images can be read", hint)
     return readable
 
 
 def require_text(records: Sequence[Record], where: object = "data set") -> None:
-    """Refuses a data set from which nothing can be learned.
+    """Refuse a data set without any text to train on.
 
     Args:
       records: the whole training set.
@@ -240,11 +238,11 @@ def require_text(records: Sequence[Record], where: object = "data set") -> None:
     """
     if not has_text(records):
         count = sum(len(record.truth.ignore) for record in records)
-        told = f"{count} texts, all marked ###" if count else "no text at all"
-        expected = "at least one text with a transcription other than ###"
+        found = f"{count} texts, all marked ###" if count else "no text at all"
+        hint = "expected at least one text with a transcription other than ###"
         if records:
-            expected += "; images without text can be mixed with others (--mix)"
-        raise UserError(where, f"no trainable text in {len(records)} images ({told})", f"expected {expected}")
+            hint += ". You can mix images without text with others (data.mix)"
+        raise UserError(where, f"no trainable text in {len(records)} images ({found})", hint)
 
 
 def has_text(records: Sequence[Record]) -> bool:
@@ -257,35 +255,8 @@ def has_text(records: Sequence[Record]) -> bool:
 
 
 def truths(records: Sequence[Record]) -> dict[str, Truth]:
-    """Gives the ground truth as `evaluation.icdar.score` wants it: image name without suffix to truth."""
+    """Return the ground truth as `evaluation` takes it: image name without suffix -> texts."""
     return {record.image.stem: record.truth for record in records}
-
-
-def read_list(path: str | os.PathLike[str]) -> list[str]:
-    """Reads a list of images, one file name a line; blank lines and lines that begin with # do not count.
-
-    Args:
-      path: a text file in UTF-8, or in UTF-16 with a byte order mark; the bytes of names that are not UTF-8
-        stand in it as they are.
-
-    Returns:
-      The names in file order.
-
-    Raises:
-      UserError: the file cannot be read, is empty, or names an image twice.
-    """
-    names: dict[str, int] = {}
-    for number, line in enumerate(text_files.file_names(text_files.read_bytes(path), str(path)), 1):
-        name = line.lstrip("\ufeff").strip()
-        if not name or name.startswith("#"):
-            continue
-        if name in names:
-            problem = f"{name!r} already stands in line {names[name]}"
-            raise UserError(f"{path}:{number}", problem, "expected each name once")
-        names[name] = number
-    if not names:
-        raise UserError(path, "names no image", "expected one image name a line")
-    return list(names)
 
 
 def _first(skipped: list[UserError] | None) -> str:
@@ -296,12 +267,12 @@ def _chosen(
     images: Sequence[Path], names: Sequence[str], folder: Path, skipped: list[UserError] | None
 ) -> list[Path]:
     # Looked up, never joined to the folder: a name with ../ in it leads nowhere.
-    wanted = set(names)
-    for name in sorted(wanted - {path.name for path in images}, key=natural_key):
+    chosen = set(names)
+    for name in sorted(chosen - {path.name for path in images}, key=natural_key):
         encoding = "" if name.isprintable() else ", and a list in UTF-8"
         expected = f"the name of an image in that folder{encoding}"
         report_image(UserError(name, f"is not in {folder}", f"expected {expected}"), skipped)
-    return [path for path in images if path.name in wanted]
+    return [path for path in images if path.name in chosen]
 
 
 def _distinct(images: Sequence[Path], skipped: list[UserError] | None) -> Iterator[Path]:
@@ -325,8 +296,8 @@ def _truth_files(folder: Path) -> dict[str, Path]:
 def _report_orphans(
     images: Sequence[Path], files: Mapping[str, Path], skipped: list[UserError] | None
 ) -> None:
-    wanted = {name for image in images for name in truth_names(image)}
-    for name in [name for name in files if name not in wanted and _is_annotation(files[name])]:
+    expected = {name for image in images for name in truth_names(image)}
+    for name in [name for name in files if name not in expected and _is_annotation(files[name])]:
         stem = Path(name).stem.removeprefix("poly_").removeprefix("gt_")
         report(
             UserError(files[name], "belongs to no image", f"expected an image named {stem}.jpg or .png"),
@@ -346,13 +317,12 @@ def _is_annotation(file: Path) -> bool:
 
 def _annotated(
     image: Path, files: Mapping[str, Path], folder: Path, skipped: list[UserError] | None
-) -> tuple[Path, Annotated]:
+) -> tuple[Path, ImageAnnotation]:
     file = next((files[name] for name in truth_names(image) if name in files), None)
     if file is None:
         names = truth_names(image)
-        raise UserError(
-            image, "has no ground truth", f"expected {', '.join(names[:-1])} or {names[-1]} in {folder}"
-        )
+        hint = f"expected {', '.join(names[:-1])} or {names[-1]} in {folder}"
+        raise UserError(image, "has no ground truth", hint)
     raw = text_files.read_bytes(file)
-    (annotated,) = formats.read(raw, str(file), skipped, suffix=file.suffix, whole_set=False)
+    (annotated,) = formats.read_annotations(raw, str(file), skipped, suffix=file.suffix, whole_set=False)
     return file, annotated
