@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from helpers.mutations import mutated
 from helpers.project import make_data, snapshot
 from PIL import Image
 
@@ -240,28 +241,6 @@ def test_shorter_side_is_what_labels_go_by() -> None:
 
 
 # --- 1,000 mutated files: the checker and the loader agree
-
-
-PIECES = [b",", b"\n", b"\r\n", b"\xff", b"\x00", b"\xef\xbb\xbf", b"nan", b"1e300", b"-", b".", b'"', b"###",
-          b" ", b"99999999", b"\xe2\x80\xa8", b"1,1,9,9,9,1,1,9,x\n", b'3, 5, 40, 15, "a"\n', b"Latin,",
-          b"0.1,0.1,0.2,0.1,0.2,0.2,0.1,0.2,x\n"]  # fmt: skip
-
-
-def mutated(rng: random.Random, good: bytes) -> bytes:
-    """A ground-truth file with up to four changes."""
-    data = bytearray(good)
-    for _ in range(rng.randint(0, 4)):
-        place = rng.randint(0, len(data))
-        change = rng.randrange(4)
-        if change == 0:
-            data[place:place] = rng.choice(PIECES)
-        elif change == 1:
-            del data[place : place + rng.randint(1, 12)]
-        elif change == 2 and place < len(data):
-            data[place] = rng.randrange(256)
-        else:
-            data = data[:place]
-    return bytes(data)
 
 
 @pytest.fixture(scope="module")

@@ -1,32 +1,29 @@
 """The stream of batches: the same for any number of workers, resumable, and never waiting in vain."""
 
-import dataclasses
-import multiprocessing
-import os
-import signal
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-import psutil
 import pytest
+from helpers.streams import (
+    Counting,
+    Crowded,
+    Scenes,
+    assert_equal,
+    joined,
+    names,
+    stream,
+    take,
+)
 
 from efficientnet_east.data.augment import Augmentation
 from efficientnet_east.data.datasets import ImageDataset, Record, find_records
 from efficientnet_east.data.loader import (
-    Batch,
-    Batches,
     LabelOptions,
     Mixture,
     TextBatch,
     TextOptions,
-    batches,
     most_texts,
 )
 from efficientnet_east.data.synthetic.scenes import SyntheticScenes
@@ -35,131 +32,6 @@ from efficientnet_east.geometry.label_maps import encode
 from efficientnet_east.structures import Sample, Truth
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-SMALL = Augmentation(size=64)
-
-
-@dataclasses.dataclass(frozen=True)
-class Scenes:
-    """`length` small noisy images with one text; those in `bad` cannot be read."""
-
-    length: int
-    bad: tuple[int, ...] = ()
-    prefix: str = "img"
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, index: int, /) -> Sample:
-        name = f"{self.prefix}_{index}"
-        if index in self.bad:
-            raise UserError(f"{name}.jpg", "is cut off", "expected a whole image")
-        rng = np.random.default_rng(index)
-        quads = np.array([[[20, 20], [70, 22], [69, 40], [19, 38]]], np.float32)
-        image = rng.integers(0, 256, (80, 100, 3), dtype=np.uint8)
-        return Sample(name, image, Truth(quads, np.array([False]), ("text",)))
-
-
-@dataclasses.dataclass(frozen=True)
-class Failing:
-    """Raises what it is given."""
-
-    kind: str
-
-    def __len__(self) -> int:
-        return 3
-
-    def __getitem__(self, index: int, /) -> Sample:
-        if self.kind == "unpicklable":
-            raise Unpicklable("first", "second")
-        if self.kind == "exit":
-            sys.exit(0)
-        if self.kind == "threads":
-            raise ValueError(f"cv2 runs {cv2.getNumThreads()} threads")
-        raise ZeroDivisionError("a bug in the source")
-
-
-class Counting(Scenes):
-    """Knows what it was asked for."""
-
-    asked: list[int]
-
-    def __init__(self, length: int) -> None:
-        super().__init__(length)
-        object.__setattr__(self, "asked", [])
-
-    def __getitem__(self, index: int, /) -> Sample:
-        self.asked.append(index)
-        return super().__getitem__(index)
-
-
-class Unpicklable(Exception):
-    """Pickles, and cannot be unpickled: its arguments do not fit its signature."""
-
-    def __init__(self, first: str, second: str) -> None:
-        super().__init__(first + second)
-
-
-class Unsendable(Scenes):
-    """Holds what no other process can be given."""
-
-    def __reduce__(self) -> Any:
-        raise TypeError("holds an open file")
-
-
-@dataclasses.dataclass(frozen=True)
-class Crowded(Scenes):
-    """Scene i has i texts, the odd ones illegible."""
-
-    def __getitem__(self, index: int, /) -> Sample:
-        scene = super().__getitem__(index)
-        shift = np.arange(index, dtype=np.float32)[:, None, None] * np.array([1, 2], np.float32)
-        texts = Truth(scene.truth.quads + shift, np.arange(index) % 2 > 0, ("text",) * index)
-        return Sample(scene.name, scene.image, texts)
-
-
-def stream(source: Any = Scenes(7), **options: Any) -> Batches[Any]:
-    defaults = {"batch_size": 4, "seed": 1, "augmentation": SMALL, "labels": LabelOptions()}
-    return batches(source, **{**defaults, **options})
-
-
-def take(count: int, source: Any = Scenes(7), **options: Any) -> list[Any]:
-    with stream(source, **options) as opened:
-        return [next(opened) for _ in range(count)]
-
-
-def fields(batch: Batch | TextBatch) -> list[str]:
-    return [field.name for field in dataclasses.fields(batch)]
-
-
-def assert_equal(first: list[Any], second: list[Any]) -> None:
-    assert len(first) == len(second)
-    for one, other in zip(first, second, strict=True):
-        assert type(one) is type(other) and one.names == other.names
-        for field in fields(one):
-            np.testing.assert_array_equal(getattr(one, field), getattr(other, field))
-
-
-def joined(parts: list[Any]) -> Any:
-    """The batch whose shares these are."""
-    arrays = {}
-    for field in fields(parts[0])[:-1]:
-        arrays[field] = np.concatenate([getattr(part, field) for part in parts])
-    return type(parts[0])(**arrays, names=tuple(names(parts)))
-
-
-def names(taken: list[Any]) -> list[str]:
-    return [name for batch in taken for name in batch.names]
-
-
-@pytest.fixture(autouse=True)
-def nothing_left_behind() -> Iterator[None]:
-    """Grain keeps one pool of threads for freeing shared memory; apart from it nothing may stay."""
-    yield
-    assert multiprocessing.active_children() == []
-    left = [thread for thread in threading.enumerate() if thread.name.startswith("grain")]
-    for thread in left:
-        thread.join(5)
-    assert not any(thread.is_alive() for thread in left)
 
 
 def test_batches_have_the_promised_form() -> None:
@@ -388,86 +260,6 @@ def test_nothing_but_bad_images_is_an_error_even_when_skipping() -> None:
         next(opened)
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize(
-    ("kind", "error", "text"),
-    [
-        ("bug", ZeroDivisionError, "a bug in the source"),
-        ("unpicklable", RuntimeError, "firstsecond"),
-        ("exit", RuntimeError, "SystemExit"),
-    ],
-)
-def test_any_failure_reaches_the_caller(kind: str, error: type[Exception], text: str, workers: int) -> None:
-    failing = stream(Failing(kind), workers=workers, on_bad=print)
-    with failing as opened, pytest.raises(error, match=text) as raised:
-        next(opened)
-    if kind == "bug":  # it shows its place, through the boundary of processes too
-        assert "test_loader.py" in raised.value.__notes__[0]
-
-
-def test_workers_run_one_thread_of_opencv() -> None:
-    with stream(Failing("threads"), workers=1) as opened, pytest.raises(ValueError, match="runs 1 threads"):
-        next(opened)
-
-
-def test_a_source_that_cannot_be_sent_is_an_error() -> None:
-    with stream(Unsendable(3), workers=1) as opened, pytest.raises(TypeError, match="open file"):
-        next(opened)
-
-
-@pytest.mark.parametrize(("workers", "before"), [(2, 1), (1, 0)])
-def test_a_killed_worker_is_an_error(workers: int, before: int) -> None:
-    with stream(workers=workers) as opened:
-        for _ in range(before):
-            next(opened)
-        while len(multiprocessing.active_children()) < workers:
-            time.sleep(0.01)
-        for process in multiprocessing.active_children():
-            os.kill(process.pid or 0, signal.SIGKILL)
-        with pytest.raises(UserError, match=r"data workers: Worker process .* exit code -9"):
-            for _ in range(20):  # some batches are ready
-                next(opened)
-
-
-def test_closing_early_and_twice() -> None:
-    opened = stream(workers=2)
-    opened.close()
-    opened.close()
-    with pytest.raises(ValueError, match="closed"):
-        next(opened)
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-def test_nobody_works_while_batches_are_not_taken(workers: int) -> None:
-    """Once the buffers are full, neither this process nor the workers use processor time or make batches."""
-    with stream(workers=workers) as opened:
-        next(opened)
-        time.sleep(1)
-        pids = [os.getpid(), *(child.pid for child in multiprocessing.active_children())]
-        before = [psutil.Process(pid).cpu_times() for pid in pids]
-        time.sleep(1)
-        after = [psutil.Process(pid).cpu_times() for pid in pids]
-    used = [new.user + new.system - old.user - old.system for old, new in zip(before, after, strict=True)]
-    assert len(used) == 1 + workers and max(used) < 0.1
-
-
-def test_closing_while_a_full_buffer_waits() -> None:
-    for workers in (0, 1):
-        opened = stream(workers=workers)
-        next(opened)
-        time.sleep(0.3)
-        begin = time.monotonic()
-        opened.close()
-        assert time.monotonic() - begin < 5
-
-
-def test_two_streams_at_once() -> None:
-    with stream(workers=1) as first, stream(workers=1, seed=2) as second:
-        taken = [(next(first), next(second)) for _ in range(3)]
-    assert_equal([pair[0] for pair in taken], take(3))
-    assert_equal([pair[1] for pair in taken], take(3, seed=2))
-
-
 @pytest.mark.parametrize(
     ("name", "value"), [("batch_size", 0), ("seed", -1), ("workers", -1), ("start", -1), ("buffer", 0)]
 )
@@ -485,61 +277,6 @@ def test_an_empty_source_is_refused() -> None:
 def test_weights_must_fit_the_sources(weights: tuple[float, ...]) -> None:
     with pytest.raises(UserError, match="weights"):
         Mixture((Scenes(1), Scenes(1)), weights)
-
-
-def environment() -> dict[str, str]:
-    return {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(
-            [str(REPOSITORY), str(REPOSITORY / "tests"), str(REPOSITORY / "tests" / "data")]
-        ),
-    }
-
-
-def test_no_tensorflow_and_a_quiet_end() -> None:
-    """Batches kept and streams left open to the end of the interpreter, and nothing to be read on stderr."""
-    code = """
-import sys
-from test_loader import stream
-streams = stream(), stream(workers=1)
-batches = [next(opened) for opened in streams]
-print("tensorflow" in sys.modules, "jax" in sys.modules)
-"""
-    ended = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=environment()
-    )
-    assert ended.stdout == "False False\n" and ended.returncode == 0
-    assert [line for line in ended.stderr.splitlines() if "jax profiler" not in line] == []
-
-
-def test_workers_end_when_their_parent_is_killed() -> None:
-    code = """
-import multiprocessing, time
-from test_loader import stream
-opened = stream(workers=1)
-next(opened)
-print(*[process.pid for process in multiprocessing.active_children()], flush=True)
-time.sleep(60)
-"""
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment()
-    ) as process:
-        worker = int(process.stdout.readline()) if process.stdout is not None else 0
-        process.kill()
-    deadline = time.monotonic() + 10
-    while is_running(worker) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    if is_running(worker):
-        os.kill(worker, signal.SIGKILL)
-        pytest.fail("a worker outlives its parent")
-
-
-def is_running(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
 
 
 def test_real_images_give_text_to_learn_from() -> None:

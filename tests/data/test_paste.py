@@ -1,13 +1,15 @@
 """Words of other images that are pasted into crops."""
 
+import dataclasses
+
 import numpy as np
 import pytest
+from helpers.streams import assert_equal, take
 from helpers.truths import rectangle, truth_of
 
 from efficientnet_east.data.augment import Augmentation, augment
-from efficientnet_east.data.loader import LabelOptions, TextOptions, batches, most_texts
+from efficientnet_east.data.loader import TextOptions
 from efficientnet_east.data.paste import MOST_WORDS, paste_words
-from efficientnet_east.data.synthetic.scenes import SyntheticScenes
 from efficientnet_east.errors import UserError
 from efficientnet_east.geometry.intersections import intersection_matrix
 from efficientnet_east.structures import Sample, Truth
@@ -107,27 +109,22 @@ def test_colors_change_with_the_crop() -> None:
     assert not without.truth.texts
 
 
-def stream(paste: float, labels: LabelOptions | TextOptions, workers: int = 0) -> list:
-    source = SyntheticScenes(6, 3, (256, 256))
-    options = Augmentation(size=128, paste=paste)
-    with batches(
-        source, batch_size=4, seed=1, augmentation=options, labels=labels, workers=workers
-    ) as opened:
-        return [next(opened) for _ in range(3)]
+PASTING = Augmentation(size=128, scale=(0.5, 0.8), paste=1.0)
 
 
 def test_batches_with_pasted_words_are_deterministic() -> None:
-    made, again = stream(1.0, LabelOptions()), stream(1.0, LabelOptions(), workers=1)
-    for one, other in zip(made, again, strict=True):
-        np.testing.assert_array_equal(one.images, other.images)
-        np.testing.assert_array_equal(one.score, other.score)
-    plain = stream(0.0, LabelOptions())
+    made, again = take(3, augmentation=PASTING), take(3, augmentation=PASTING, workers=1)
+    assert_equal(made, again)
+    plain = take(3, augmentation=dataclasses.replace(PASTING, paste=0.0))
     assert sum(batch.score.sum() for batch in made) > sum(batch.score.sum() for batch in plain)
 
 
 def test_no_more_texts_than_a_program_takes() -> None:
-    most = most_texts(SyntheticScenes(6, 3, (256, 256)))
-    assert max(batch.count.max() for batch in stream(1.0, TextOptions(most))) <= most
+    counts = [
+        max(batch.count.max() for batch in take(3, augmentation=PASTING, labels=TextOptions(most)))
+        for most in (1, 2)
+    ]
+    assert counts == [1, 2]
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.5])
