@@ -143,6 +143,15 @@ def test_a_mix_names_all_that_is_trained_on(beside: dict[str, Any]) -> None:
         load(None, {"mix": ["synthetic=1"]} | beside)
 
 
+def test_names_of_earlier_versions_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "old.yaml"
+    path.write_text("model:\n  normalisation: vgg\ndata:\n  colour: false\n")
+    for found in (load(str(path)), load(None, {"normalisation": "vgg", "colour": False})):
+        assert (found.model.normalization, found.data.color) == ("vgg", False)
+    given = main.parser().parse_args(["train", "--normalisation=vgg", "--no-colour"])
+    assert (given.normalization, given.color) == ("vgg", False)
+
+
 def test_help_lists_every_field(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main.main(["train", "--help"])

@@ -195,8 +195,7 @@ def _hints(record: Record, annotated: ImageAnnotation, least_side: float) -> lis
     sides = shorter_side(quads)
     for text, side in zip(texts, sides.tolist(), strict=True):
         if side < least_side and not text.ignore:
-            least = f"expected at least {least_side:.1f} to train on it"
-            fix = f"{least}, see data.min_text_side and data.scale_max"
+            fix = f"expected at least {least_side:.1f} to train on it (see min_text_side, scale_max)"
             found.append(_hint(text, f"the text is {side:.1f} pixels thick", fix, "too thin"))
         if text.corners != 4:
             problem = f"a polygon of {text.corners} corners is read as the smallest rectangle around it"

@@ -189,7 +189,7 @@ def _images_in(folder: Path, recursive: bool, avoid: Path | None) -> list[Path]:
         folders[:] = [name for name in folders if recursive and _is_searched(Path(place, name), avoid)]
         found += [Path(place, name) for name in files if is_image(name)]
     if not found:
-        deeper = "" if recursive else ". The folders below it are searched with recursive"
+        deeper = "" if recursive else ". The option recursive also searches the folders below it"
         raise UserError(folder, "holds no image", f"expected files that end in {', '.join(SUFFIXES)}{deeper}")
     return sorted(found, key=lambda path: natural_key(str(path)))
 

@@ -284,7 +284,7 @@ def test_memory_that_cannot_be_shared_is_a_user_error(images: ImageDataset) -> N
     sent = pickle.dumps(kept)
     del kept
     gc.collect()
-    with pytest.raises(UserError, match=r"cannot be shared .*expected --cache-megabytes 0 on"):
+    with pytest.raises(UserError, match=r"cannot be shared .*Set it to 0 on"):
         pickle.loads(sent)
 
 

@@ -83,7 +83,7 @@ def test_images_without_text_are_hard_negatives(
     assert main.main(["check-data", "--data", str(blank)]) == 1
     out = capsys.readouterr().out
     assert "no trainable text in 3 images" in out
-    assert "images without text can be mixed with others (--mix)" in out
+    assert "You can mix images without text with others (data.mix)" in out
 
 
 def test_nothing_but_folders_without_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
