@@ -400,3 +400,12 @@ def test_what_a_backbone_does_not_have_is_refused_before_any_work(options: dict[
         load(None, options)
     assert said in str(error.value)
     load(None, {"backbone": "resnet50", "frozen": "block2"})
+
+
+def test_names_of_earlier_versions_are_read(tmp_path: Path) -> None:
+    """In a file, as an override, and never written again."""
+    path = tmp_path / "old.yaml"
+    path.write_text("model:\n  normalisation: lite\n")
+    for loaded in (config.load(str(path)), config.load(None, {"normalisation": "lite"})):
+        assert loaded.model.normalization == "lite"
+        assert "normalisation" not in config.dump(loaded)

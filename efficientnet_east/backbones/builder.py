@@ -44,7 +44,7 @@ def check_images(images: Any, kinds: Sequence[str] = ("float32", "float16", "bfl
     """
     if not tf.is_tensor(images):
         raise UserError(
-            "images", f"are a {type(images).__name__}", "expected a tensor, such as tf.constant(...)"
+            "images", f"are of type {type(images).__name__}", "expected a tensor, such as tf.constant(...)"
         )
     shape = images.shape
     if shape.rank != 4 or shape.as_list()[3] != 3:

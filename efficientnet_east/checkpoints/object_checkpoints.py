@@ -43,9 +43,7 @@ def read(path: str, reader: Any) -> dict[str, np.ndarray]:
         # A SavedModel may list its variables several times, each time with the values.
         if name in found and not np.array_equal(found[name], array):
             problem = f"is a checkpoint of TensorFlow 2 in which several variables are called {name}"
-            raise UserError(
-                path, problem, "expected the same weights saved by Keras as .weights.h5 or .keras"
-            )
+            raise UserError(path, problem, "Save the same weights with Keras as .weights.h5 or .keras.")
         found[name] = array
     return found
 

@@ -291,7 +291,7 @@ def _read_torch(path: Path) -> Read:
         import torch
     except ImportError:
         raise UserError(
-            path, "is read by PyTorch, which is not installed", "expected `pip install torch`"
+            path, "is read by PyTorch, which is not installed", "Install it with `pip install torch`."
         ) from None
     try:
         with warnings.catch_warnings():
@@ -341,7 +341,7 @@ def _read_safetensors(path: Path) -> Mapping[str, np.ndarray]:
         from safetensors.numpy import load_file
     except ImportError:
         problem = "is read by safetensors, which is not installed"
-        raise UserError(path, problem, "expected `pip install safetensors`") from None
+        raise UserError(path, problem, "Install it with `pip install safetensors`.") from None
     try:
         # NumPy knows bfloat16 since TensorFlow was imported; only its conversion is missing from `read`.
         return {name: array.astype(np.float32) if array.dtype.name == "bfloat16" else array

@@ -203,7 +203,7 @@ def _expect_match(file: WeightFile, backbone: str) -> _Match:
         raise UserError(file.path, problem, f"expected weights of {backbone}")
     fits_better = other is not None and (not match or other.misfits < match.misfits)
     if not match or match.mismatched or fits_better:
-        problem = _misfits(match) if match else "has no name of it"
+        problem = _misfits(match) if match else "has none of its names"
         looks = f"; looks like {other.backbone}" if other and fits_better else ""
         raise UserError(file.path, problem + looks, f"expected weights of {backbone}")
     return match

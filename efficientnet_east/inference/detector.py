@@ -21,9 +21,11 @@ from efficientnet_east.inference import calibration
 from efficientnet_east.inference.postprocess import Maps, find_in_scales
 from efficientnet_east.inference.preprocess import Fitted, Tile, prepare, stitch
 from efficientnet_east.inference.runtimes.runtime import Run
+from efficientnet_east.options import ModelOptions
 from efficientnet_east.structures import Detections
 
 CONFIG_FILE = "config.yaml"
+_DEFAULTS = ModelOptions()
 
 Image: TypeAlias = np.ndarray | Encoded | IO[bytes] | PIL.Image.Image
 _Item = TypeVar("_Item")
@@ -46,8 +48,8 @@ class Detector:
         self,
         run: Run,
         detect: Detect,
-        stride: int = 4,
-        divisor: int = 32,
+        stride: int = _DEFAULTS.output_stride,
+        divisor: int = _DEFAULTS.size_divisor,
         size: tuple[int, int] | None = None,
     ) -> None:
         self.run, self.detect, self.stride, self.divisor, self.size = run, detect, stride, divisor, size

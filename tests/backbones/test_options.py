@@ -108,7 +108,7 @@ def test_images_of_another_kind() -> None:
     with pytest.raises(UserError, match="images: are uint8; expected float32 or"):
         backbones.efficientnet_b0(tf.zeros([1, 32, 32, 3], tf.uint8))
     for build in (backbones.efficientnet_b0, model.build):
-        with pytest.raises(UserError, match="images: are a ndarray; expected a tensor"):
+        with pytest.raises(UserError, match="images: are of type ndarray; expected a tensor"):
             build(np.zeros((1, 32, 32, 3), np.float32))
         with pytest.raises(UserError, match="images: are float64; expected"):
             build(tf.zeros([1, 32, 32, 3], tf.float64))

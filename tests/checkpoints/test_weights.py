@@ -251,7 +251,7 @@ def test_missing_and_unused_arrays_are_refused_by_name() -> None:
         ("b1", "keras", KERAS, "", "has no place for block1b_dwconv/depthwise_kernel, block1b_bn/gamma, "),
         ("b4", "torch", LUKEMELAS, "module.", "module._conv_stem.weight has shape (48, 3, 3, 3), not (32,"),
         ("lite0", "torch", TIMM, "", "lacks blocks.0.0.se.conv_reduce.weight, blocks.0.0.se."),
-        ("resnet50", "npz", OWN, "resnet_v1_50/", "has no name of it"),
+        ("resnet50", "npz", OWN, "resnet_v1_50/", "has none of its names"),
     ],
 )  # fmt: skip
 def test_other_backbones_are_refused(other: str, format: str, naming: Naming, root: str, why: str) -> None:

@@ -186,7 +186,7 @@ def test_torchvision_of_another_variant(folder: Path) -> None:
     path = saved(folder / "torchvision.pth", state)
     with pytest.raises(UserError, match=r"lacks features\.1\.1\.block.*like b0; expected weights of b1"):
         restored(path, "b1")
-    with pytest.raises(UserError, match="has no name of it; looks like b0; expected weights of lite0"):
+    with pytest.raises(UserError, match="has none of its names; looks like b0; expected weights of lite0"):
         restored(path, "lite0")
     less = {name: tensor for name, tensor in state.items() if "fc1" not in name}
     source = weight_files.read(saved(folder / "less.pth", less))

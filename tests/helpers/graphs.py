@@ -1,7 +1,9 @@
 """Graphs that several test files read, each built once, and where the reference data lies."""
 
+import contextlib
 import dataclasses
 import functools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +57,20 @@ class Classifier:
         return {name: shape for name, shape in shapes.items() if not any(part in name for part in apart)}
 
 
+@contextlib.contextmanager
+def quick_hashes() -> Iterator[None]:
+    """TensorFlow hashes all variables at each new one, which is cheaper without tensor equality."""
+    tf.disable_tensor_equality()
+    try:
+        yield
+    finally:
+        tf.enable_tensor_equality()
+
+
 @functools.cache
 def classifier(name: str) -> Classifier:
     """Build a variant with swish at 224 x 224 pixels and with 1000 classes."""
-    with tf.Graph().as_default() as graph:
+    with quick_hashes(), tf.Graph().as_default() as graph:
         images = tf.placeholder(tf.float32, [None, 224, 224, 3])
         net, end_points = backbones.build(
             images, name, is_training=False, activation="swish", num_classes=1000
@@ -94,7 +106,7 @@ class Trunk:
 @functools.cache
 def trunk(name: str, activation: str) -> Trunk:
     """Build a variant for inference."""
-    with tf.Graph().as_default() as graph:
+    with quick_hashes(), tf.Graph().as_default() as graph:
         images = tf.placeholder(tf.float32, [1, None, None, 3])
         _, end_points = backbones.build(
             images, name, is_training=False, activation=activation, pre_stride="expand"
