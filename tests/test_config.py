@@ -148,6 +148,7 @@ def test_names_of_earlier_versions_are_read(tmp_path: Path) -> None:
     path.write_text("model:\n  normalisation: vgg\ndata:\n  colour: false\n")
     for found in (load(str(path)), load(None, {"normalisation": "vgg", "colour": False})):
         assert (found.model.normalization, found.data.color) == ("vgg", False)
+        assert "normalisation" not in config.dump(found) and "colour" not in config.dump(found)
     given = main.parser().parse_args(["train", "--normalisation=vgg", "--no-colour"])
     assert (given.normalization, given.color) == ("vgg", False)
 
@@ -400,12 +401,3 @@ def test_what_a_backbone_does_not_have_is_refused_before_any_work(options: dict[
         load(None, options)
     assert said in str(error.value)
     load(None, {"backbone": "resnet50", "frozen": "block2"})
-
-
-def test_names_of_earlier_versions_are_read(tmp_path: Path) -> None:
-    """In a file, as an override, and never written again."""
-    path = tmp_path / "old.yaml"
-    path.write_text("model:\n  normalisation: lite\n")
-    for loaded in (config.load(str(path)), config.load(None, {"normalisation": "lite"})):
-        assert loaded.model.normalization == "lite"
-        assert "normalisation" not in config.dump(loaded)
