@@ -31,6 +31,7 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 READ, REFUSED, EITHER = "must be read", "must be refused", "may go either way"
+SKIPPED = "warning: skipped: "  # before the line of an image that is refused
 TIME_LIMIT = 1800  # seconds for all files
 SIDE = 60_000  # of the bombs
 # The ends of names; the beginnings are numbers, so that each file has its own.
@@ -239,7 +240,7 @@ def judge(fates: dict[Path, str], printed: str) -> dict[str, int]:
     lines = printed.splitlines()
     ends = [re.split(r" words? -> ", line) for line in lines]
     starts = {end[0].rpartition(": ")[0] for end in ends if len(end) > 1}
-    skipped = [line.removeprefix("skipped: ") for line in lines if line.startswith("skipped: ")]
+    skipped = [line.removeprefix(SKIPPED) for line in lines if line.startswith(SKIPPED)]
     counts = dict.fromkeys(("read", "refused", "wrong: refused", "wrong: read", "wrong: without a word"), 0)
     for path, fate in fates.items():
         shown = one_line(str(path)).encode(errors="backslashreplace").decode()

@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """`python -m efficientnet_east COMMAND ...`."""
 
 import sys
@@ -6,12 +7,12 @@ from efficientnet_east.system import installed
 
 
 def main() -> int:
-    """Run the command line; `doctor` also where libraries are missing or broken that all others need.
+    """Run the command line. `doctor` works even if libraries are missing or broken that all others need.
 
     Returns:
       The exit code.
     """
-    installed.leave_working_folder()
+    installed.ignore_working_folder()
     if sys.argv[1:2] == ["doctor"]:
         from efficientnet_east.cli import doctor
 
@@ -20,8 +21,10 @@ def main() -> int:
         from efficientnet_east.cli import main as cli
     except ImportError as error:
         first = str(error).partition("\n")[0]
-        print(f"error: {first}; `python -m efficientnet_east doctor` tells what to install", file=sys.stderr)
+        hint = "run `python -m efficientnet_east doctor` to see what to install"
+        print(f"error: {first}; {hint}", file=sys.stderr)
         return 2
+    cli.complete()
     return cli.main()
 
 

@@ -29,12 +29,29 @@ else:
     Normalization, Merge = Literal["auto", *NORMALIZATIONS], Literal[*MERGES]
     ScoreLoss = Literal[*SCORE_LOSSES]
 
-# Field as earlier versions wrote it -> field.
+# Old names of fields, which older runs, model files and exports have -> what they are called now.
 RENAMED = {"normalisation": "normalization", "colour": "color"}
 
 
 class _Section(pydantic.BaseModel):
+    """A part of the configuration: known fields only, and no changes once it is made."""
+
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _with_new_names(cls, values: Any) -> Any:
+        return _renamed(values) if isinstance(values, Mapping) else values
+
+
+def _renamed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Give fields their new names; one that is there by both names keeps the value of the new one.
+
+    Args:
+      values: field name -> value.
+    """
+    new = {RENAMED.get(str(name), name): value for name, value in values.items() if name in RENAMED}
+    return new | {name: value for name, value in values.items() if name not in RENAMED}
 
 
 def _field(default: Any, help: str, **bounds: Any) -> Any:
@@ -42,7 +59,7 @@ def _field(default: Any, help: str, **bounds: Any) -> Any:
 
 
 def _split(value: Any) -> Any:
-    """A list as a command line has it, `0.6,0.85`, or a single number."""
+    """Split a list as a command line has it, `0.6,0.85`; wrap a single number."""
     if isinstance(value, str):
         return [part for part in value.split(",") if part.strip()]
     return [value] if isinstance(value, int | float) else value
@@ -67,7 +84,7 @@ Scales = Annotated[tuple[float, ...], pydantic.BeforeValidator(_split), pydantic
 
 
 def _read_mix(value: Any) -> Any:
-    """A mapping from entries SOURCE=WEIGHT, as a command line gives them and a file may."""
+    """Make a mapping of entries SOURCE=WEIGHT, as a command line gives them and a file may."""
     if value == ["none"] or not isinstance(value, list):
         return None if value == ["none"] else value
     mix: dict[str, str] = {}
@@ -82,7 +99,7 @@ def _read_mix(value: Any) -> Any:
 
 
 def _in_one_order(mix: dict[str, float] | None) -> dict[str, float] | None:
-    """Which crops a source gives depends on its place, which must not depend on how the mix was written."""
+    """Sort, since the crops of a source depend on its place, which must not depend on how you wrote it."""
     return dict(sorted(mix.items())) if mix else None
 
 
@@ -94,7 +111,7 @@ Mix = Annotated[
 
 
 def _option(name: str, help: str, **bounds: Any) -> Any:
-    """A field of the network, whose default is that of `ModelOptions`."""
+    """Make a field of the network, with the default of `ModelOptions`."""
     return _field(getattr(ModelOptions, name), help, **bounds)
 
 
@@ -103,217 +120,213 @@ def _in_words(table: Mapping[str, str]) -> str:
 
 
 class Model(_Section):
-    """What the network is; a checkpoint fits one such section only."""
+    """The network. A checkpoint fits one such section only."""
 
     backbone: str = _option("backbone", catalog.names_in_words())
     activation: Literal["relu", "relu6", "swish", "hard-swish"] = _option(
-        "activation", "of the backbone; the ImageNet weights were trained with swish"
+        "activation", "activation of the backbone; the ImageNet weights were trained with swish"
     )
     normalization: Normalization = _option(
-        "normalization", "of the pixels; auto: as the backbone's published weights were trained"
+        "normalization", "how pixels are scaled; auto: as for the backbone's published weights"
     )
     pre_stride: Literal["block", "expand"] = _option(
-        "pre_stride", "maps that are merged: block outputs, or the expansions right before each stride"
+        "pre_stride", "maps to merge: block outputs, or the expansions right before each stride"
     )
-    output_stride: Literal[2, 4] = _option("output_stride", "pixels of the image per cell of the maps")
+    output_stride: Literal[2, 4] = _option("output_stride", "image pixels per cell of the output maps")
     geometry: Literal["rbox", "quad"] = _option(
-        "geometry", "boxes as rotated rectangles, or as four free corners"
+        "geometry", "rbox: boxes are rotated rectangles; quad: four free corners"
     )
     text_scale: float = _option(
         "text_scale",
-        "largest distance that rbox can express, in pixels; quad learns in an eighth of it",
+        "largest distance that rbox can predict, in pixels; quad predicts in units of an eighth of it",
         gt=0,
     )
-    merge: Merge = _option("merge", f"how the maps are merged; {_in_words(MERGES)}")
-    levels: Literal[5, 6, 7] = _option(
-        "levels", "the coarsest map has stride 2**levels; from 6 on for bifpn only"
-    )
+    merge: Merge = _option("merge", f"how to merge the maps; {_in_words(MERGES)}")
+    levels: Literal[5, 6, 7] = _option("levels", "the coarsest map has stride 2**levels; 6 and 7 need bifpn")
     fpn_width: int = _option(
-        "fpn_width", "channels of BiFPN's maps; 0: EfficientDet's for the backbone", ge=0
+        "fpn_width", "channels of the BiFPN maps; 0: as EfficientDet for this backbone", ge=0
     )
     fpn_repeats: int = _option(
-        "fpn_repeats", "number of BiFPN's cells; 0: EfficientDet's for the backbone", ge=0
+        "fpn_repeats", "number of BiFPN cells; 0: as EfficientDet for this backbone", ge=0
     )
 
     @property
     def size_divisor(self) -> int:
-        """What the sides of the network's input are multiples of: the coarsest map's stride."""
+        """The stride of the coarsest map; the sides of the network's input are multiples of it."""
         return ModelOptions(levels=self.levels).size_divisor
 
 
 class Data(_Section):
-    """What is trained on, and how crops are cut from it."""
+    """The images, and how training crops are cut from them."""
 
-    data: str | None = _field(None, "folder of images and ground truth; none: synthetic scenes")
+    data: str | None = _field(None, "folder of images and ground truth; none: train on synthetic scenes")
     list: str | None = _field(None, "text file of the image names to train on")
-    limit: int | None = _field(None, "use the first so many images only", gt=0)
+    limit: int | None = _field(None, "train on the first N images only", gt=0)
     mix: Mix = _field(
-        None, "instead of data: SOURCE=WEIGHT, more than once; synthetic, a folder, FOLDER@LIST or mined.json"
+        None, "train on several sources; repeat it. SOURCE: synthetic, a folder, FOLDER@LIST or mined.json"
     )
-    val_data: str | None = _field(None, "folder to validate on; none: --data, if --val-list is given")
+    val_data: str | None = _field(
+        None, "folder to validate on; none: the training folder, if val_list is given"
+    )
     val_list: str | None = _field(None, "text file of the image names to validate on")
-    val_limit: int | None = _field(None, "validate on the first so many images only", gt=0)
-    skip_bad: bool = _field(False, "leave out what cannot be used, and say so, instead of stopping")
+    val_limit: int | None = _field(None, "validate on the first N images only", gt=0)
+    skip_bad: bool = _field(False, "skip images that cannot be used, and name them, instead of stopping")
     skip_share: float = _field(
         1.0,
-        "stop all the same if skip_bad leaves out more than this share of a folder's images",
+        "stop if skip_bad skips more than this share of a folder's images",
         ge=0,
         le=1,
     )
     synthetic_scenes: int = _field(100_000, "number of different synthetic scenes", gt=0)
-    synthetic_size: int = _field(640, "side of a synthetic scene, in pixels", ge=128)
+    synthetic_size: int = _field(640, "side of a synthetic scene in pixels", ge=128)
     crop_size: int = _field(
-        512, "side of a training crop, in pixels, a multiple of 32 (of 2**levels)", ge=64, multiple_of=32
+        512, "side of a training crop in pixels; a multiple of 32 (of 2**levels)", ge=64, multiple_of=32
     )
-    scale_min: float = _field(0.6, "text is scaled by at least this before the crop", gt=0)
-    scale_max: float = _field(1.4, "text is scaled by at most this before the crop", gt=0)
-    rotation: float = _field(10.0, "crops are turned by up to so many degrees", ge=0, le=45)
-    quarter_turns: float = _field(0.0, "share of crops that are turned by 90 degrees, too", ge=0, le=1)
-    text_crops: float = _field(0.8, "share of crops placed on a text; the rest fall anywhere", ge=0, le=1)
-    aspect: float = _field(
-        1.15, "text is stretched by up to this factor either way before the crop", ge=1, le=2
+    scale_min: float = _field(0.6, "smallest random scale of an image", gt=0)
+    scale_max: float = _field(1.4, "largest random scale of an image", gt=0)
+    rotation: float = _field(10.0, "rotate crops by up to this many degrees", ge=0, le=45)
+    quarter_turns: float = _field(0.0, "share of crops that are also rotated by 90 degrees", ge=0, le=1)
+    text_crops: float = _field(
+        0.8, "share of crops that contain a text; the others are taken anywhere", ge=0, le=1
     )
+    aspect: float = _field(1.15, "stretch images by up to this factor in one direction", ge=1, le=2)
     color: bool = _field(True, "vary brightness, contrast, saturation, hue, sharpness and noise")
-    motion_blur: float = _field(0.0, "share of crops that are blurred along a line", ge=0, le=1)
-    jpeg: float = _field(0.0, "share of crops that are compressed as JPEG once more", ge=0, le=1)
-    mosaic: float = _field(0.0, "share of crops that are four smaller ones, of different images", ge=0, le=1)
+    motion_blur: float = _field(0.0, "share of crops with motion blur", ge=0, le=1)
+    jpeg: float = _field(0.0, "share of crops with JPEG artifacts", ge=0, le=1)
+    mosaic: float = _field(0.0, "share of crops made of four smaller ones, from different images", ge=0, le=1)
     paste: float = _field(
         0.0, "share of the other crops that get words of another image where they show no text", ge=0, le=1
     )
     shrink: float = _field(
-        0.3, "how far the score region keeps from the text's edges (section 3.3.1)", ge=0, lt=0.5
+        0.3, "how much the score region of a text is shrunk (EAST paper, section 3.3.1)", ge=0, lt=0.5
     )
     core: float = _field(
-        0.0, "pixels that a text's score region keeps across, if the text has them; 0: shrink all alike", ge=0
+        0.0, "least thickness of a score region in pixels, if the text has it; 0: no limit", ge=0
     )
     balance: float = _field(
-        0.0, "0: every cell of text weighs the same; 1: every text does; 0.5: between", ge=0, le=1
+        0.0, "0: each cell of text has the same weight; 1: each text has; 0.5: in between", ge=0, le=1
     )
     between: float = _field(
         1.0,
         "weight of background between words that are closer than their height; above 1 keeps them apart",
         gt=0,
     )
-    min_text_side: float = _field(6.0, "texts with a shorter side (pixels of the crop) are ignored", ge=0)
-    ring: bool = _field(False, "learn nothing between the shrunk and the full text region")
-    workers: int = _field(1, "processes that prepare batches; 0 prepares them in a thread", ge=0)
+    min_text_side: float = _field(6.0, "ignore texts with a shorter side, in pixels of the crop", ge=0)
+    ring: bool = _field(False, "ignore the cells between the shrunk and the full text region")
+    workers: int = _field(1, "processes that prepare batches; 0: a thread prepares them", ge=0)
     cache_megabytes: int | None = _field(
-        None, "of decoded images kept in memory; none: all, if they fit in half of what is free", ge=0
+        None, "memory for decoded images, in MB; none: up to half of what is free", ge=0
     )
 
 
 class Train(_Section):
-    """How it is trained."""
+    """The training."""
 
-    workdir: str = _field("runs/b0", "folder for checkpoints, events and pictures; resumed if it has some")
+    workdir: str = _field(
+        "runs/b0", "folder of the run: checkpoints, events, pictures; a run in it is resumed"
+    )
     init: str | None = _field(
-        None, "weights to start from: of a backbone, or a checkpoint or workdir of this project"
+        None, "weights to start from: a weight file, a checkpoint, a workdir, or `default`"
     )
-    steps: int = _field(100_000, "training steps", gt=0)
-    batch_size: int = _field(
-        8, "crops in a pass of the network, over all devices, and in a step unless it accumulates", gt=0
-    )
-    accumulate: int = _field(1, "passes in a step, whose mean gradient is applied", gt=0)
-    optimizer: Literal["adam", "adamw"] = _field("adam", "Adam with L2 in the loss, or AdamW")
+    steps: int = _field(100_000, "number of training steps", gt=0)
+    batch_size: int = _field(8, "crops per batch, over all devices", gt=0)
+    accumulate: int = _field(1, "batches per step, whose gradients are averaged", gt=0)
+    optimizer: Literal["adam", "adamw"] = _field("adam", "adam (with L2 in the loss) or adamw")
     learning_rate: float = _field(1e-3, "peak learning rate", gt=0)
     backbone_rate: float = _field(
-        1.0, "factor of the learning rate for the backbone; 0: it is not trained", ge=0
+        1.0, "factor on the learning rate of the backbone; 0: do not train it", ge=0
     )
     layer_decay: float = _field(
-        1.0, "once more for each block (or unit) of the backbone before its last", gt=0, le=1
+        1.0, "further factor for each block (or unit) of the backbone before the last", gt=0, le=1
     )
     schedule: Literal["cosine", "step", "exponential", "one-cycle", "constant"] = _field(
-        "cosine", "how the learning rate falls after the warm-up, see docs/training.md"
+        "cosine", "how the learning rate falls after the warm-up; see docs/training.md"
     )
-    warmup_steps: int = _field(200, "steps over which the rate rises from 0", ge=0)
+    warmup_steps: int = _field(200, "steps in which the learning rate rises from 0", ge=0)
     final_rate: float | None = _field(
-        None, "share of the peak rate at the end; none: 0 for cosine, 1e-4 for one-cycle", ge=0, le=1
+        None, "last learning rate, as a share of the peak; none: 0 for cosine, 1e-4 for one-cycle", ge=0, le=1
     )
-    rise: float = _field(0.3, "share of the run over which one-cycle's rate rises", ge=0, lt=1)
+    rise: float = _field(0.3, "one-cycle: share of the run in which the rate rises", ge=0, lt=1)
     milestones: Milestones = _field(
-        (0.6, 0.85), "where schedule step falls by step_factor: steps, or shares of the run below 1"
+        (0.6, 0.85), "step: where the rate falls by step_factor; steps, or shares of the run (below 1)"
     )
-    step_factor: float = _field(0.1, "of the rate at each milestone", gt=0, le=1)
-    decay_steps: int = _field(10_000, "period of the exponential schedule", gt=0)
-    decay_factor: float = _field(0.94, "factor of the exponential schedule", gt=0, le=1)
-    staircase: bool = _field(True, "let the exponential schedule fall once a period, not in every step")
-    weight_decay: float = _field(1e-5, "L2 on kernels (adam), or decoupled decay (adamw)", ge=0)
-    clip_norm: float = _field(5.0, "global norm that gradients are clipped to; 0 for no clipping", ge=0)
-    ema_decay: float = _field(0.997, "of the weight averages that evaluation uses", ge=0, lt=1)
-    drop_connect: float = _field(0.2, "stochastic depth of an EfficientNet's last block", ge=0, lt=1)
+    step_factor: float = _field(0.1, "step: factor on the rate at each milestone", gt=0, le=1)
+    decay_steps: int = _field(10_000, "exponential: steps in which the rate falls by decay_factor", gt=0)
+    decay_factor: float = _field(0.94, "exponential: factor on the rate every decay_steps", gt=0, le=1)
+    staircase: bool = _field(True, "exponential: fall once every decay_steps, not in every step")
+    weight_decay: float = _field(1e-5, "L2 on kernels (adam), or decoupled weight decay (adamw)", ge=0)
+    clip_norm: float = _field(5.0, "clip gradients to this global norm; 0: do not clip", ge=0)
+    ema_decay: float = _field(
+        0.997, "decay of the averaged weights, which are used for evaluation", ge=0, lt=1
+    )
+    drop_connect: float = _field(0.2, "stochastic depth: rate of an EfficientNet's last block", ge=0, lt=1)
     batch_norm: Literal["train", "frozen", "sync"] = _field(
-        "train", "frozen: keep the backbone's statistics as loaded; sync: over all replicas"
+        "train", "frozen: keep the backbone's statistics; sync: compute them over all replicas"
     )
     frozen: str | None = _field(
         None,
         f"do not train the backbone up to this part: {catalog.parts_in_words()}",
     )
-    unfreeze_at: int = _field(0, "step from which on the frozen part is trained, too; 0: never", ge=0)
-    recompute: bool = _field(
-        False, "compute the backbone's blocks again in the backward pass: less memory, more time"
-    )
+    unfreeze_at: int = _field(0, "train the frozen part from this step on; 0: never", ge=0)
+    recompute: bool = _field(False, "compute the blocks again in the backward pass: less memory, more time")
     precision: Literal["float32", "bfloat16", "float16"] = _field(
-        "float32", "what convolutions are computed in while training; float16 scales the loss"
+        "float32", "number format of convolutions in training; float16 scales the loss"
     )
-    recalibrate: int = _field(
-        0, "before the first step, estimate batch-norm statistics anew from so many batches", ge=0
-    )
+    recalibrate: int = _field(0, "before the first step, estimate batch-norm statistics from N batches", ge=0)
     score_loss: ScoreLoss = _field("dice", f"loss of the score map; {_in_words(SCORE_LOSSES)}")
-    score_weight: float = _field(1.0, "of the score loss", ge=0)
-    iou_weight: float = _field(1.0, "of the -log IoU loss", ge=0)
-    angle_weight: float = _field(10.0, "of the angle loss", ge=0)
-    quad_weight: float = _field(1.0, "of the loss of the four corners (--geometry quad)", ge=0)
-    seed: int = _field(1, "of every random source", ge=0, lt=2**31)
+    score_weight: float = _field(1.0, "weight of the score loss", ge=0)
+    iou_weight: float = _field(1.0, "weight of the box loss, -log IoU", ge=0)
+    angle_weight: float = _field(10.0, "weight of the angle loss", ge=0)
+    quad_weight: float = _field(1.0, "weight of the loss of the four corners (geometry quad)", ge=0)
+    seed: int = _field(1, "seed of all random numbers", ge=0, lt=2**31)
     devices: str = _field(
-        "auto", "auto: every GPU, or the CPU; cpu; cpu:2 for two parts of it; or GPUs by number, such as 0,1",
+        "auto", "auto: all GPUs, or the CPU; cpu; cpu:2 for two replicas; or numbers of GPUs, such as 0,1",
         pattern=r"^(auto|cpu(:[1-9]\d?)?|\d{1,3}(,\d{1,3})*)$",
     )  # fmt: skip
     peer_timeout: float = _field(
-        1800.0, "seconds that a process waits for another one (TF_CONFIG), which may be validating", gt=0
+        1800.0, "seconds to wait for another process of a cluster (TF_CONFIG), which may be validating", gt=0
     )
-    threads: int = _field(0, "CPU threads; 0 takes what this process may use", ge=0)
-    log_every: int = _field(20, "steps between two lines of scalars", gt=0)
+    threads: int = _field(0, "CPU threads; 0: all that this process may use", ge=0)
+    log_every: int = _field(20, "steps between two log lines", gt=0)
     save_every: int = _field(500, "steps between two checkpoints", gt=0)
     validate_every: int = _field(2000, "steps between two validations", gt=0)
-    patience: int = _field(
-        0, "end the run after so many validations in a row without a better hmean; 0: never", ge=0
+    patience: int = _field(0, "stop after N validations in a row without a better hmean; 0: never", ge=0)
+    picture_every: int = _field(1000, "steps between two pictures of the output maps", gt=0)
+    keep_checkpoints: int = _field(
+        3, "how many of the newest checkpoints to keep; the best is always kept", gt=0
     )
-    picture_every: int = _field(1000, "steps between two pictures of the maps", gt=0)
-    keep_checkpoints: int = _field(3, "newest checkpoints to keep; the best is kept beside them", gt=0)
 
 
 class Detect(_Section):
-    """How maps become boxes."""
+    """The detection: how maps become boxes."""
 
-    score_threshold: float = _field(0.9, "cells below this score are background", gt=0, lt=1)
+    score_threshold: float = _field(0.9, "ignore cells with a lower score", gt=0, lt=1)
     score_scale: float = _field(
-        1.0, "factor of the score's logit, see `calibrate`; folded into what is written or loaded", gt=0
+        1.0, "calibration: factor on the logit of the score; see the command calibrate", gt=0
     )
-    score_offset: float = _field(0.0, "added to the scaled logit of the score")
+    score_offset: float = _field(0.0, "calibration: added to the scaled logit of the score")
     nms: Literal["locality", "standard"] = _field(
         "locality",
-        "overlapping boxes: take weighted means of neighbours first (EAST), or keep the best as is",
+        "overlapping boxes: merge neighbors first (locality, as in EAST), or keep the best (standard)",
     )
-    nms_iou: float = _field(0.2, "overlap from which two boxes are one", gt=0, lt=1)
-    box_threshold: float = _field(0.0, "boxes whose score is lower are dropped", ge=0, lt=1)
-    min_box_side: float = _field(
-        3.0, "boxes that are thinner than this (pixels of the network's input) are dropped", ge=0
-    )
-    max_candidates: int = _field(
-        50_000, "so many cells, the best ones, become boxes that are merged; per 2400 x 2400 pixels", gt=0
-    )
-    max_detections: int = _field(0, "so many boxes, the best ones, are kept; 0: all", ge=0)
-    axis_aligned: bool = _field(False, "give the upright rectangle around each box instead of the box")
+    nms_iou: float = _field(0.2, "boxes that overlap by at least this IoU are the same", gt=0, lt=1)
+    box_threshold: float = _field(0.0, "drop boxes with a lower score", ge=0, lt=1)
+    min_box_side: float = _field(3.0, "drop boxes thinner than this, in pixels of the network's input", ge=0)
+    max_candidates: int = _field(50_000, "use at most N cells, the best ones, per 2400 x 2400 pixels", gt=0)
+    max_detections: int = _field(0, "keep at most N boxes, the best ones; 0: all", ge=0)
+    axis_aligned: bool = _field(False, "return the upright rectangle around each box")
     max_side: int = _field(
-        2400, "larger images are scaled down to this longer side; tiled if that more than halves them", ge=32
+        2400,
+        "scale larger images down to this longer side; split into tiles if that more than halves them",
+        ge=32,
     )
-    scales: Scales = _field((1.0,), "factors of the image's size at which it is looked at; boxes are merged")
+    scales: Scales = _field((1.0,), "detect at several scales of the image, and merge the boxes")
     tile_size: int = _field(
-        0, "larger images are not scaled down, but read in tiles of this side, pixels; 0: by max_side", ge=0
+        0, "split larger images into tiles of this side, in pixels; 0: see max_side", ge=0
     )
-    tile_overlap: float = _field(0.25, "share of a tile that its neighbour repeats", ge=0, le=0.75)
+    tile_overlap: float = _field(0.25, "share of a tile that overlaps the next one", ge=0, le=0.75)
     batch_pixels: int = _field(
-        4_000_000, "images (tiles) of one size that have no more pixels than this together share a run", gt=0
+        4_000_000, "run images (tiles) of one size together, up to this many pixels", gt=0
     )
 
 
@@ -344,7 +357,7 @@ class Config(_Section):
 
 
 def folded(detect: Detect) -> Detect:
-    """The section of a network whose weights have its calibration already."""
+    """Return the section of a network whose weights contain the calibration already."""
     return detect.model_copy(update={"score_scale": 1.0, "score_offset": 0.0})
 
 
@@ -373,20 +386,21 @@ def load(path: str | None = None, overrides: Mapping[str, Any] | None = None) ->
       UserError: no such file, not YAML, an unknown section or field (with the nearest known one), or a value
         out of range.
     """
-    tree = _renamed(_read(Path(path)) if path else {})
+    tree = _read(Path(path)) if path else {}
     where = {name: section for section, name, _ in fields()}
     origin = path or "configuration"
-    for section, values in tree.items():
+    for section, values in list(tree.items()):
         _expect_known(f"{origin}: {section}", section, SECTIONS)
         if not isinstance(values, dict):
             raise UserError(
                 f"{origin}: {section}", f"{values!r} is not a section", "expected 'field: value' lines"
             )
+        tree[section] = values = _renamed(values)
         for name in values:
             _expect_known(f"{origin}: {section}.{name}", name, SECTIONS[section].model_fields)
-    overrides = {RENAMED.get(name, name): value for name, value in (overrides or {}).items()}
+    overrides = _renamed(overrides or {})
     for name, value in overrides.items():
-        _expect_known(f"configuration: {name}", name, where)
+        _expect_known(name, name, where)
         tree.setdefault(where[name], {})[name] = value
     config = _validate(tree, origin, overrides)
     catalog.get_backbone(config.model.backbone, pre_stride=config.model.pre_stride)
@@ -397,7 +411,7 @@ def load(path: str | None = None, overrides: Mapping[str, Any] | None = None) ->
 
 
 def load_for_training(path: str | None = None, overrides: Mapping[str, Any] | None = None) -> Config:
-    """Read a configuration whose network is, where it says nothing else, that of the model it starts from.
+    """Read a configuration. Where it does not describe the network, take that of the model it starts from.
 
     Args:
       path: see `load`.
@@ -405,7 +419,7 @@ def load_for_training(path: str | None = None, overrides: Mapping[str, Any] | No
 
     Returns:
       The configuration. If `train.init` is a file of `export-weights`, or `default`, the fields of the
-      section `model` that are given nowhere are those of the file.
+      section `model` that are not given are those of the file.
 
     Raises:
       UserError: see `load`, or the file is damaged.
@@ -450,16 +464,6 @@ def _read(path: Path) -> dict[str, Any]:
     if tree is not None and not isinstance(tree, dict):
         raise UserError(path, "is not a mapping", f"expected the sections {', '.join(SECTIONS)}")
     return tree or {}
-
-
-def _renamed(tree: dict[str, Any]) -> dict[str, Any]:
-    """The tree with today's names of the fields, where its sections are some."""
-    return {
-        section: {RENAMED.get(name, name): value for name, value in values.items()}
-        if isinstance(values, dict)
-        else values
-        for section, values in tree.items()
-    }
 
 
 def _text(path: Path) -> str:

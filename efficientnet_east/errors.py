@@ -1,16 +1,17 @@
-"""The one error that users see: a single line, exit code 2, no traceback."""
+"""Errors for users: one line, exit code 2, no traceback."""
 
 
 class UserError(Exception):
-    """Something the user gave cannot be used.
+    """An input cannot be used.
 
     Args:
-      where: the file, `file:line`, configuration field or option at fault.
+      where: the file, `file:line`, configuration field (`train.patience`) or argument (`output`). The command
+        line shows fields and arguments as its options.
       problem: what is wrong with it, with the value found.
-      hint: what would be right, or what to do; a phrase or a sentence.
+      hint: what is right, or what to do: a phrase or a sentence.
 
     Attributes:
-      costs_image: whether an image of a data set is left out because of it, where reading goes on.
+      costs_image: whether an image of a data set is skipped because of it.
     """
 
     costs_image = False
@@ -20,21 +21,21 @@ class UserError(Exception):
         self.where, self.problem, self.hint = str(where), problem, hint
 
     def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
-        """Three arguments, so that the error survives the way out of a worker process."""
+        """Pickle the three arguments, so that the error can leave a worker process."""
         return type(self), (self.where, self.problem, self.hint)
 
 
 class WriteError(UserError):
-    """A file cannot be written: the disk is full, or the folder is not the user's to write in."""
+    """A file cannot be written: the disk is full, or permission is missing."""
 
 
 def one_line(text: str) -> str:
-    """Escapes the line breaks, control codes and broken Unicode that file names may hold.
+    """Escape the line breaks, control codes and broken Unicode that file names may hold.
 
     Args:
-      text: with such names in it.
+      text: with file names in it.
 
     Returns:
-      The text in printable letters.
+      The text in printable characters.
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

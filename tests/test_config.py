@@ -80,7 +80,17 @@ def other_value(name: str) -> Any:
 def test_leaf_names_are_unique() -> None:
     """A command line says `--seed`, not `--train.seed`; `threads` is asked for everywhere."""
     assert len(NAMES) == len(set(NAMES))
-    assert not {"config", "checkpoint", "json", "gt", "submission", "output", "images"} & set(NAMES)
+    assert not {
+        "config",
+        "model",
+        "checkpoint",
+        "verbose",
+        "json",
+        "gt",
+        "submission",
+        "output",
+        "images",
+    } & set(NAMES)
 
 
 def test_every_field_says_what_it_is() -> None:
@@ -120,7 +130,7 @@ def test_every_field_from_file_override_and_command_line(name: str, tmp_path: Pa
         if isinstance(value, bool):
             words = [flag if value else flag.replace("--", "--no-", 1)]
         given = vars(PARSER.parse_args(["train", *words]))
-        assert given.keys() == {"command", "config", name}
+        assert given.keys() == {"command", "config", "verbose", name}
         assert value_of(load(None, {name: given[name]} | beside), name) == value
 
 
@@ -149,6 +159,7 @@ def test_names_of_earlier_versions_are_read(tmp_path: Path) -> None:
     for found in (load(str(path)), load(None, {"normalisation": "vgg", "colour": False})):
         assert (found.model.normalization, found.data.color) == ("vgg", False)
         assert "normalisation" not in config.dump(found) and "colour" not in config.dump(found)
+    assert not Config.model_validate({"data": {"colour": False}}).data.color
     given = main.parser().parse_args(["train", "--normalisation=vgg", "--no-colour"])
     assert (given.normalization, given.color) == ("vgg", False)
 
@@ -278,22 +289,22 @@ def test_files_of_windows_tools(encoding: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "where", "said"),
     [
-        ("stepz", "5", "--stepz", "'steps'"),
-        ("steps", "many", "--steps", "integer"),
-        ("batch_size", "-1", "--batch-size", "greater than 0"),
-        ("learning_rate", "inf", "--learning-rate", "finite"),
-        ("score_threshold", 0, "--score-threshold", "greater than 0"),
-        ("score_threshold", "1", "--score-threshold", "less than 1"),
-        ("nms_iou", "0", "--nms-iou", "greater than 0"),
-        ("box_threshold", "1", "--box-threshold", "less than 1"),
-        ("max_candidates", "0", "--max-candidates", "greater than 0"),
-        ("mix", ["synthetic"], "--mix", "SOURCE=WEIGHT"),
-        ("mix", ["=1"], "--mix", "SOURCE=WEIGHT"),
-        ("mix", ["synthetic=0"], "--mix", "greater than 0"),
-        ("mix", ["synthetic=inf"], "--mix", "finite"),
-        ("mix", ["synthetic=much"], "--mix", "number"),
-        ("mix", ["a=b=1", "a=b=2"], "--mix", "a=b twice"),
-        ("mix", "synthetic=1", "--mix", "dictionary"),
+        ("stepz", "5", "stepz", "'steps'"),
+        ("steps", "many", "train.steps", "integer"),
+        ("batch_size", "-1", "train.batch_size", "greater than 0"),
+        ("learning_rate", "inf", "train.learning_rate", "finite"),
+        ("score_threshold", 0, "detect.score_threshold", "greater than 0"),
+        ("score_threshold", "1", "detect.score_threshold", "less than 1"),
+        ("nms_iou", "0", "detect.nms_iou", "greater than 0"),
+        ("box_threshold", "1", "detect.box_threshold", "less than 1"),
+        ("max_candidates", "0", "detect.max_candidates", "greater than 0"),
+        ("mix", ["synthetic"], "data.mix", "SOURCE=WEIGHT"),
+        ("mix", ["=1"], "data.mix", "SOURCE=WEIGHT"),
+        ("mix", ["synthetic=0"], "data.mix", "greater than 0"),
+        ("mix", ["synthetic=inf"], "data.mix", "finite"),
+        ("mix", ["synthetic=much"], "data.mix", "number"),
+        ("mix", ["a=b=1", "a=b=2"], "data.mix", "a=b twice"),
+        ("mix", "synthetic=1", "data.mix", "dictionary"),
         ("backbone", "b9", "backbone", "b0, b1, b2, b3, b4, b5, b6, b7, b8, l2, b4-modified, lite0"),
         ("backbone", "phi=13", "backbone", "from -3 to 12"),
         ("backbone", "phi=nan", "backbone", "from -3 to 12"),

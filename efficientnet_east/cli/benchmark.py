@@ -1,12 +1,11 @@
-"""The subcommand `benchmark`: how long models take here, part by part, and how well they find words."""
+"""The command `benchmark`: how long models take here, part by part, and how well they find words."""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import io
 import json
-import sys
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 from PIL import Image
 
 from efficientnet_east.checkpoints import model_file
+from efficientnet_east.cli import options
 from efficientnet_east.data import inputs
 from efficientnet_east.data.datasets import find_records
 from efficientnet_east.data.image_lists import read_image_list
@@ -29,6 +29,8 @@ from efficientnet_east.inference.detector import Detector
 from efficientnet_east.structures import Detections, Truth
 from efficientnet_east.system import progress
 from efficientnet_east.training import versions
+
+logger = logging.getLogger(__name__)
 
 SCENES, SEED = 10, 0  # of the generated images
 _QUALITY = 92
@@ -57,93 +59,124 @@ class Case:
     found: dict[str, Detections] = dataclasses.field(default_factory=dict)
 
 
-def add_options(sub: argparse.ArgumentParser) -> None:
-    """Declare what `benchmark` takes, but for the section `detect`."""
-    model = "workdir of train.py, a prefix, or an exported file; several can be given, and take turns"
-    model += " [the model that comes with the package]"
-    sub.add_argument("--model", "--checkpoint", metavar="PATH", action="append", help=model)
-    runtime = "several can be given [all that are installed and read the model]"
-    sub.add_argument("--runtime", choices=tuple(runtimes.RUNTIMES), action="append", help=runtime)
-    images = "image files, folders or patterns; not with --data [generated scenes of 1280 x 720 pixels]"
-    sub.add_argument("--images", metavar="NAME", nargs="+", help=images)
-    sub.add_argument("--data", metavar="DIR", help="images with ground truth, as eval takes them")
-    sub.add_argument("--list", metavar="FILE", help="text file of the image names of --data to use")
-    limit = f"so many images [{SCENES} scenes; all of others]"
-    sub.add_argument("--limit", metavar="N", type=int, help=limit)
-    sub.add_argument("--rounds", metavar="N", type=int, default=3, help="times that each image is timed [3]")
-    warm_up = "images that are not timed, first [3]"
-    sub.add_argument("--warm-up", metavar="N", type=int, default=3, help=warm_up)
-    sub.add_argument("--json", metavar="FILE", help="write the figures here, too")
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What is measured on what.
+
+    Attributes:
+      model: paths of models, or None for the one that comes with the package.
+      runtime: names of runtimes, or None for all that are installed.
+      images: files, folders or patterns, or None.
+      data: images with ground truth, or None.
+      list: a file of image names, or None for all.
+      limit: how many images at most, or None.
+      rounds: times that each image is timed.
+      warm_up: images that are not timed, first.
+      json: a file to write, or None.
+    """
+
+    model: Sequence[str] | None
+    runtime: Sequence[str] | None
+    images: Sequence[str] | None
+    data: str | None
+    list: str | None
+    limit: int | None
+    rounds: int
+    warm_up: int
+    json: str | None
 
 
-def run(arguments: argparse.Namespace, overrides: Mapping[str, Any]) -> int:
+def add_options(parser: options.Parser) -> None:
+    """Declare the options."""
+    help = f"workdir of train.py, a prefix, or an exported file; can be repeated [{options.BUNDLED}]"
+    options.add_model(parser, help, several=True)
+    help = "can be repeated [all that are installed and read the model]"
+    parser.add_argument("--runtime", choices=tuple(runtimes.RUNTIMES), action="append", help=help)
+    help = "image files, folders or patterns [generated scenes of 1280 x 720 pixels]"
+    parser.add_argument("--images", metavar="NAME", nargs="+", help=help)
+    options.add_data(parser, "images with ground truth, instead of --images", required=False)
+    help = f"use N images [{SCENES} generated scenes, or all given images]"
+    parser.add_argument("--limit", metavar="N", type=options.number(int, 1), help=help)
+    help = "time each image N times [3]"
+    parser.add_argument("--rounds", metavar="N", type=options.number(int, 1), default=3, help=help)
+    help = "run N images first, without timing them [3]"
+    parser.add_argument("--warm-up", metavar="N", type=options.number(int, 0), default=3, help=help)
+    help = "write the figures as JSON, too"
+    parser.add_argument("--json", metavar="FILE", type=options.file_name("speed.json"), help=help)
+    options.add_threads(parser)
+    options.add_fields(parser, ("detect",))
+
+
+def run(given: Mapping[str, Any]) -> int:
     """Measure, and print a table.
 
     Args:
-      arguments: of `add_options`.
-      overrides: fields of the configuration's section `detect`, and `threads`.
+      given: the values of the options by their names.
 
     Returns:
-      The exit code.
+      The exit code, 0.
 
     Raises:
       UserError: options that cannot be used, no image, or no model that can be run.
     """
-    _expect_usable(arguments)
-    pictures = _pictures(arguments)
-    cases = _cases(arguments, overrides)
-    cases = [case for case in cases if _warm_up(case, pictures, arguments.warm_up, len(cases) == 1)]
+    if given["images"] and given["data"]:
+        raise UserError(
+            "images", "cannot be combined with --data", "Use either --images or --data, not both."
+        )
+    options.expect_with(given, ["list"], "data")
+    chosen = options.pick(Options, given)
+    pictures = _pictures(chosen)
+    cases = _cases(chosen, options.fields_of(given, "detect", threads=True))
+    _measure(cases, pictures, chosen)
+    _report(cases, pictures, chosen)
+    return 0
+
+
+def _measure(cases: list[Case], pictures: Sequence[Picture], chosen: Options) -> None:
+    """Time all cases in turn; those that cannot run the images are removed from the list."""
+    alone = len(cases) == 1
+    cases[:] = [case for case in cases if _warm_up(case, pictures, chosen.warm_up, alone)]
     if not cases:
         raise UserError(
-            "--model", "no runtime here runs it on these images", "expected another runtime or model"
+            "model", "no runtime here can run it on these images", "Try another runtime or model."
         )
-    work = [(case, one) for _ in range(arguments.rounds) for case in cases for one in pictures]
+    work = [(case, one) for _ in range(chosen.rounds) for case in cases for one in pictures]
     for case, one in progress.track(work, len(work), "benchmark"):
         lap, found = timing.time_image(case.detector, one.data)
         case.laps.append(lap)
         case.found.setdefault(one.name, found)
+
+
+def _report(cases: Sequence[Case], pictures: Sequence[Picture], chosen: Options) -> None:
+    """Write and print the figures."""
     rows = [row(case, pictures) for case in cases]
     machine = versions.describe()
-    if arguments.json:
-        about = {"machine": machine, "images": len(pictures), "rounds": arguments.rounds, "rows": rows}
-        write_file(arguments.json, (json.dumps(about, indent=2) + "\n").encode())
+    if chosen.json:
+        about = {"machine": machine, "images": len(pictures), "rounds": chosen.rounds, "rows": rows}
+        write_file(chosen.json, (json.dumps(about, indent=2) + "\n").encode())
     print(f"{machine['processor']}; {cases[0].threads or machine['threads']} threads; ", end="")
-    print(f"{len(pictures)} images, {arguments.rounds} rounds; medians in milliseconds")
+    print(f"{len(pictures)} images, {chosen.rounds} rounds; medians in milliseconds")
     print("\n".join(table(rows)))
-    return 0
 
 
-def _expect_usable(arguments: argparse.Namespace) -> None:
-    for name, least in (("limit", 1), ("rounds", 1), ("warm_up", 0)):
-        value = getattr(arguments, name)
-        if value is not None and value < least:
-            raise UserError(f"--{name.replace('_', '-')}", f"is {value}", f"expected {least} or more")
-    if arguments.images and arguments.data:
-        raise UserError("--images", "is given with --data", "expected one of them")
-    if arguments.list and not arguments.data:
-        raise UserError("--list", "is given without --data", "expected the folder to choose from, beside it")
-    if arguments.json and Path(arguments.json).is_dir():
-        raise UserError("--json", f"{arguments.json} is a folder", "expected a file name such as speed.json")
-
-
-def _pictures(arguments: argparse.Namespace) -> list[Picture]:
-    """What is detected in, in the memory: the disk is nobody's part."""
-    limit = arguments.limit
-    if arguments.data:
-        names = read_image_list(arguments.list) if arguments.list else None
-        records = find_records(arguments.data, names, limit, split=held_out(arguments.data))
+def _pictures(chosen: Options) -> list[Picture]:
+    """Read the images into memory: the disk is not part of what is timed."""
+    limit = chosen.limit
+    if chosen.data:
+        names = read_image_list(chosen.list) if chosen.list else None
+        records = find_records(chosen.data, names, limit, split=held_out(chosen.data))
         return [Picture(one.image.stem, _bytes(one.image), one.truth) for one in records]
-    if arguments.images:
-        found = [one.path for one in inputs.find_files(arguments.images)]
+    if chosen.images:
+        found = [one.path for one in inputs.find_files(chosen.images)]
         paths = [path for path in found if path.suffix.lower() in SUFFIXES]
         if not paths:
-            raise UserError("--images", "names no image", f"expected files that end in {', '.join(SUFFIXES)}")
+            raise UserError("images", "names no image", f"expected files that end in {', '.join(SUFFIXES)}")
         return _readable(paths[:limit])
     return [_generated(index) for index in range(limit or SCENES)]
 
 
 def _readable(paths: Sequence[Path]) -> list[Picture]:
-    """The images that can be read; each other one is said and left out."""
+    """Read the images that can be read; the others are named and skipped."""
     pictures: list[Picture] = []
     for path in paths:
         try:
@@ -151,9 +184,9 @@ def _readable(paths: Sequence[Path]) -> list[Picture]:
             check_image(data)
             pictures.append(Picture(str(path), data))
         except UserError as error:
-            progress.write(f"skipped: {path}: {error}", sys.stderr)
+            options.warn_skipped([f"{path}: {error}"])
     if not pictures:
-        raise UserError("--images", "no image can be read", "expected at least one that can")
+        raise UserError("images", "no image can be read", "expected at least one that can")
     return pictures
 
 
@@ -171,25 +204,23 @@ def _generated(index: int) -> Picture:
     return Picture(sample.name, buffer.getvalue(), sample.truth)
 
 
-def _cases(arguments: argparse.Namespace, overrides: Mapping[str, Any]) -> list[Case]:
-    """Every model in every runtime; one that is not installed is said, or an error if it was asked for."""
-    named = model_file.short_names(arguments.model or [model_file.DEFAULT])
+def _cases(chosen: Options, overrides: Mapping[str, Any]) -> list[Case]:
+    """Open every model in every runtime. One that is not installed is an error if it was asked for."""
+    named = model_file.short_names(chosen.model or [model_file.DEFAULT])
     cases, errors = [], []
     for name, path in named.items():
         able = runtimes.able(path)
-        for runtime in [one for one in arguments.runtime or able if one in able or len(named) == 1]:
+        for runtime in [one for one in chosen.runtime or able if one in able or len(named) == 1]:
             try:
                 cases.append(load(name, path, runtime, overrides))
             except UserError as error:
-                if arguments.runtime:
+                if chosen.runtime:
                     raise
-                progress.write(f"left out: {error}", sys.stderr)
+                logger.warning("left out: %s", error)
                 errors.append(error)
     if not cases:
         raise (
-            errors[0]
-            if errors
-            else UserError("--runtime", "reads none of the models", "expected another one")
+            errors[0] if errors else UserError("runtime", "reads none of the models", "Choose another one.")
         )
     return cases
 
@@ -224,11 +255,11 @@ def _warm_up(case: Case, pictures: Sequence[Picture], count: int, alone: bool) -
             timing.time_image(case.detector, one.data)
     # A runtime that a network is not made for may raise anything, or give maps of another form.
     except Exception as error:
-        told = str(error) if isinstance(error, UserError) else f"{type(error).__name__} {error}"
-        problem = f"cannot run {case.model} ({one_line(told)[:200]})"
+        problem = str(error) if isinstance(error, UserError) else f"{type(error).__name__} {error}"
+        problem = f"cannot run {case.model} ({one_line(problem)[:200]})"
         if alone:
             raise UserError(case.runtime, problem, "expected another runtime, or another model") from None
-        progress.write(f"left out: {case.runtime} {problem}", sys.stderr)
+        logger.warning("left out: %s %s", case.runtime, problem)
         return False
     return True
 
@@ -238,7 +269,7 @@ def _repeated(pictures: Sequence[Picture], count: int) -> Iterator[Picture]:
 
 
 def row(case: Case, pictures: Sequence[Picture]) -> dict[str, Any]:
-    """What is told of a case.
+    """Summarize a case.
 
     Args:
       case: measured.
@@ -250,8 +281,8 @@ def row(case: Case, pictures: Sequence[Picture]) -> dict[str, Any]:
     """
     parts = timing.summarise(case.laps)
     names = ("model", "runtime", "precision", "threads", "load_seconds")
-    told: dict[str, Any] = {name: getattr(case, name) for name in names}
-    told |= {
+    figures: dict[str, Any] = {name: getattr(case, name) for name in names}
+    figures |= {
         "milliseconds": parts,
         "images_per_second": round(1000 / parts[timing.DETECTOR]["median"], 2),
         "score_threshold": case.detector.detect.score_threshold,
@@ -260,12 +291,12 @@ def row(case: Case, pictures: Sequence[Picture]) -> dict[str, Any]:
     truths = {one.name: one.truth for one in pictures if one.truth is not None}
     if len(truths) == len(pictures):
         result = icdar2015.score({name: found.quads for name, found in case.found.items()}, truths)
-        told["accuracy"] = {name: getattr(result, name) for name in ("precision", "recall", "hmean")}
-    return told
+        figures["accuracy"] = {name: getattr(result, name) for name in ("precision", "recall", "hmean")}
+    return figures
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The figures for people.
+    """Format the figures.
 
     Args:
       rows: of `row`.

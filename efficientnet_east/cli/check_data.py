@@ -1,13 +1,16 @@
-"""The command `check-data`, which reads a whole data set as training would."""
+"""The command `check-data`: read a whole data set as training would, and list what is wrong with it."""
 
 from __future__ import annotations
 
-import argparse
+import dataclasses
 import json
-import sys
+import logging
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from efficientnet_east.cli import options
 from efficientnet_east.config import Data
 from efficientnet_east.data import check
 from efficientnet_east.data.image_lists import read_image_list
@@ -18,76 +21,88 @@ from efficientnet_east.evaluation.report import as_csv
 from efficientnet_east.files.atomic import write_file
 from efficientnet_east.files.folders import make_folder
 
-CLEAN, PROBLEMS = 0, 1  # exit codes; 2, as everywhere: there is nothing to look at
+logger = logging.getLogger(__name__)
+
+CLEAN, PROBLEMS = 0, 1  # exit codes; 2, as everywhere: there is nothing to check
+MAX_SIDE, MAX_SCALE = 1e6, 1e6
 SHOWN = 5  # hints of one kind that are printed
 FIGURES, FINDINGS, MOSAIC, HISTOGRAMS = "check.json", "findings.csv", "mosaic.jpg", "texts.png"
 
 
-def add_options(sub: argparse.ArgumentParser) -> None:
-    """Declare what `check-data` takes."""
-    sub.add_argument("--data", metavar="DIR", required=True, help="images and ground truth")
-    sub.add_argument("--list", metavar="FILE", help="text file of the image names to look at")
-    sub.add_argument("--limit", metavar="N", type=int, help="look at the first N usable images only")
-    help = "which images, where the folder has both [train]"
-    sub.add_argument("--split", choices=tuple(LAYOUTS), default="train", help=help)
-    sub.add_argument("--min-text-side", metavar="X", type=float, help=_meaning("min_text_side"))
-    sub.add_argument("--scale-max", metavar="X", type=float, help=_meaning("scale_max"))
-    help = "write all findings, histograms and a mosaic with the texts drawn, into a folder of its own"
-    sub.add_argument("--report", metavar="DIR", help=help)
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What is checked.
+
+    Attributes:
+      data: a data set.
+      list: a file of image names, or None for all.
+      limit: how many images at most, or None.
+      split: a key of `LAYOUTS`.
+      min_text_side: see the configuration's section `data`.
+      scale_max: see the configuration's section `data`.
+      report: a folder to write, or None.
+    """
+
+    data: str
+    list: str | None
+    limit: int | None
+    split: str
+    min_text_side: float
+    scale_max: float
+    report: str | None
 
 
-def _meaning(field: str) -> str:
-    info = Data.model_fields[field]
-    return f"{info.description} [{info.default}]"
+def add_options(parser: options.Parser) -> None:
+    """Declare the options."""
+    options.add_data(parser, "images and ground truth", limit="check")
+    help = "which images to use, if the data set has both kinds [train]"
+    parser.add_argument("--split", choices=tuple(LAYOUTS), default="train", help=help)
+    for name, kind in (
+        ("min_text_side", options.number(float, 0, MAX_SIDE)),
+        ("scale_max", options.number(float, 0, MAX_SCALE, above=True)),
+    ):
+        info = Data.model_fields[name]
+        help = f"{info.description} [{info.default}]"
+        flag = f"--{name.replace('_', '-')}"
+        parser.add_argument(flag, metavar="X", type=kind, default=info.default, help=help)
+    help = "folder to write: all findings, histograms, and some images with their texts drawn"
+    parser.add_argument("--report", metavar="DIR", help=help)
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """The subcommand.
+def run(given: Mapping[str, Any]) -> int:
+    """Check a data set.
 
     Args:
-      arguments: what was parsed.
+      given: the values of the options by their names.
 
     Returns:
-      0 where nothing is wrong (hints do not count), 1 where there are problems.
+      The exit code: 0, or 1 if there are problems (hints do not count).
+
+    Raises:
+      UserError: there is nothing to check, or the report cannot be written.
     """
-    if arguments.report:
-        _expect_elsewhere(Path(arguments.report), Path(arguments.data))
-    if arguments.limit is not None and arguments.limit < 1:
-        raise UserError("--limit", f"{arguments.limit} cannot be used", "expected 1 or more")
-    names = read_image_list(arguments.list) if arguments.list else None
-    least = _least_side(arguments)
-    folder = make_folder(arguments.report, "--report") if arguments.report else None
-    found = check.check(
-        arguments.data, names, arguments.limit, arguments.split, least_side=least, progress=True
-    )
+    chosen = options.pick(Options, given)
+    if chosen.report:
+        _expect_elsewhere(Path(chosen.report), Path(chosen.data))
+    names = read_image_list(chosen.list) if chosen.list else None
+    # Thinner texts, in pixels of the image, are never trained on, however a crop is scaled and stretched.
+    least_side = chosen.min_text_side / (chosen.scale_max * Data().aspect)
+    folder = make_folder(chosen.report, "report") if chosen.report else None
+    found = check.check(chosen.data, names, chosen.limit, chosen.split, least_side=least_side, progress=True)
     if folder:  # before anything is printed, which whoever reads it may cut short
         _write(folder, found)
-    _say(found)
+    _show(found)
     return PROBLEMS if found.problems else CLEAN
-
-
-def _least_side(arguments: argparse.Namespace) -> float:
-    """Thinner texts, in pixels of the image, are never trained on, however a crop is scaled and stretched."""
-    defaults = Data()
-    side = defaults.min_text_side if arguments.min_text_side is None else arguments.min_text_side
-    scale = defaults.scale_max if arguments.scale_max is None else arguments.scale_max
-    if not (0 <= side < float("inf") and 0 < scale < float("inf")):
-        raise UserError(
-            "--min-text-side, --scale-max",
-            f"{side} and {scale}",
-            "expected numbers of 0 or more, and above 0",
-        )
-    return side / (scale * defaults.aspect)
 
 
 def _expect_elsewhere(report: Path, data: Path) -> None:
     """A report among the images would be a part of the data set."""
     inside = {data, *(data / name for pairs in LAYOUTS.values() for pair in pairs for name in pair)}
     if report.resolve() in {path.resolve() for path in inside}:
-        raise UserError("--report", f"{report} is a folder of the data set", "expected a folder of its own")
+        raise UserError("report", f"{report} is a folder of the data set", "expected another folder")
 
 
-def _say(found: check.Checked) -> None:
+def _show(found: check.Checked) -> None:
     for problem in found.problems:
         print(f"problem: {problem}")
     kinds = Counter(hint.kind for hint in found.hints)
@@ -100,8 +115,8 @@ def _say(found: check.Checked) -> None:
         print(f"{count:8d} {name}")
     for kind, bins in found.histograms().items():
         print(f"{kind}: {', '.join(f'{label} {count}' for label, count in bins.items() if count) or 'none'}")
-    verdict = "NOT as training wants it" if found.problems else "as training wants it"
-    print(one_line(f"{found.folder}: {verdict}"))
+    verdict = "has problems" if found.problems else "is ready for training"
+    print(one_line(f"{found.folder} {verdict}"))
 
 
 def _write(folder: Path, found: check.Checked) -> None:
@@ -115,4 +130,4 @@ def _write(folder: Path, found: check.Checked) -> None:
     write_file(folder / HISTOGRAMS, check.histogram_chart(found))
     if found.records:
         write_image(folder / MOSAIC, check.mosaic(found))
-    print(one_line(f"report: {folder}"), file=sys.stderr)
+    logger.info("report: %s", one_line(str(folder)))

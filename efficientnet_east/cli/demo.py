@@ -1,19 +1,20 @@
-"""The subcommand `demo`: a page to try models on, and an HTTP endpoint beside it."""
+"""The command `demo`: a page to try models on, and an HTTP endpoint beside it."""
 
 from __future__ import annotations
 
-import argparse
+import dataclasses
 import functools
 import ipaddress
+import logging
 import os
 import stat
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from efficientnet_east.checkpoints import model_file
+from efficientnet_east.cli import options
 from efficientnet_east.data.images import PILLOW_MAX_PIXELS
 from efficientnet_east.demo import page, request_guard
 from efficientnet_east.demo.worker import Worker
@@ -21,40 +22,88 @@ from efficientnet_east.errors import UserError
 from efficientnet_east.files import text_files
 from efficientnet_east.files.atomic import partial_folder, remove_leftovers
 from efficientnet_east.inference.detector import Detector
+from efficientnet_east.system import quiet
+
+logger = logging.getLogger(__name__)
 
 HOST, PORT = "127.0.0.1", 7860
 
 
-def add_options(sub: argparse.ArgumentParser) -> None:
-    """Declare what `demo` takes, but for the section `detect` of the configuration."""
-    model = "workdir of train.py, a prefix, or an exported file; several can be given, the first is preset"
-    model += " [the model that comes with the package]"
-    sub.add_argument("--model", "--checkpoint", metavar="PATH", action="append", help=model)
-    sub.add_argument("--host", metavar="ADDRESS", default=HOST, help=f"interface to listen at [{HOST}]")
-    sub.add_argument("--port", metavar="N", type=int, help=f"0 takes any [{PORT}, or the next free one]")
-    sub.add_argument("--no-page", action="store_true", help="only the HTTP endpoint; needs no Gradio")
-    password = "file whose first line is asked for as a password, by HTTP's basic authentication"
-    sub.add_argument("--password-file", metavar="FILE", help=password)
-    known = "name by which the server may be called, besides localhost and numbers; several can be given"
-    sub.add_argument("--allow-host", metavar="NAME", action="append", default=[], help=known)
-    anybody = "let anybody who reaches --host use it without a password"
-    sub.add_argument("--open-to-the-network", action="store_true", help=anybody)
-    numbers = {"max-upload": (20.0, float, "megabytes of an image file"),
-               "max-pixels": (50_000_000, int, "of an image"),
-               "max-waiting": (8, int, "images that wait at a time; others are told to come back"),
-               "upload-seconds": (30.0, float, "until all of an image must be there"),
-               "image-seconds": (60.0, float, "that an image may take; then its work is ended")}  # fmt: skip
-    for name, (default, kind, help) in numbers.items():
-        unit = "N" if kind is int else "X"
-        sub.add_argument(f"--{name}", metavar=unit, type=kind, default=default, help=f"{help} [{default:g}]")
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What is served, where, and to whom.
+
+    Attributes:
+      model: paths of models, or None for the one that comes with the package.
+      host: name or address to listen at.
+      port: to listen at; 0 for any, None for `PORT` or the next free one.
+      no_page: whether there is an HTTP endpoint only.
+      password_file: whose first line is the password, or None.
+      allow_host: names by which the server may be called.
+      open_to_the_network: whether anybody may use it without a password.
+      max_upload: megabytes of an image file.
+      max_pixels: of an image.
+      max_waiting: requests that may wait at a time.
+      upload_seconds: that an upload may take.
+      image_seconds: that an image may take.
+    """
+
+    model: list[str] | None
+    host: str
+    port: int | None
+    no_page: bool
+    password_file: str | None
+    allow_host: list[str]
+    open_to_the_network: bool
+    max_upload: float
+    max_pixels: int
+    max_waiting: int
+    upload_seconds: float
+    image_seconds: float
 
 
-def run(arguments: argparse.Namespace, overrides: Mapping[str, Any]) -> int:
+def add_options(parser: options.Parser) -> None:
+    """Declare the options."""
+    help = "workdir of train.py, a prefix, or an exported file; can be repeated, the first is preset"
+    options.add_model(parser, f"{help} [{options.BUNDLED}]", several=True)
+    parser.add_argument("--host", metavar="ADDRESS", default=HOST, help=f"address to listen at [{HOST}]")
+    help = f"port to listen at; 0 takes any free one [{PORT}, or the next free one]"
+    parser.add_argument("--port", metavar="N", type=options.number(int, 0, 65535), help=help)
+    help = "serve the HTTP endpoint only; needs no Gradio"
+    parser.add_argument("--no-page", action="store_true", help=help)
+    help = "ask for a password (HTTP basic authentication): the first line of this file"
+    parser.add_argument("--password-file", metavar="FILE", help=help)
+    help = "let everybody who can reach --host use it without a password"
+    parser.add_argument("--open-to-the-network", action="store_true", help=help)
+    options.add_threads(parser)
+    _add_limits(parser)
+    options.add_fields(parser, ("detect",))
+
+
+def _add_limits(parser: options.Parser) -> None:
+    limits = parser.add_argument_group("limits of requests")
+    help = "accept requests for this host name, besides localhost and IP addresses; can be repeated"
+    limits.add_argument("--allow-host", metavar="NAME", action="append", default=[], help=help)
+    wait = "requests that may wait; further ones get 503"
+    for name, default, most, help in (
+        ("max-upload", 20.0, 1e9, "largest upload, in megabytes"),
+        ("max-pixels", 50_000_000, PILLOW_MAX_PIXELS, "largest image, in pixels"),
+        ("max-waiting", 8, 1e9, wait),
+        ("upload-seconds", 30.0, 1e9, "upload timeout in seconds"),
+        ("image-seconds", 60.0, 1e9, "timeout in seconds for the detection in one image"),
+    ):
+        kind = options.number(type(default), 0, most, above=True)
+        metavar = "N" if isinstance(default, int) else "X"
+        limits.add_argument(
+            f"--{name}", metavar=metavar, type=kind, default=default, help=f"{help} [{default:g}]"
+        )
+
+
+def run(given: Mapping[str, Any]) -> int:
     """Serve until Ctrl-C.
 
     Args:
-      arguments: of `add_options`.
-      overrides: fields of the configuration's section `detect`, and `threads`.
+      given: the values of the options by their names.
 
     Returns:
       The exit code: 130 after Ctrl-C, 143 after SIGTERM.
@@ -62,36 +111,43 @@ def run(arguments: argparse.Namespace, overrides: Mapping[str, Any]) -> int:
     Raises:
       UserError: options that cannot be used, no detector, a port that is taken, or missing libraries.
     """
-    _expect_usable(arguments)
+    chosen = options.pick(Options, given)
+    _expect_closed(chosen)
+    return _serve(chosen, options.fields_of(given, "detect", threads=True), quietly=not given["verbose"])
+
+
+def _serve(chosen: Options, overrides: dict[str, Any], quietly: bool) -> int:
     try:
         from efficientnet_east.demo import app, server
     except ImportError as error:
         raise UserError(error.name or "the server", "is not installed", page.INSTALL) from None
-    limits, with_page = _limits(arguments), not arguments.no_page
-    load = functools.partial(
-        load_models, model_file.short_names(arguments.model or [model_file.DEFAULT]), dict(overrides)
-    )
-    worker = Worker(load, arguments.image_seconds, arguments.max_waiting)
-    with partial_folder(_own_folder()) as folder, server.listen(*_place(arguments)) as listening:
+    limits, with_page = _limits(chosen), not chosen.no_page
+    named = model_file.short_names(chosen.model or [model_file.DEFAULT])
+    load = functools.partial(load_models, named, overrides, quietly)
+    worker = Worker(load, chosen.image_seconds, chosen.max_waiting)
+    with partial_folder(_own_folder()) as folder, server.listen(*_where(chosen)) as listening:
         folder.chmod(0o700)
         if with_page:
             page.load_gradio(folder)  # before the models: it may be missing
         try:
             worker.start()
-            built = app.build(worker, limits, arguments.max_pixels, folder if with_page else None)
-            address = _address(arguments.host, listening.getsockname()[1])
-            welcome = functools.partial(_welcome, address, arguments, worker.names)
+            built = app.build(worker, limits, chosen.max_pixels, folder if with_page else None)
+            address = _address(chosen.host, listening.getsockname()[1])
+            welcome = functools.partial(_welcome, address, chosen, worker.names)
             return server.serve(server.make(built), listening, welcome)
         finally:
             worker.close()
 
 
-def load_models(named: Mapping[str, str], overrides: dict[str, Any]) -> dict[str, Detector]:
+def load_models(
+    named: Mapping[str, str], overrides: dict[str, Any], quietly: bool = False
+) -> dict[str, Detector]:
     """Load the models, in the process that runs them.
 
     Args:
       named: name -> path.
       overrides: see `Detector.load`.
+      quietly: whether start-up messages of libraries are hidden.
 
     Returns:
       The detectors by name.
@@ -99,24 +155,17 @@ def load_models(named: Mapping[str, str], overrides: dict[str, Any]) -> dict[str
     Raises:
       UserError: see `Detector.load`.
     """
+    if quietly:
+        quiet.hush()
     return {name: Detector.load(path, overrides) for name, path in named.items()}
 
 
-def _expect_usable(arguments: argparse.Namespace) -> None:
-    for name in ("max_upload", "max_pixels", "max_waiting", "upload_seconds", "image_seconds"):
-        value = getattr(arguments, name)
-        if not 0 < value < 1e9:
-            raise UserError(f"--{name.replace('_', '-')}", f"is {value}", "expected a number above 0")
-    if arguments.max_pixels > PILLOW_MAX_PIXELS:
-        raise UserError("--max-pixels", f"is {arguments.max_pixels}", f"expected at most {PILLOW_MAX_PIXELS}")
-    if arguments.port is not None and not 0 <= arguments.port < 65536:
-        raise UserError("--port", f"is {arguments.port}", "expected 0 to 65535")
-    closed = is_loopback(arguments.host) or arguments.password_file or arguments.open_to_the_network
-    if not closed:
-        problem = f"{arguments.host} lets anybody on the network use this machine"
-        raise UserError(
-            "--host", problem, "expected --password-file FILE, or --open-to-the-network if that is meant"
-        )
+def _expect_closed(chosen: Options) -> None:
+    """Refuse an address that others can reach, unless they are meant to."""
+    if not (is_loopback(chosen.host) or chosen.password_file or chosen.open_to_the_network):
+        problem = f"{chosen.host} lets anybody on the network use this machine"
+        hint = "Add --password-file FILE, or --open-to-the-network if you want that."
+        raise UserError("--host", problem, hint)
 
 
 def is_loopback(host: str) -> bool:
@@ -133,33 +182,33 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _limits(arguments: argparse.Namespace) -> request_guard.Limits:
-    upload = round(arguments.max_upload * request_guard.MEGABYTE)
-    names, password = tuple(arguments.allow_host), _password(arguments)
-    return request_guard.Limits(upload, arguments.upload_seconds, hosts=names, password=password)
+def _limits(chosen: Options) -> request_guard.Limits:
+    upload = round(chosen.max_upload * request_guard.MEGABYTE)
+    names, password = tuple(chosen.allow_host), _password(chosen)
+    return request_guard.Limits(upload, chosen.upload_seconds, hosts=names, password=password)
 
 
-def _password(arguments: argparse.Namespace) -> str:
-    if arguments.password_file is None:
+def _password(chosen: Options) -> str:
+    if chosen.password_file is None:
         return ""
     try:
-        lines = text_files.split_lines(text_files.read_text(arguments.password_file))
+        lines = text_files.split_lines(text_files.read_text(chosen.password_file))
     except UserError as error:
-        raise UserError("--password-file", f"{error.where} {error.problem}", error.hint) from None
+        raise UserError("password_file", f"{error.where} {error.problem}", error.hint) from None
     if not lines or not lines[0].strip():
         raise UserError(
-            "--password-file", f"{arguments.password_file} is empty", "expected a password in its first line"
+            "password_file", f"{chosen.password_file} is empty", "expected a password in its first line"
         )
     return lines[0].strip()
 
 
-def _place(arguments: argparse.Namespace) -> tuple[str, int, int]:
-    """Where to listen; the next port is as good only where none was asked for."""
-    return (arguments.host, PORT, 20) if arguments.port is None else (arguments.host, arguments.port, 0)
+def _where(chosen: Options) -> tuple[str, int, int]:
+    """Where to listen. Other ports are tried only if you asked for none."""
+    return (chosen.host, PORT, 20) if chosen.port is None else (chosen.host, chosen.port, 0)
 
 
 def _own_folder() -> Path:
-    """The folder for what is uploaded, which nobody else can look into; leftovers of a crash are removed."""
+    """Make the folder for uploads, which nobody else can read; remove leftovers of a crash."""
     user = os.getuid() if hasattr(os, "getuid") else 0
     folder = Path(tempfile.gettempdir()) / f"efficientnet_east-{user}"
     try:
@@ -167,12 +216,12 @@ def _own_folder() -> Path:
         found = folder.lstat()
     except OSError as error:
         raise UserError(
-            folder, f"cannot be made ({error.strerror})", "expected a temporary folder (TMPDIR)"
+            folder, f"cannot be made ({error.strerror})", "Set TMPDIR to a folder that can be written."
         ) from None
     mine = stat.S_ISDIR(found.st_mode) and (not hasattr(os, "getuid") or found.st_uid == user)
     if not mine or (hasattr(os, "getuid") and found.st_mode & 0o077):
-        problem = "is somebody else's, or others may look into it"
-        raise UserError(folder, problem, "expected that it be removed, or another temporary folder (TMPDIR)")
+        problem = "belongs to another user, or others can read it"
+        raise UserError(folder, problem, "Remove it, or set TMPDIR to another folder.")
     remove_leftovers(folder)
     return folder
 
@@ -182,12 +231,12 @@ def _address(host: str, port: int) -> str:
     return f"http://{shown}:{port}"
 
 
-def _welcome(address: str, arguments: argparse.Namespace, names: Sequence[str]) -> None:
-    """Say where it is, and what it may be asked."""
-    if not is_loopback(arguments.host):
-        whom = "everybody who knows the password" if arguments.password_file else "everybody"
-        print(f"warning: {arguments.host} can be reached by {whom} on the network", file=sys.stderr)
+def _welcome(address: str, chosen: Options, names: Sequence[str]) -> None:
+    """Print the addresses."""
+    if not is_loopback(chosen.host):
+        whom = "everybody who knows the password" if chosen.password_file else "everybody"
+        logger.warning("%s can be reached by %s on the network", chosen.host, whom)
     print(f"models: {', '.join(names)}")
-    if not arguments.no_page:
+    if not chosen.no_page:
         print(f"page:   {address}/")
     print(f"HTTP:   curl -F image=@photo.jpg {address}/detect", flush=True)

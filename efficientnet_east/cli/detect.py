@@ -1,4 +1,4 @@
-"""The subcommand `detect`: words of many images, films or a camera, into files."""
+"""The command `detect`: words of images, videos or a camera, into files."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import dataclasses
 import itertools
+import logging
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from efficientnet_east.checkpoints import model_file
+from efficientnet_east.cli import options
 from efficientnet_east.data import inputs, video
 from efficientnet_east.data.images import MAX_PIXELS, PILLOW_MAX_PIXELS, write_image
 from efficientnet_east.data.submissions import write_boxes
@@ -28,156 +30,188 @@ from efficientnet_east.structures import Detections
 from efficientnet_east.system import progress
 
 FORMATS = {
-    "icdar": "text, eight coordinates and the score a line",
+    "icdar": "text file, eight coordinates and the score a line",
     "json": "corners and scores",
     "picture": "boxes drawn on the image",
     "score": "heat map of the score",
     "angle": "map of the angle",
-    "crops": "each word upright, for a recogniser",
-    "film": "the frames of a film or camera with boxes, as .mp4",
+    "crops": "each word as an upright image, for text recognition",
+    "film": "video (.mp4) with boxes drawn, of a video or a camera",
 }
-USUAL = "icdar,picture"
-SOME_LEFT_OUT, NONE_READ = 1, 2  # exit codes
-NAMED_AT_THE_END = 20  # images that were left out
+logger = logging.getLogger(__name__)
+
+USUAL = ("icdar", "picture")
+SOME_SKIPPED, NONE_READ = 1, 2  # exit codes
+NAMED_AT_THE_END = 20  # skipped images
 _CROP = re.compile(r"\d{4,}\.png")
 
 
-def add_options(sub: argparse.ArgumentParser) -> None:
-    """Declare what `detect` takes, but for the section `detect` of the configuration."""
-    sub.add_argument(
-        "images", metavar="IMAGE", nargs="*", help="image or film files, folders, patterns such as 'a/*.jpg'"
-    )
-    listed = "text file of more such names, one a line; - is standard input"
-    sub.add_argument("--list", metavar="FILE", help=listed)
-    sub.add_argument(
-        "--camera", metavar="N", type=int, help="watch this camera, 0 for the first, until Ctrl-C"
-    )
-    sub.add_argument("--recursive", action="store_true", help="look into the folders of folders, too")
-    sub.add_argument("--every", metavar="N", type=int, default=1, help="of a film: each Nth frame [1]")
-    sub.add_argument("--limit", metavar="N", type=int, help="stop after N images or frames")
-    sub.add_argument(
-        "--checkpoint",
-        metavar="PATH",
-        default=model_file.DEFAULT,
-        help="workdir of train.py, a prefix, an exported file [the model that comes with the package]",
-    )
-    choices = (AUTO, *RUNTIMES)
-    sub.add_argument("--runtime", choices=choices, default=AUTO, help="opencv for .onnx and .pb, too [auto]")
-    sub.add_argument("--output", metavar="DIR", required=True, help="folder for the results")
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What is read, and what is written.
+
+    Attributes:
+      images: image or video files, folders, patterns.
+      list: a file of more such names, or None.
+      camera: number of a camera to watch, or None.
+      recursive: whether folders in folders are searched.
+      every: of a video: use each Nth frame.
+      limit: how many images or frames at most, or None.
+      model: path of the model.
+      runtime: that runs it.
+      output: the folder for the results.
+      formats: keys of `FORMATS`.
+      lines: whether words are grouped into lines.
+      crop_height: of the crops in pixels, or None for that of each word.
+      crop_margin: around the crops, as a share of their height.
+      crop_turn: see `Detections.crops`, `turn_tall`.
+      max_pixels: larger images are refused.
+      skip_bad: whether the exit code is 0 although images were skipped.
+    """
+
+    images: Sequence[str]
+    list: str | None
+    camera: int | None
+    recursive: bool
+    every: int
+    limit: int | None
+    model: str
+    runtime: str
+    output: str
+    formats: tuple[str, ...]
+    lines: bool
+    crop_height: int | None
+    crop_margin: float
+    crop_turn: float | None
+    max_pixels: int
+    skip_bad: bool
+
+
+COMMON = ("score_threshold", "nms_iou", "max_side", "scales")
+
+
+def add_options(parser: options.Parser) -> None:
+    """Declare the options."""
+    help = "image or video files, folders, or patterns such as 'a/*.jpg'"
+    parser.add_argument("images", metavar="IMAGE", nargs="*", help=help)
+    parser.add_argument("--output", metavar="DIR", required=True, help="folder for the results")
+    help = f"workdir of train.py, a prefix, or an exported file [{options.BUNDLED}]"
+    options.add_model(parser, help, default=model_file.DEFAULT)
     kinds = "; ".join(f"{name}: {what}" for name, what in FORMATS.items())
-    sub.add_argument("--formats", metavar="LIST", default=USUAL, help=f"comma-separated [{USUAL}]: {kinds}")
-    grouped = "group words into lines and say in which order they are read: in the JSON, and in pictures"
-    sub.add_argument("--lines", action="store_true", help=grouped)
-    sub.add_argument(
-        "--crop-height", metavar="N", type=int, help="of the crops, in pixels [as high as each word]"
-    )
-    sub.add_argument(
-        "--crop-margin",
-        metavar="X",
-        type=float,
-        default=0.0,
-        help="round the crops, as a share of the height [0]",
-    )
-    turn = "turn words that are more than X times as high as wide a quarter to the left [never]"
-    sub.add_argument("--crop-turn", metavar="X", type=float, help=turn)
-    sub.add_argument(
-        "--max-pixels",
-        metavar="N",
-        type=int,
-        default=MAX_PIXELS,
-        help=f"larger images are refused [{MAX_PIXELS}]",
-    )
-    sub.add_argument(
-        "--skip-bad", action="store_true", help="exit with 0 although some images could not be read"
-    )
+    help = f"comma-separated [{','.join(USUAL)}]. {kinds}"
+    parser.add_argument("--formats", metavar="LIST", type=_formats, default=USUAL, help=help)
+    help = "what runs the model; opencv also reads .onnx and .pb [auto]"
+    parser.add_argument("--runtime", choices=(AUTO, *RUNTIMES), default=AUTO, help=help)
+    options.add_threads(parser)
+    _add_input(parser.add_argument_group("more input"))
+    _add_output(parser.add_argument_group("more output"))
+    options.add_fields(parser, ("detect",), COMMON)
 
 
-def run(arguments: argparse.Namespace, overrides: Mapping[str, Any]) -> int:
-    """Detect, and write what was asked for.
+def _add_input(group: Any) -> None:
+    """Declare what else may be read."""
+    count = options.number(int, 1)
+    help = "text file with more names, one a line; - is standard input"
+    group.add_argument("--list", metavar="FILE", help=help)
+    help = "watch a camera (0 for the first) until Ctrl-C"
+    group.add_argument("--camera", metavar="N", type=options.number(int, 0), help=help)
+    group.add_argument("--recursive", action="store_true", help="search folders in folders, too")
+    group.add_argument(
+        "--every", metavar="N", type=count, default=1, help="use every Nth frame of a video [1]"
+    )
+    group.add_argument("--limit", metavar="N", type=count, help="stop after N images or frames")
+    pixels = options.number(int, 1, PILLOW_MAX_PIXELS)
+    help = f"refuse larger images [{MAX_PIXELS}]"
+    group.add_argument("--max-pixels", metavar="N", type=pixels, default=MAX_PIXELS, help=help)
+    help = "exit with 0 even if some images could not be read"
+    group.add_argument("--skip-bad", action="store_true", help=help)
 
-    An image that cannot be used is said and left out.
+
+def _add_output(group: Any) -> None:
+    """Declare what else says how results look."""
+    help = "group words into text lines in reading order, in JSON and in pictures"
+    group.add_argument("--lines", action="store_true", help=help)
+    help = "height of crops in pixels [that of each word]"
+    group.add_argument("--crop-height", metavar="N", type=options.number(int, 1), help=help)
+    help = "margin around crops, as a share of their height [0]"
+    margin = options.number(float, 0, 1)
+    group.add_argument("--crop-margin", metavar="X", type=margin, default=0.0, help=help)
+    help = "rotate crops 90 degrees counter-clockwise if height/width > X, such as 1.5 [never]"
+    group.add_argument("--crop-turn", metavar="X", type=options.number(float, 1), help=help)
+
+
+def _formats(text: str) -> tuple[str, ...]:
+    """Read what `--formats` lists."""
+    formats = tuple(dict.fromkeys(filter(None, text.split(","))))
+    if not formats or not set(formats) <= FORMATS.keys():
+        raise argparse.ArgumentTypeError(f"{text!r} is unknown; expected some of {','.join(FORMATS)}")
+    return formats
+
+
+def run(given: Mapping[str, Any]) -> int:
+    """Detect, and write the results. An image that cannot be used is named and skipped.
 
     Args:
-      arguments: of `add_options`.
-      overrides: fields of the configuration's section `detect`, and `threads`.
+      given: the values of the options by their names.
 
     Returns:
-      The exit code: 0; 1 if some images could not be used, unless --skip-bad says that this is expected; 2 if
-      none could.
+      The exit code: 0; 1 if images were skipped, unless --skip-bad is given; 2 if all were.
 
     Raises:
       UserError: options that cannot be used, no image, no detector, or results that cannot be written.
     """
-    formats = _formats(arguments)
-    pictures, total = _pictures(arguments, formats)
-    detector = Detector.load(arguments.checkpoint, {**overrides, "runtime": arguments.runtime})
-    crop = {name: getattr(arguments, f"crop_{name}") for name in ("height", "margin")}
-    crop["turn_tall"] = arguments.crop_turn
-    left_out: list[str] = []
+    chosen = options.pick(Options, given)
+    if chosen.lines and not {"json", "picture", "film"} & set(chosen.formats):
+        raise UserError("lines", "needs one of the formats json, picture and film", "Add one to --formats.")
+    pictures, total = _pictures(chosen)
+    overrides = options.fields_of(given, "detect", threads=True)
+    detector = Detector.load(chosen.model, {**overrides, "runtime": chosen.runtime})
+    return _detect_all(pictures, total, detector, chosen)
+
+
+def _detect_all(
+    pictures: Iterator[inputs.InputImage], total: int | None, detector: Detector, chosen: Options
+) -> int:
+    crop = {"height": chosen.crop_height, "margin": chosen.crop_margin, "turn_tall": chosen.crop_turn}
+    skipped: list[str] = []
     read = 0
     try:
-        with _Results(Path(arguments.output), formats, crop, arguments.lines) as results:
+        with _Results(Path(chosen.output), chosen.formats, crop, chosen.lines) as results:
             for picture in progress.track(pictures, total, "detect"):
                 error = _work(picture, detector, results)
                 if error:
-                    progress.write(f"skipped: {error}", sys.stderr)
-                    left_out.append(picture.where)
+                    options.warn_skipped([error])
+                    skipped.append(picture.where)
                 else:
                     read += 1
     finally:
-        _summarise(read, left_out)
-    if left_out and (not read or not arguments.skip_bad):
-        return SOME_LEFT_OUT if read else NONE_READ
+        _summarize(read, skipped)
+    if skipped and (not read or not chosen.skip_bad):
+        return SOME_SKIPPED if read else NONE_READ
     return 0
 
 
-def _formats(arguments: argparse.Namespace) -> list[str]:
-    formats = list(dict.fromkeys(filter(None, arguments.formats.split(","))))
-    unknown = [name for name in formats if name not in FORMATS]
-    if unknown or not formats:
-        raise UserError(
-            "--formats", f"{arguments.formats!r} is unknown", f"expected some of {','.join(FORMATS)}"
-        )
-    for name in ("every", "limit", "crop_height", "max_pixels", "camera"):
-        value, least = getattr(arguments, name), 0 if name == "camera" else 1
-        if value is not None and value < least:
-            raise UserError(f"--{name.replace('_', '-')}", f"is {value}", f"expected {least} or more")
-    if arguments.lines and not {"json", "picture", "film"} & set(formats):
-        raise UserError(
-            "--lines", "is for the formats json, picture and film", "expected one of them in --formats"
-        )
-    if arguments.max_pixels > PILLOW_MAX_PIXELS:
-        raise UserError("--max-pixels", f"is {arguments.max_pixels}", f"expected at most {PILLOW_MAX_PIXELS}")
-    if not 0 <= arguments.crop_margin <= 1:
-        raise UserError("--crop-margin", f"is {arguments.crop_margin}", "expected 0 to 1")
-    if arguments.crop_turn is not None and not arguments.crop_turn >= 1:
-        raise UserError("--crop-turn", f"is {arguments.crop_turn}", "expected 1 or more; 1.5 is usual")
-    return formats
-
-
-def _pictures(
-    arguments: argparse.Namespace, formats: Sequence[str]
-) -> tuple[Iterator[inputs.InputImage], int | None]:
-    """What is to be read, and how many pictures that is, None if nobody knows."""
-    names = [*arguments.images, *(inputs.read_names(arguments.list) if arguments.list else [])]
-    if (arguments.camera is None) == (not names):
-        raise UserError("detect", "what to read is not clear", "expected images, --list, or --camera alone")
-    every, limit = arguments.every, arguments.limit
-    if arguments.camera is not None:
-        return itertools.islice(inputs.camera_images(arguments.camera, every=every), limit), limit
-    found = inputs.find_files(names, recursive=arguments.recursive, avoid=Path(arguments.output))
-    shown = (inputs.images_of(entry, every=every, max_pixels=arguments.max_pixels) for entry in found)
-    has_films = any(entry.path.suffix.lower() in video.SUFFIXES for entry in found)
-    if formats == ["film"] and not has_films:
-        raise UserError("--formats", "is film alone, and no film is given", "expected picture, for images")
-    total = None if has_films else len(found)
+def _pictures(chosen: Options) -> tuple[Iterator[inputs.InputImage], int | None]:
+    """Find what is to be read, and how many pictures that is, None if nobody knows."""
+    names = [*chosen.images, *(inputs.read_names(chosen.list) if chosen.list else [])]
+    if (chosen.camera is None) == (not names):
+        raise UserError("detect", "what to read is not clear", "Give images or --list, or --camera alone.")
+    every, limit = chosen.every, chosen.limit
+    if chosen.camera is not None:
+        return itertools.islice(inputs.camera_images(chosen.camera, every=every), limit), limit
+    found = inputs.find_files(names, recursive=chosen.recursive, avoid=Path(chosen.output))
+    shown = (inputs.images_of(entry, every=every, max_pixels=chosen.max_pixels) for entry in found)
+    has_videos = any(entry.path.suffix.lower() in video.SUFFIXES for entry in found)
+    if chosen.formats == ("film",) and not has_videos:
+        raise UserError("formats", "is film alone, but no video is given", "Use picture for images.")
+    total = None if has_videos else len(found)
     return itertools.islice(itertools.chain.from_iterable(shown), limit), min(
         filter(None, (total, limit)), default=None
     )
 
 
 def _work(picture: inputs.InputImage, detector: Detector, results: _Results) -> Exception | None:
-    """Read, detect, write and say what was found; or the reason why this image is left out."""
+    """Read, detect, write, and print what was found; or return why this image is skipped."""
     try:
         image = picture.read()
         seen = _detect(detector, picture, image, results.needs_maps)
@@ -207,12 +241,12 @@ def _detect(detector: Detector, picture: inputs.InputImage, image: np.ndarray, w
     return _Seen(picture, image, found, maps.score, maps.geometry)
 
 
-def _summarise(read: int, left_out: list[str]) -> None:
-    """Name at the end what was left out, which may have scrolled away."""
-    if read + len(left_out) > 1 and left_out:
-        more = len(left_out) - NAMED_AT_THE_END
-        names = ", ".join(left_out[:NAMED_AT_THE_END]) + (f" and {more} more" if more > 0 else "")
-        progress.write(f"{read} images read, {len(left_out)} left out: {one_line(names)}", sys.stderr)
+def _summarize(read: int, skipped: Sequence[str]) -> None:
+    """Name at the end what was skipped, which may have scrolled away."""
+    if read + len(skipped) > 1 and skipped:
+        more = len(skipped) - NAMED_AT_THE_END
+        names = ", ".join(skipped[:NAMED_AT_THE_END]) + (f" and {more} more" if more > 0 else "")
+        logger.warning("%d images read, %d skipped: %s", read, len(skipped), one_line(names))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -319,6 +353,6 @@ def _map_picture(kind: str, seen: _Seen) -> np.ndarray:
     if kind == "score":
         return heat_overlay(seen.image, score)
     if geometry.shape[2] != 5:
-        problem = "has the format angle, and this network finds four corners (geometry quad)"
-        raise UserError("--formats", problem, "expected the others")
+        problem = "has no angle: this network finds four corners (geometry quad)"
+        raise UserError("formats", problem, "Leave out the format angle.")
     return angle_picture(seen.image, score, geometry[..., 4])

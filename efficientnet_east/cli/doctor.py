@@ -1,6 +1,6 @@
-"""The subcommand `doctor`: report versions, devices and missing packages.
+"""Report versions, devices and missing packages, with the line that installs each.
 
-Imports nothing that may be missing or broken, since the command is there to find that.
+This is the command `doctor`. It imports nothing that may be missing or broken.
 """
 
 from __future__ import annotations
@@ -21,33 +21,33 @@ _MARKS = {OK: "ok", NOTE: "note", MISSING: "-", BAD: "BAD"}
 _WIDTH = 110
 
 
-def add_options(sub: argparse.ArgumentParser) -> None:
-    """Declare what `doctor` takes."""
-    sub.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(given: Mapping[str, Any]) -> int:
     """Check the machine and the libraries, and print the results.
 
     Args:
-      arguments: of `add_options`.
+      given: the values of the options by their names.
 
     Returns:
       0 if `detect` works with some runtime and `train` works, else 1.
     """
-    if not arguments.json:
+    if not given["json"]:
         print("Checking. TensorFlow takes a few seconds.", file=sys.stderr)
     of_machine, of_libraries = machine.check_all(), libraries.check_all()
     gpu = libraries.hidden_gpu(machine.nvidia_gpus(), of_libraries["tensorflow"])
     more = [gpu, libraries.several_opencvs()]
     found = [*of_machine, *of_libraries.values(), *filter(None, more)]
     able = abilities(of_machine, of_libraries)
-    print(json.dumps(as_json(found, able), indent=2) if arguments.json else "\n".join(as_lines(found, able)))
+    print(json.dumps(as_json(found, able), indent=2) if given["json"] else "\n".join(as_lines(found, able)))
     return 0 if able["detect"] and able["train"] else NOT_WELL
 
 
 def main(words: Sequence[str]) -> int:
-    """The subcommand without the rest of the command line, which may not be importable.
+    """Run the command without the rest of the command line, which may not be importable.
 
     Args:
       words: after `doctor`.
@@ -59,11 +59,12 @@ def main(words: Sequence[str]) -> int:
         prog="efficientnet_east doctor", description=(__doc__ or "").splitlines()[0]
     )
     add_options(parser)
-    arguments, unknown = parser.parse_known_args(words)
+    parser.add_argument("--verbose", action="store_true", help="no effect here")
+    given, unknown = parser.parse_known_args(words)
     if unknown:
         print(f"error: {unknown[0]}: unknown argument; expected --json", file=sys.stderr)
         return USER_ERROR
-    return run(arguments)
+    return run(vars(given))
 
 
 def abilities(of_machine: Sequence[CheckResult], of_libraries: Mapping[str, CheckResult]) -> dict[str, Any]:

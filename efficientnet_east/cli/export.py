@@ -1,224 +1,183 @@
-"""The subcommand `export`, and the way back of what was exported."""
+"""The command `export`: a network, or its train step, for another runtime."""
 
 from __future__ import annotations
 
-import argparse
-import sys
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from efficientnet_east import config as configuration
 from efficientnet_east.checkpoints import model_file
+from efficientnet_east.cli import options
 from efficientnet_east.errors import UserError
 from efficientnet_east.export.formats import FORMATS
-from efficientnet_east.files import atomic
 from efficientnet_east.files.folders import make_folder
-from efficientnet_east.inference import calibration
 
 TRAIN_FORMAT = "stablehlo-train"
 PURPOSES = {name: kind.purpose for name, kind in FORMATS.items()}
 PURPOSES[TRAIN_FORMAT] = "the train step, see docs/pjrt.md"
-# What a checkpoint's network does not depend on, of the sections that training's export reads.
+# Fields that a command of a finished network may take; all others are those of its checkpoint.
 OF_A_NETWORK = {"data", "list", "limit", "skip_bad", "threads"}
 PRECISIONS = ("float32", "float16", "bfloat16", "int8")
+# Options of one kind of format only, by the names that the program has for them.
+FOR_NETWORKS = ("size", "calibration", "calibration_images", "verify", "opencv_mean", "allow_loss")
+FOR_TRAINING = ("config", "texts")
 
 
-def add_options(sub: argparse.ArgumentParser) -> None:
-    """Add the options that are no fields of the configuration, and `precision`, which knows int8, too."""
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What is exported, and how.
+
+    Attributes:
+      format: a key of `PURPOSES`.
+      output: the file or the folder to write.
+      model: a workdir, a prefix, or a file of `export-weights`; None for the model of the package, or for
+        training for a new run.
+      precision: one of `PRECISIONS`, or None if it was not given.
+      size: (height, width) of the images, or None for any.
+      opencv_mean: whether the mean is subtracted before the pixels come in.
+      calibration: folder of images for int8, or None.
+      calibration_images: how many of them, or None for the default.
+      verify: whether the file is compared with the checkpoint.
+      allow_loss: whether int8 may be less accurate.
+      config: a YAML file for training, or None.
+      texts: the largest number of texts in an image for training, or None to count them.
+    """
+
+    format: str
+    output: str
+    model: str | None
+    precision: str | None
+    size: tuple[int, int] | None
+    opencv_mean: bool
+    calibration: str | None
+    calibration_images: int | None
+    verify: bool | None
+    allow_loss: bool
+    config: str | None
+    texts: int | None
+
+
+def add_options(parser: options.Parser) -> None:
+    """Declare the options. `precision` is a field of the configuration, too; here it knows int8 as well."""
     formats = "; ".join(f"{name}: {purpose}" for name, purpose in PURPOSES.items())
-    sub.add_argument("--format", choices=tuple(PURPOSES), required=True, metavar="FORMAT", help=formats)
-    sub.add_argument(
-        "--output", metavar="FILE", required=True, help="what to write; a folder for saved_model and training"
-    )
-    help = "a run: its averaged weights, or for training its whole state; or a file of export-weights"
-    sub.add_argument("--checkpoint", metavar="WORKDIR", help=f"{help} [the shipped model]")
-    precision = "float16: smaller; int8: smaller and faster, needs --calibration; for training see there"
-    sub.add_argument(
-        "--precision", choices=PRECISIONS, default=argparse.SUPPRESS, help=f"{precision} [float32]"
-    )
-    sub.add_argument("--size", metavar="HxW", help="images of this height and width only, such as 736x1280")
-    sub.add_argument(
-        "--opencv-mean",
-        action="store_true",
-        help="expect pixels without (123.68, 116.78, 103.94), as programs for OpenCV's own EAST feed them",
-    )
-    sub.add_argument("--calibration", metavar="DIR", help="images to take int8's ranges from")
-    sub.add_argument(
-        "--calibration-images", metavar="N", type=int, help="how many of them, spread over the folder [64]"
-    )
-    sub.add_argument(
-        "--verify",
-        action=argparse.BooleanOptionalAction,
-        default=None,
-        help="compare maps and boxes with the checkpoint's, on --data or on generated scenes [yes]",
-    )
-    sub.add_argument(
-        "--allow-loss", action="store_true", help="write int8 even if it costs more than 2 points of hmean"
-    )
-    sub.add_argument(
-        "--config", metavar="FILE", help="for training: YAML configuration; the options below win over it"
-    )
-    sub.add_argument(
-        "--texts", metavar="N", type=int, help="for training: most texts in an image [as in the data]"
-    )
+    parser.add_argument("--format", choices=tuple(PURPOSES), required=True, metavar="FORMAT", help=formats)
+    help = "file to write; a folder for saved_model and stablehlo-train"
+    parser.add_argument("--output", metavar="FILE", required=True, help=help)
+    help = "workdir of train.py, a prefix, or a file of export-weights"
+    options.add_model(parser, f"{help} [{options.BUNDLED}]")
+    help = "float16: smaller; int8: smaller and faster, needs --calibration [float32]"
+    parser.add_argument("--precision", choices=PRECISIONS, help=help)
+    help = "accept images of this size only: one side, or WIDTHxHEIGHT such as 1280x736 [any size]"
+    parser.add_argument("--size", metavar="N|WxH", type=options.image_size, help=help)
+    _add_network_options(parser.add_argument_group("networks"))
+    _add_training_options(parser.add_argument_group(f"training (--format {TRAIN_FORMAT})"))
+    options.add_fields(parser, configuration.SECTIONS, ("data",), without=("precision",))
 
 
-def run(arguments: argparse.Namespace, overrides: Mapping[str, Any]) -> int:
-    """Export, and say what was written.
+def _add_network_options(group: Any) -> None:
+    help = "compare maps and boxes with the checkpoint's, on --data or on generated scenes [yes]"
+    group.add_argument("--verify", action=options.OnOff, default=None, help=help)
+    help = "expect pixels minus (123.68, 116.78, 103.94), as OpenCV's samples for EAST feed them"
+    group.add_argument("--opencv-mean", action="store_true", help=help)
+    help = "folder of images to calibrate int8 on"
+    group.add_argument("--calibration", metavar="DIR", help=help)
+    help = "use N of them, spread over the folder [64]"
+    group.add_argument("--calibration-images", metavar="N", type=options.number(int, 1), help=help)
+    help = "write int8 even if it loses more than 2 points of hmean"
+    group.add_argument("--allow-loss", action="store_true", help=help)
+
+
+def _add_training_options(group: Any) -> None:
+    group.add_argument("--config", metavar="FILE", help="YAML configuration; options win over it")
+    help = "largest number of texts in an image [as in the data]"
+    group.add_argument("--texts", metavar="N", type=options.number(int, 1), help=help)
+
+
+def run(given: Mapping[str, Any]) -> int:
+    """Export.
 
     Args:
-      arguments: parsed.
-      overrides: fields of the configuration.
+      given: the values of the options by their names.
 
     Returns:
-      The exit code.
+      The exit code, 0.
 
     Raises:
-      UserError: options that do not go together, or see `export.export.export` and `pjrt.export.export`.
+      UserError: options that do not go together, or see `export.write.export` and `pjrt.export_step.export`.
     """
-    if arguments.format == TRAIN_FORMAT:
-        return _run_training(arguments, overrides)
-    return _run_network(arguments, dict(overrides))
+    chosen = options.pick(Options, given)
+    overrides = options.fields_of(given, *configuration.SECTIONS)
+    precision = overrides.pop("precision")
+    if chosen.format != TRAIN_FORMAT:
+        return _run_network(chosen, overrides)
+    return _run_training(chosen, overrides if precision is None else overrides | {"precision": precision})
 
 
-def _run_network(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:
-    given = {name for name in ("config", "texts") if getattr(arguments, name) is not None}
-    training = {name for section, name, _ in configuration.fields() if section != "detect"}
-    precision = overrides.pop("precision", "float32")
-    useless = sorted(given | (overrides.keys() & training) - OF_A_NETWORK)
-    if useless:
-        option = f"--{useless[0].replace('_', '-')}"
-        problem = f"has no effect with --format {arguments.format}: the checkpoint's own counts"
-        raise UserError(option, problem, f"expected it with --format {TRAIN_FORMAT} only")
+def _run_network(chosen: Options, overrides: dict[str, Any]) -> int:
+    _expect_network_options(chosen, overrides)
+    options.expect_with(overrides, ["list", "limit"], "data")
     from efficientnet_east.checkpoints import tf_checkpoints
-    from efficientnet_east.export.write import Options, export
+    from efficientnet_east.export.write import export
     from efficientnet_east.inference.detector import config_beside
     from efficientnet_east.training import sources
 
-    for name in ("list", "limit"):
-        if name in overrides and "data" not in overrides:
-            raise UserError(
-                f"--{name}", "is given without --data", "expected the folder to choose from, beside it"
-            )
-    prefix = tf_checkpoints.find(arguments.checkpoint or model_file.DEFAULT)
-    chosen = {"list": None, "limit": None, "mix": None, **overrides}
-    config = configuration.load(str(config_beside(prefix)), chosen)
+    prefix = tf_checkpoints.find(chosen.model or model_file.DEFAULT)
+    config = configuration.load(
+        str(config_beside(prefix)), {"list": None, "limit": None, "mix": None, **overrides}
+    )
     skipped: list[UserError] = []
     samples = None
     if "data" in overrides:
         samples = sources.evaluation_source(config.data, config.train.seed, skipped, given=True)
-    for error in skipped:
-        print(f"skipped: {error}", file=sys.stderr)
-    options = Options(arguments.format, Path(arguments.output), precision, **_choices(arguments))
-    make_folder(options.output.parent, "--output")
-    export(prefix, config, options, samples)
+    options.warn_skipped(skipped)
+    make_folder(Path(chosen.output).parent, "output")
+    export(prefix, config, _network_options(chosen), samples)
     return 0
 
 
-def _choices(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The options of `export.Options` that were given."""
-    count = arguments.calibration_images
-    if count is not None and (count < 1 or arguments.calibration is None):
-        problem = f"is {count}" if count < 1 else "is given without --calibration"
-        raise UserError("--calibration-images", problem, "expected 1 or more, beside --calibration")
-    if arguments.allow_loss and arguments.calibration is None:
-        raise UserError("--allow-loss", "is given without --precision int8", "expected it for int8 only")
-    found: dict[str, Any] = {"opencv_mean": arguments.opencv_mean, "allow_loss": arguments.allow_loss}
-    found["verify"] = arguments.verify is not False
-    if arguments.size:
-        found["size"] = _parse_size(arguments.size)
-    if arguments.calibration:
-        found["calibration"] = Path(arguments.calibration)
-    if count is not None:
-        found["calibration_images"] = count
-    return found
+def _network_options(chosen: Options) -> Any:
+    """What `export.write.export` takes."""
+    from efficientnet_east.export import write
+
+    more: dict[str, Any] = {}
+    if chosen.calibration:
+        more["calibration"] = Path(chosen.calibration)
+    if chosen.calibration_images is not None:
+        more["calibration_images"] = chosen.calibration_images
+    return write.Options(
+        chosen.format, Path(chosen.output), chosen.precision or "float32", chosen.size, chosen.opencv_mean,
+        verify=chosen.verify is not False, allow_loss=chosen.allow_loss, **more,
+    )  # fmt: skip
 
 
-def _parse_size(text: str) -> tuple[int, int]:
-    height, by, width = text.partition("x")
-    if not by or not (height.isdecimal() and width.isdecimal()):
-        raise UserError("--size", f"is {text}", "expected height and width, such as 736x1280")
-    return int(height), int(width)
-
-
-def _run_training(arguments: argparse.Namespace, overrides: Mapping[str, Any]) -> int:
-    useless = [name for name in ("size", "calibration", "calibration_images", "verify") if
-               getattr(arguments, name) is not None]  # fmt: skip
-    useless += [name for name in ("opencv_mean", "allow_loss") if getattr(arguments, name)]
+def _expect_network_options(chosen: Options, overrides: Mapping[str, Any]) -> None:
+    given = {name for name in FOR_TRAINING if getattr(chosen, name) is not None}
+    training = {name for section, name, _ in configuration.fields() if section != "detect"}
+    useless = sorted(given | (overrides.keys() & training) - OF_A_NETWORK)
     if useless:
-        option = f"--{useless[0].replace('_', '-')}"
-        raise UserError(
-            option, f"has no effect with --format {TRAIN_FORMAT}", "expected it with the other formats"
-        )
-    if arguments.checkpoint and arguments.config:
-        raise UserError("--config", "is given beside --checkpoint", "expected one of them: a run has its own")
-    if arguments.texts is not None and arguments.texts < 1:
-        raise UserError("--texts", f"is {arguments.texts}", "expected 1 or more")
+        problem = f"has no effect with --format {chosen.format}, which uses the checkpoint's own"
+        raise UserError(useless[0], problem, f"Leave it out, or use --format {TRAIN_FORMAT}.")
+    options.expect_with(vars(chosen), ["calibration_images"], "calibration")
+    if chosen.allow_loss and chosen.precision != "int8":
+        raise UserError("allow_loss", "requires --precision int8", "Leave it out, or add --precision int8.")
+
+
+def _run_training(chosen: Options, overrides: Mapping[str, Any]) -> int:
+    useless = [name for name in FOR_NETWORKS if getattr(chosen, name) not in (None, False)]
+    if useless or chosen.verify is False:
+        problem = f"has no effect with --format {TRAIN_FORMAT}"
+        raise UserError((useless or ["verify"])[0], problem, "Leave it out, or choose another format.")
+    if chosen.model and chosen.config:
+        problem = "cannot be combined with --model: a run has a configuration of its own"
+        raise UserError("config", problem, "Use one of them.")
     from efficientnet_east.checkpoints import tf_checkpoints
     from efficientnet_east.inference.detector import config_beside
     from efficientnet_east.pjrt.export_step import export
 
-    prefix = tf_checkpoints.find(arguments.checkpoint) if arguments.checkpoint else None
-    path = str(config_beside(prefix)) if prefix else arguments.config
+    prefix = tf_checkpoints.find(chosen.model) if chosen.model else None
+    path = str(config_beside(prefix)) if prefix else chosen.config
     config = configuration.load_for_training(path, overrides)
-    export(config, make_folder(Path(arguments.output), "--output"), prefix, arguments.texts)
-    return 0
-
-
-def weights(arguments: argparse.Namespace, detect: Mapping[str, Any]) -> int:
-    """Write a run's averaged weights, and the sections of its configuration that describe a detector.
-
-    Args:
-      arguments: parsed; `checkpoint`, `output` and `half` are read.
-      detect: fields of the section `detect`, which the file has instead of the run's own.
-
-    Returns:
-      The exit code.
-
-    Raises:
-      UserError: the checkpoint cannot be used, or the file cannot be written.
-    """
-    from efficientnet_east.checkpoints import tf_checkpoints
-    from efficientnet_east.inference.detector import CONFIG_FILE, config_beside
-
-    output = Path(arguments.output)
-    if arguments.half and not model_file.is_model_file(output):
-        raise UserError(
-            "--half", "is given for a checkpoint", f"expected --output with a name in {model_file.SUFFIX}"
-        )
-    prefix = tf_checkpoints.find(arguments.checkpoint)
-    config = configuration.load(str(config_beside(prefix)), detect)
-    detect_as_written = config.model_copy(update={"detect": configuration.folded(config.detect)})
-    described = configuration.dump(detect_as_written, ("model", "detect"))
-    tensors = tf_checkpoints.read(prefix)
-    averages = any(name.endswith(tf_checkpoints.AVERAGE_SUFFIX) for name in tensors)
-    print(f"{'averaged weights' if averages else 'weights, of which it has no averages,'} of {prefix}")
-    arrays = tf_checkpoints.weights_of(tensors)
-    arrays = calibration.fold(arrays, config.detect.score_scale, config.detect.score_offset)
-    if model_file.is_model_file(output):
-        model_file.write(output, arrays, described, arguments.half)
-    else:
-        tf_checkpoints.write(output, arrays)
-        atomic.write_file(output.parent / CONFIG_FILE, described.encode())
-    print(f"wrote {len(arrays)} arrays to {output}")
-    return 0
-
-
-def import_state(arguments: argparse.Namespace) -> int:
-    """Bring the state of a PJRT run back; `import-weights --format pjrt`.
-
-    Args:
-      arguments: parsed; `source` and `output` are read.
-
-    Returns:
-      The exit code.
-
-    Raises:
-      UserError: see `pjrt.restore.restore`.
-    """
-    from efficientnet_east.pjrt.restore import restore
-
-    prefix = restore(Path(arguments.source), Path(arguments.output))
-    print(f"wrote {prefix}; train.py --workdir {arguments.output} goes on from it")
+    export(config, make_folder(Path(chosen.output), "output"), prefix, chosen.texts)
     return 0

@@ -1,44 +1,73 @@
-"""The subcommand `scaling` of the command line: parse, call, print."""
+"""The command `scaling`: what backbones cost, without building them."""
 
 from __future__ import annotations
 
-import argparse
+import dataclasses
 import json
-from pathlib import Path
+from collections.abc import Mapping
+from typing import Any
 
 from efficientnet_east.backbones import catalog, report, report_chart
 from efficientnet_east.backbones.costs import KEPT_MAPS
-from efficientnet_east.errors import UserError
+from efficientnet_east.cli import options
 from efficientnet_east.files.atomic import write_file
 from efficientnet_east.scaling import PRE_STRIDES
 
 
-def add_options(sub: argparse.ArgumentParser) -> None:
-    """Give the subcommand's parser its options.
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What is counted.
 
-    Args:
-      sub: the parser, changed in place.
+    Attributes:
+      names: of backbones; none for all.
+      phi: compound coefficients, each of which scales B0.
+      size: (height, width) of the images, or None for each backbone's own.
+      batch: images in a training step.
+      activation: that memory is counted for, or None for each backbone's own.
+      pre_stride: which maps f1 to f5 are.
+      classes: of the classifier, or None for the trunk alone.
+      json: a file to write, or `-` for stdout, or None.
+      plot: a picture to write, or None.
     """
-    sub.add_argument("names", metavar="NAME", nargs="*", help=f"{', '.join(catalog.names())}; none: all")
-    sub.add_argument(
-        "--phi", metavar="X", action="append", default=[], help="B0 scaled by this; may be given again"
-    )
-    sub.add_argument("--size", metavar="N|WxH", help="of the images, in pixels [each one's own]")
-    sub.add_argument("--batch", metavar="N", type=int, default=1, help="images in a training step [1]")
-    sub.add_argument("--activation", metavar="|".join(KEPT_MAPS), help="that memory is counted for [its own]")
-    sub.add_argument(
-        "--pre-stride", metavar="|".join(PRE_STRIDES), default="block", help="which maps f1 to f5 are [block]"
-    )
-    sub.add_argument("--classes", metavar="N", type=int, help="with head and classifier of so many classes")
-    sub.add_argument("--json", metavar="FILE", help="write everything here; - for the terminal, alone")
-    sub.add_argument("--plot", metavar="FILE.png", help="draw parameters and multiply-adds against phi")
+
+    names: list[str]
+    phi: list[str]
+    size: tuple[int, int] | None
+    batch: int
+    activation: str | None
+    pre_stride: str
+    classes: int | None
+    json: str | None
+    plot: str | None
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Count, write and print what was asked for.
+def add_options(parser: options.Parser) -> None:
+    """Declare the options."""
+    names = f"{', '.join(catalog.names())} [all]"
+    parser.add_argument("names", metavar="NAME", nargs="*", help=names)
+    help = "scale B0 by this compound coefficient; can be repeated"
+    parser.add_argument("--phi", metavar="X", action="append", default=[], help=help)
+    help = "image size in pixels: one side, or WIDTHxHEIGHT [the backbone's own]"
+    parser.add_argument("--size", metavar="N|WxH", type=options.image_size, help=help)
+    parser.add_argument("--batch", metavar="N", type=int, default=1, help="images in a training step [1]")
+    help = "count memory for this activation [the backbone's own]"
+    parser.add_argument("--activation", metavar="|".join(KEPT_MAPS), help=help)
+    help = "which maps f1 to f5 are [block]"
+    parser.add_argument("--pre-stride", metavar="|".join(PRE_STRIDES), default="block", help=help)
+    help = "also count head and classifier, of N classes"
+    parser.add_argument("--classes", metavar="N", type=int, help=help)
+    help = "write all figures as JSON; - prints them instead of the table"
+    parser.add_argument("--json", metavar="FILE", type=options.file_name("out.json"), help=help)
+    plot = options.file_name("scaling.png", ".png")
+    help = "draw parameters and multiply-adds against phi"
+    parser.add_argument("--plot", metavar="FILE.png", type=plot, help=help)
+
+
+def run(given: Mapping[str, Any]) -> int:
+    """Count, write and print.
 
     Args:
-      arguments: of `add_options`.
+      given: the values of the options by their names.
 
     Returns:
       The exit code, 0.
@@ -46,22 +75,16 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
       UserError: a name, a size or another value cannot be used, or a file cannot be written.
     """
-    if arguments.plot and Path(arguments.plot).suffix.lower() != ".png":
-        raise UserError("--plot", f"{arguments.plot} is no .png", "expected a file name such as scaling.png")
-    if arguments.json and Path(arguments.json).is_dir():
-        raise UserError(
-            "--json", f"{arguments.json} is a folder", "expected a file name such as out.json, or -"
-        )
-    size = report.parse_size(arguments.size) if arguments.size else None
-    options = {name: getattr(arguments, name) for name in ("batch", "activation", "pre_stride", "classes")}
-    asked = list(dict.fromkeys([*arguments.names, *map(report.phi_name, arguments.phi)]))
-    names = asked or report.offered(arguments.activation, arguments.pre_stride)
-    reports = [report.describe(name, size, **options) for name in names]
+    chosen = options.pick(Options, given)
+    counted = {name: given[name] for name in ("batch", "activation", "pre_stride", "classes")}
+    asked = list(dict.fromkeys([*chosen.names, *map(report.phi_name, chosen.phi)]))
+    names = asked or report.offered(chosen.activation, chosen.pre_stride)
+    reports = [report.describe(name, chosen.size, **counted) for name in names]
     figures = json.dumps(report.as_dict(reports), indent=2)
-    if arguments.plot:
-        write_file(arguments.plot, report_chart.against_phi(reports if asked else [], size, **options))
-    if arguments.json not in (None, "-"):
-        write_file(arguments.json, (figures + "\n").encode())
+    if chosen.plot:
+        write_file(chosen.plot, report_chart.against_phi(reports if asked else [], chosen.size, **counted))
+    if chosen.json not in (None, "-"):
+        write_file(chosen.json, (figures + "\n").encode())
     table = report.text(reports) if asked else report.overview(reports)
-    print(figures if arguments.json == "-" else table)
+    print(figures if chosen.json == "-" else table)
     return 0

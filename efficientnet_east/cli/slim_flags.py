@@ -1,4 +1,4 @@
-"""Flags of the well-known slim EAST programs, and what stands for them here."""
+"""Flags of the well-known slim EAST programs, and what to use here instead."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _NOT_HERE = "nothing: it is for training only"
 # Flag -> options that do its work, of which a command has at most one that is meant, and what to do in a
 # command that has none of them. The page docs/from-slim-east.md has the same table.
 FLAGS: dict[str, tuple[tuple[str, ...], str]] = {
-    "checkpoint_path": (("--workdir", "--checkpoint"), ""),
+    "checkpoint_path": (("--workdir", "--model"), ""),
     "restore": ((), "nothing: a --workdir with checkpoints is always resumed"),
     "pretrained_model_path": (("--init",), _NOT_HERE),
     "training_data_path": (("--data",), _NOT_HERE),
@@ -34,7 +34,7 @@ FLAGS: dict[str, tuple[tuple[str, ...], str]] = {
 
 
 def hint(given: str, known: Collection[str]) -> str | None:
-    """Say what to write instead of a flag.
+    """Find what to write instead of a flag.
 
     Args:
       given: the flag with its dashes, without a value; `--norestore` is `--restore=False`.

@@ -26,7 +26,7 @@ def main(name: str) -> int:
     """
     os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "GRADIO_ANALYTICS_ENABLED": "False", "MPLBACKEND": "Agg"}
     os.environ |= {"ORT_DISABLE_TELEMETRY": "1", "ORT_TELEMETRY_DISABLED": "1"}
-    installed.leave_working_folder()
+    installed.ignore_working_folder()
     module = importlib.import_module(name)
     more = _MORE[name]() if name in _MORE else ""
     version = getattr(module, "__version__", None) or _installed(name)

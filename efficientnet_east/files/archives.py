@@ -15,7 +15,7 @@ MOST_GROWTH = 20
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Reads every array of an .npz file.
+    """Read every array of an .npz file.
 
     Args:
       path: of the file. What its directory claims to hold is looked at before anything is unpacked.

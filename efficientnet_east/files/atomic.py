@@ -27,7 +27,7 @@ PARTIAL = ".partial-"
 
 
 def write_file(path: str | os.PathLike[str], data: bytes) -> None:
-    """Puts `data` in place of `path` in one move, so that a crash leaves the old file.
+    """Replace a file in one move, so that a crash leaves the old one.
 
     Args:
       path: the file to write. Missing folders are made.
@@ -42,13 +42,13 @@ def write_file(path: str | os.PathLike[str], data: bytes) -> None:
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Opens a file that takes the place of `path` when the block ends; if the block raises, nothing changes.
+    """Open a file that replaces another one when the block ends. If the block raises, nothing changes.
 
     Args:
       path: the file to write. Missing folders are made.
 
     Yields:
-      A new binary file, which can be read and sought in, too.
+      A new binary file, to write, read and seek in.
 
     Raises:
       WriteError: the folder or the file cannot be written.
@@ -57,12 +57,13 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     partial = path.with_name(PARTIAL + secrets.token_hex(8))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, "x+b") as file:
-            _lock(file.fileno())
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-            partial.replace(path)
+        with contextlib.ExitStack() as locked:
+            with open(partial, "x+b") as file:
+                _lock(file.fileno(), locked)
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)  # closed, as Windows asks for, but still locked where files can be
         _sync_folder(path.parent)
     except OSError as error:
         raise cannot_be_written(path, error.strerror or str(error)) from None
@@ -73,10 +74,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def partial_folder(parent: Path) -> Iterator[Path]:
-    """Makes a folder for files that other code writes by name; it goes when the block ends.
+    """Make a folder for files that other code writes by name. It is removed when the block ends.
 
     Args:
-      parent: where the files will stand in the end; made if it is not there.
+      parent: the final folder of the files; made if it is missing.
 
     Yields:
       The folder.
@@ -86,22 +87,20 @@ def partial_folder(parent: Path) -> Iterator[Path]:
     """
     folder = parent / (PARTIAL + secrets.token_hex(8))
     folder.mkdir(parents=True)
-    descriptor = os.open(folder, os.O_RDONLY) if fcntl else None
-    try:
-        if descriptor is not None:
-            _lock(descriptor)
+    with contextlib.ExitStack() as locked:
+        locked.callback(shutil.rmtree, folder, ignore_errors=True)
+        if fcntl:
+            descriptor = os.open(folder, os.O_RDONLY)
+            locked.callback(os.close, descriptor)
+            _lock(descriptor, locked)
         yield folder
-    finally:
-        if descriptor is not None:
-            os.close(descriptor)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def move_into_place(files: Sequence[Path], folder: Path) -> None:
-    """Moves whole files from a partial folder to their final one.
+    """Move complete files from a partial folder to their final one.
 
     Args:
-      files: in the order of the moves: the one without which the others do not count comes last.
+      files: in the order of the moves. The file that makes the others valid comes last.
       folder: on the same disk.
 
     Raises:
@@ -116,10 +115,10 @@ def move_into_place(files: Sequence[Path], folder: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Removes what a killed program was writing in a folder, and nothing else.
+    """Remove what a killed program was writing in a folder, and nothing else.
 
     Args:
-      folder: need not be there.
+      folder: may be missing.
     """
     for path in folder.glob(PARTIAL + "*"):
         with contextlib.suppress(OSError):
@@ -128,7 +127,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def cannot_be_written(path: object, why: str) -> WriteError:
-    """The error for a full disk, a folder without permission and whatever else stops a file.
+    """Make the error for a full disk, missing permission, and whatever else stops a file.
 
     Args:
       path: the file, or what it stands for.
@@ -138,7 +137,7 @@ def cannot_be_written(path: object, why: str) -> WriteError:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Waits until the names in a folder are on the disk, on systems that can do so."""
+    """Wait until the names in a folder are on the disk, on systems that can do so."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -147,10 +146,13 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _lock(descriptor: int) -> None:
+def _lock(descriptor: int, until: contextlib.ExitStack) -> None:
+    """Lock an open file or folder until the stack is closed, even if the descriptor is closed before."""
     if fcntl:
+        kept = os.dup(descriptor)  # a lock goes with the last descriptor that shares it
+        until.callback(os.close, kept)
         with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(kept, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _is_locked(path: Path) -> bool:

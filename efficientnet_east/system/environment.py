@@ -1,4 +1,4 @@
-"""What has to be in the process's environment before TensorFlow is imported."""
+"""Environment variables that must be set before TensorFlow is imported."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ QUIET = "TF_CPP_MIN_LOG_LEVEL"
 
 
 def hush() -> None:
-    """Leave out most of what TensorFlow prints when it starts, unless the environment says something else.
+    """Hide most of what TensorFlow prints when it starts, unless the environment says otherwise.
 
-    "failed call to cuInit", on every machine without a GPU, is an error to it, so level 3 is needed. What
-    really goes wrong comes as a Python exception.
+    TensorFlow calls "failed call to cuInit" an error on every machine without a GPU, so level 3 is needed.
+    Real errors come as Python exceptions.
     """
     os.environ.setdefault(QUIET, "3")
 
 
 def keep_memory() -> None:
-    """Let TensorFlow on a CPU keep the memory that it frees, unless the environment says something else.
+    """Let TensorFlow on a CPU keep the memory that it frees, unless the environment says otherwise.
 
-    By default it gives freed memory back to the system and asks for it again, page by page: on some machines
-    a third of the time of a training step, on others none. Call this before TensorFlow is imported; later it
-    changes nothing. It is for programs, not for libraries: it changes the whole process.
+    By default it returns freed memory to the system and asks for it again, page by page. On some machines
+    that takes a third of a training step, on others nothing. Call this before TensorFlow is imported, or it
+    has no effect. It is for programs, not for libraries: it changes the whole process.
     """
     os.environ.setdefault(ALLOCATOR, "true")

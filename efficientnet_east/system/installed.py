@@ -16,14 +16,14 @@ from types import ModuleType
 
 
 def find(name: str) -> importlib.machinery.ModuleSpec | None:
-    """Where a top-level module is installed, None if it is not. Nothing is imported."""
+    """Find where a top-level module is installed, None if it is not. Nothing is imported."""
     places = [place for place in sys.path if not _is_here(place)]
     return importlib.machinery.PathFinder.find_spec(name, places)
 
 
 @functools.cache
 def load(name: str, package: str) -> ModuleType:
-    """Import a top-level module, which the program's own `import` may know as something else.
+    """Import a top-level module from where it is installed.
 
     Args:
       name: of the module.
@@ -45,15 +45,15 @@ def load(name: str, package: str) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     finally:
-        if known is not None:  # the program's own, which goes on to be that
+        if known is not None:  # the program's own module of that name, which stays
             sys.modules[name] = known
     return module
 
 
-def leave_working_folder() -> None:
-    """Have a program that `python -m` started import nothing from the folder that it was started in.
+def ignore_working_folder() -> None:
+    """Import nothing from the working folder, where `python -m` would look first.
 
-    A checkout that is not installed is the exception: this package itself is found there.
+    The exception is a checkout that is not installed: this package itself lies there.
     """
     first = sys.path[0] if sys.path else None
     if first is not None and _is_here(first) and not _is_here(Path(__file__).parents[2]):

@@ -16,7 +16,7 @@ ECHO = 0.5  # seconds
 
 
 class Interruption:
-    """What a process was told; made by `watch`.
+    """Whether a process was asked to stop; made by `watch`.
 
     Attributes:
       received: the first signal, or None.
@@ -28,11 +28,11 @@ class Interruption:
 
     @property
     def exit_code(self) -> int:
-        """Of a process that ends because of it: 130 after Ctrl-C, 143 after SIGTERM."""
+        """The exit code of a process that stops because of it: 130 after Ctrl-C, 143 after SIGTERM."""
         return 128 + (self.received or signal.SIGINT)
 
     def receive(self, number: int, frame: FrameType | None) -> None:
-        """The signals' handler: the first asks the run to save and stop, another one ends it at once."""
+        """Handle a signal: the first asks the run to save and stop, a second one ends it at once."""
         if self.received is None:
             self.received, self._since = number, time.monotonic()
             raise KeyboardInterrupt
@@ -43,21 +43,22 @@ class Interruption:
 
 @contextlib.contextmanager
 def watch() -> Iterator[Interruption]:
-    """Turn the first signal into KeyboardInterrupt; a second one ends the process. Elsewhere than in the main
-    thread nothing changes, and a signal that the process was started to ignore stays ignored.
+    """Turn the first signal into KeyboardInterrupt; a second one ends the process.
+
+    In other threads than the main one nothing changes. A signal that the process ignores stays ignored.
 
     Yields:
-      What is received.
+      What was received.
     """
-    told = Interruption()
+    interruption = Interruption()
     before = {}
     if threading.current_thread() is threading.main_thread():
         before = {number: signal.getsignal(number) for number in SIGNALS}
-    heeded = [number for number, handler in before.items() if handler != signal.SIG_IGN]
+    handled = [number for number, handler in before.items() if handler != signal.SIG_IGN]
     try:
-        for number in heeded:
-            signal.signal(number, told.receive)
-        yield told
+        for number in handled:
+            signal.signal(number, interruption.receive)
+        yield interruption
     finally:
-        for number in heeded:
+        for number in handled:
             signal.signal(number, before[number])

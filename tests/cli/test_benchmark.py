@@ -120,7 +120,7 @@ def test_a_runtime_that_is_not_installed(
     words = ["benchmark", "--model", str(model), "--limit", "1", "--rounds", "1", "--max-candidates", "100"]
     assert main(words) == 0
     out, errors = capsys.readouterr()
-    assert errors == "left out: onnxruntime: is not installed; expected `pip install onnxruntime`\n"
+    assert errors == "warning: left out: onnxruntime: is not installed; expected `pip install onnxruntime`\n"
     assert [row.split()[1] for row in out.splitlines()[2:]] == ["opencv"]
     assert error_of(capsys, [*words, "--runtime", "onnxruntime"]).startswith("onnxruntime: is not installed")
 
@@ -141,7 +141,7 @@ def test_a_runtime_that_fails(
     words = ["benchmark", "--model", str(model), "--limit", "1", "--rounds", "1", "--max-candidates", "100"]
     assert main(words) == 0
     line = "opencv cannot run dark.onnx (RuntimeError no such\\noperation)"
-    assert capsys.readouterr().err == f"left out: {line}\n"
+    assert capsys.readouterr().err == f"warning: left out: {line}\n"
     assert error_of(capsys, [*words, "--runtime", "opencv"]).startswith(line.replace(" ", ": ", 1))
 
 
@@ -151,7 +151,7 @@ def test_images_that_cannot_be_read(model: Path, tmp_path: Path, capsys: pytest.
     words = ["benchmark", "--model", str(model), "--rounds", "1", "--images"]
     assert main([*words, str(folder)]) == 0
     out, errors = capsys.readouterr()
-    assert errors.startswith(f"skipped: {folder}/bad.png: ") and "1 images, 1 rounds" in out
+    assert errors.startswith(f"warning: skipped: {folder}/bad.png: ") and "1 images, 1 rounds" in out
     assert "no image can be read" in error_of_last(capsys, [*words, str(folder / "bad.png")])
 
 
@@ -159,11 +159,12 @@ def test_images_that_cannot_be_read(model: Path, tmp_path: Path, capsys: pytest.
     ("words", "line"),
     [
         (["--model", "none.onnx"], "none.onnx: no such file"),
+        (["--rounds", "two"], "--rounds: is 'two'; expected a whole number"),
         (["--rounds", "0"], "--rounds: is 0; expected 1 or more"),
         (["--warm-up", "-1"], "--warm-up: is -1"),
-        (["--limit", "0"], "--limit: is 0"),
-        (["--images", "a", "--data", "b"], "--images: is given with --data"),
-        (["--list", "a"], "--list: is given without --data"),
+        (["--limit", "0"], "--limit: is 0; expected 1 or more"),
+        (["--images", "a", "--data", "b"], "--images: cannot be combined with --data; Use either"),
+        (["--list", "a"], "--list: needs --data; Give both"),
         (["--json", "."], "--json: . is a folder"),
         (["--images", "none.jpg"], "--images: no image can be read"),
         (["--data", "none"], "none: "),

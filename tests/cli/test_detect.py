@@ -39,7 +39,7 @@ def run(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The command without its images; the checkpoint is a network that sees one word."""
     monkeypatch.setattr(Detector, "load", lambda path, overrides=None: Detector(run, Detect()))
-    return ["detect", "--checkpoint", "any", "--output", str(tmp_path / "out")]
+    return ["detect", "--model", "any", "--output", str(tmp_path / "out")]
 
 
 @pytest.fixture
@@ -123,8 +123,9 @@ def test_bad_images_are_left_out(
     bad.write_bytes(b"\xff\xd8\xff\xe0 broken")
     assert main([*words, str(bad), str(missing), str(photo)]) == 1
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0].startswith(f"skipped: {bad}: ") and lines[1].startswith(f"skipped: {missing}: ")
-    assert lines[2:] == [f"1 images read, 2 left out: {bad}, {missing}"]
+    assert lines[0].startswith(f"warning: skipped: {bad}: ")
+    assert lines[1].startswith(f"warning: skipped: {missing}: ")
+    assert lines[2:] == [f"warning: 1 images read, 2 skipped: {bad}, {missing}"]
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"img_1_words.txt", "img_1_words.png"}
     assert main([*words, "--skip-bad", str(bad), str(photo)]) == 0, "that was expected"
     assert main([*words, "--skip-bad", str(bad), str(missing)]) == 2, "nothing was done"
@@ -148,7 +149,7 @@ def test_a_network_that_fails_on_one_image(
     assert main([*words, str(tmp_path / "small.png"), str(photo)]) == 1
     line = capsys.readouterr().err.splitlines()[0]
     assert line.startswith(
-        f"skipped: {tmp_path}/small.png: nothing can be detected in it (MemoryError no room for it)"
+        f"warning: skipped: {tmp_path}/small.png: nothing can be detected in it (MemoryError no room for it)"
     )
 
 

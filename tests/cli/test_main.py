@@ -24,7 +24,7 @@ from efficientnet_east.inference.detector import Detector
 from efficientnet_east.training.results import read as read_results
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-DETECT = ("--checkpoint=no", "--output=out")
+DETECT = ("--model=no", "--output=out")
 FIXTURES = REPOSITORY.parent / "shared" / "fixtures"
 
 
@@ -83,7 +83,7 @@ def test_evaluation_says_the_same(
 ) -> None:
     data = make_data(tmp_path / "data")
     add_line("1,2,3")(data)
-    line = error_of(capsys, ["eval", "--checkpoint", str(trained.workdir), "--data", str(data)])
+    line = error_of(capsys, ["eval", "--model", str(trained.workdir), "--data", str(data)])
     assert line.startswith(f"{data}/gts/gt_img_2.txt:2: ")
 
 
@@ -115,10 +115,12 @@ def test_skip_bad_goes_on_and_lists(
     for name in named:
         assert any(line.startswith(f"skipped: {data}/{name}: ") and "; expected " in line for line in skipped)
 
-    code = main(["eval", "--checkpoint", str(trained.workdir), "--data", str(data), "--skip-bad"])
+    code = main(["eval", "--model", str(trained.workdir), "--data", str(data), "--skip-bad"])
     out, err = capsys.readouterr()
     assert code == 0 and json.loads(out)["hmean"] == 1.0  # the words of images 1 and 5
-    assert [line for line in err.splitlines() if line.startswith("skipped: ")] == skipped
+    assert [line for line in err.splitlines() if "skipped: " in line] == [
+        f"warning: {line}" for line in skipped
+    ]
 
 
 @pytest.mark.parametrize(("share", "code"), [("0.6", 0), ("0.59", 2), ("0", 2)])
@@ -151,42 +153,44 @@ def test_skip_bad_cannot_make_data(tmp_path: Path, capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "efficientnet_east: the following arguments are required: COMMAND; expected"),
-        (["trian"], "argument COMMAND: invalid choice: 'trian'"),
+        ([], "efficientnet_east: the following arguments are required: COMMAND; see `"),
+        (["trian"], "COMMAND: invalid choice: 'trian'; expected train, eval, detect"),
         (["train", "--lerning-rate", "1"], "--lerning-rate: unknown argument; expected --learning-rate (did"),
         (["train", "--lerning-rate=1"], "--lerning-rate: unknown argument; expected --learning-rate (did"),
         (["train", "--learning", "1"], "--learning: unknown argument; expected --learning-rate (did"),
         (["train", "runs/b0"], "runs/b0: unknown argument; expected what --help lists"),
         (["detect", "a", *DETECT, "--format=json"], "expected --formats (did you"),
         (["detect", "a", *DETECT, "--steps=5"], "--steps: unknown argument; expected"),
-        (["train", "--steps"], "argument --steps: expected one argument"),
+        (["train", "--steps"], "--steps: expected one argument; see `efficientnet_east train --help`"),
         (["train", "--steps", "many"], "--steps: 'many' cannot be used; expected a valid integer"),
         (["train", "--crop-size", "500"], "--crop-size: '500' cannot be used; expected a multiple of 32"),
-        (["train", "--backbone", "b9"], "backbone: unknown variant 'b9'; expected one of b0, b1"),
-        (["train", "--activation", "gelu"], "--activation: invalid choice: 'gelu' (choose from"),
-        (["train", "--scale-min", "3"], "must not be larger than data.scale_max"),
+        (["train", "--backbone", "b9"], "--backbone: unknown variant 'b9'; expected one of b0, b1"),
+        (["train", "--activation", "gelu"], "--activation: invalid choice: 'gelu'; expected relu, relu6"),
+        (["train", "--scale-min", "3"], "expected --scale-min must not be larger than --scale-max"),
         (["train", "--config", "no.yaml"], "no.yaml: no such file; expected a YAML configuration"),
         (["train", "--list", "names.txt"], "--list: names images of no folder; expected --data beside it"),
         (["train", "--val-list", "names.txt"], "--val-list: names images of no folder; expected --val-data"),
-        (["eval", "--gt", "gt.zip"], "eval: what to score is not clear; expected --checkpoint, or --sub"),
-        (["eval", "--submission", "a.zip", "--checkpoint", "b"], "eval: what to score is not clear"),
-        (["eval", "--submission", "a.zip"], "--gt: is missing; expected the zip of the ground truth"),
+        (["eval", "--gt", "gt.zip"], "eval: what to score is not clear; Give --model, or --sub"),
+        (["eval", "--submission", "a.zip", "--model", "b"], "eval: what to score is not clear"),
+        (["eval", "--submission", "a.zip"], "--gt: is missing; Give the ground truth of the sub"),
         (["eval", "--submission", "no.zip", "--gt", "gt.zip"], "no.zip: cannot be read"),
-        (["eval", "--checkpoint", "no", "--json", "o.zip"], "--json: o.zip is a folder or a .zip; expected"),
-        (["eval", "--checkpoint", "no", "--json", "."], "--json: . is a folder or a .zip; expected"),
-        (["eval", "--checkpoint", "no"], "no: no such checkpoint; expected a workdir of train.py"),
-        (["eval", "--checkpoint", "no", "--limit", "3"], "--limit: is given without --data; expected"),
-        (["detect", "a.jpg"], "the following arguments are required: --output; expected"),
+        (["eval", "--model", "no", "--json", "o.zip"], "--json: o.zip is a folder or a .zip; expected"),
+        (["eval", "--model", "no", "--json", "."], "--json: . is a folder or a .zip; expected"),
+        (["eval", "--model", "no"], "no: no such checkpoint; expected a workdir of train.py"),
+        (["eval", "--model", "no", "--limit", "3"], "--limit: needs --data; Give both"),
+        (["eval", "--gallery", "-1"], "--gallery: is -1; expected 0 or more"),
+        (["eval", "--sweep", "0.5,2"], "--sweep: '0.5,2' cannot be used; expected numbers between 0 and 1"),
+        (["detect", "a.jpg"], "the following arguments are required: --output; see `"),
         (["detect", "a.jpg", *DETECT], "no: no such checkpoint; expected a"),
         (["detect", "a/a.jpg", "b/a.jpg", *DETECT], "b/a.jpg: would write the same"),
-        (["detect", *DETECT], "detect: what to read is not clear; expected images"),
+        (["detect", *DETECT], "detect: what to read is not clear; Give images"),
         (["detect", "a.jpg", "--camera=0", *DETECT], "what to read is not clear"),
         (["detect", "*.jpg", *DETECT], "*.jpg: matches no file; expected image files"),
         (["detect", "http://a/b.jpg", *DETECT], "is an address; Download it first"),
         (["detect", ".", *DETECT], ".: holds no image; expected files"),
         (["detect", "a.jpg", "--list=no.txt", *DETECT], "no.txt: cannot be read"),
         (["detect", "a", "--formats=xml", *DETECT], "--formats: 'xml' is unknown"),
-        (["detect", "README.md", "--formats=film", *DETECT], "--formats: is film alone, and no film"),
+        (["detect", "README.md", "--formats=film", *DETECT], "--formats: is film alone, but no video"),
         (["detect", "a", "--every=0", *DETECT], "--every: is 0; expected 1 or more"),
         (["detect", "a", "--max-pixels=999999999", *DETECT], "--max-pixels: is 9999"),
     ],
@@ -226,7 +230,7 @@ def test_a_workdir_that_is_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 def test_pictures_that_are_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "mine").write_text("mine")
-    line = error_of(capsys, ["eval", "--checkpoint", "no", "--pictures", str(tmp_path / "mine")])
+    line = error_of(capsys, ["eval", "--model", "no", "--pictures", str(tmp_path / "mine")])
     assert line.startswith(f"--pictures: {tmp_path / 'mine'} cannot be made")
     assert (tmp_path / "mine").read_text() == "mine"
 
@@ -234,7 +238,7 @@ def test_pictures_that_are_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_scripts_and_module(tmp_path: Path) -> None:
     """The scripts are the subcommands, and a whole process ends as `main` says, without a traceback."""
     for words, said in (
-        ([str(REPOSITORY / "train.py"), "--backbone", "b9"], "error: backbone: unknown variant 'b9'"),
+        ([str(REPOSITORY / "train.py"), "--backbone", "b9"], "error: --backbone: unknown variant 'b9'"),
         ([str(REPOSITORY / "eval.py"), "--submission", "no.zip"], "error: --gt: is missing"),
         (["-m", "efficientnet_east", "detect"], "error: efficientnet_east detect: the following arguments"),
     ):
@@ -279,7 +283,7 @@ def test_a_run_is_scored_on_what_it_validated_on(
 ) -> None:
     before = snapshot(trained.workdir)
     written = ["--json", str(tmp_path / "out.json"), "--pictures", str(tmp_path / "pictures")]
-    assert main(["eval", "--checkpoint", str(trained.workdir), "--threads", "1", *written]) == 0
+    assert main(["eval", "--model", str(trained.workdir), "--threads", "1", *written]) == 0
     out, err = capsys.readouterr()
     assert f"scoring {trained.workdir / 'model.ckpt-4'} on 1 images" in err
     figures = json.loads((tmp_path / "out.json").read_text())
@@ -298,7 +302,7 @@ def test_a_submission_scores_like_the_checkpoint_it_is_of(
     data = make_data(tmp_path / "data", range(1, 4))
     (data / "gts" / "gt_img_3.txt").write_text("1,1,9,1,9,9,1,9,elsewhere\r\n")
     out = tmp_path / "out.json"
-    assert main(["eval", "--checkpoint", str(trained.workdir), "--data", str(data), "--json", str(out)]) == 0
+    assert main(["eval", "--model", str(trained.workdir), "--data", str(data), "--json", str(out)]) == 0
     figures = json.loads(capsys.readouterr().out)
     assert [round(figures[key], 6) for key in ("precision", "recall", "hmean")] == [0.666667] * 3
     with zipfile.ZipFile(tmp_path / "gt.zip", "w") as archive:
@@ -327,9 +331,9 @@ def test_test_images_are_scored_where_there_are_some(
     (made / "images").rename(tmp_path / "data" / "test_images")
     (made / "gts").rename(tmp_path / "data" / "test_gts")
     data = str(tmp_path / "data")
-    assert main(["eval", "--checkpoint", str(trained.workdir), "--data", data, "--limit", "2"]) == 0
+    assert main(["eval", "--model", str(trained.workdir), "--data", data, "--limit", "2"]) == 0
     assert "on 2 images" in capsys.readouterr().err
-    assert main(["eval", "--checkpoint", str(trained.workdir), "--data", data]) == 0
+    assert main(["eval", "--model", str(trained.workdir), "--data", data]) == 0
     assert "on 3 images" in capsys.readouterr().err
 
 
@@ -340,7 +344,7 @@ def test_interruption(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Detector, "load", interrupted)
-    assert main(["eval", "--checkpoint", str(trained.workdir)]) == 130
+    assert main(["eval", "--model", str(trained.workdir)]) == 130
     assert capsys.readouterr().err.splitlines()[-1] == "interrupted"
 
 
@@ -360,7 +364,7 @@ def test_detect_writes_boxes_and_a_picture(
         shutil.copy(source, path)
     before = snapshot(tmp_path / "images")
     output = tmp_path / "new" / "folder"
-    words = ["detect", "--checkpoint", str(trained.workdir), "--output", str(output)]
+    words = ["detect", "--model", str(trained.workdir), "--output", str(output)]
     assert main([*words, *map(str, paths)]) == 0
     assert capsys.readouterr().out.count(": 1 word -> ") == len(names)
     assert {path.name for path in output.iterdir()} == {
@@ -385,7 +389,7 @@ def test_detect_with_nothing_to_see(
     cv2.imwrite(str(tmp_path / "blank.png"), image)
     nothing = Detector(lambda batch: (np.zeros((1, 16, 56, 1)), np.zeros((1, 16, 56, 5))), Detect())
     monkeypatch.setattr(Detector, "load", lambda checkpoint, overrides=None: nothing)
-    words = ["--checkpoint", str(trained.workdir), "--output", str(tmp_path / "out")]
+    words = ["--model", str(trained.workdir), "--output", str(tmp_path / "out")]
     assert main(["detect", str(tmp_path / "blank.png"), *words]) == 0
     assert (tmp_path / "out" / "blank_words.txt").read_bytes() == b""
     np.testing.assert_array_equal(read_image(tmp_path / "out" / "blank_words.png"), image)

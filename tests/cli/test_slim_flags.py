@@ -17,7 +17,7 @@ TRAIN = {
     "save_summary_steps": "--log-every", "pretrained_model_path": "--init", "training_data_path": "--data",
     "min_text_size": "--min-text-side", "test_data_path": "--val-data", "output_dir": "--workdir",
 }  # fmt: skip
-EVAL = {"test_data_path": "--data", "checkpoint_path": "--checkpoint", "output_dir": "--json"}
+EVAL = {"test_data_path": "--data", "checkpoint_path": "--model", "output_dir": "--json"}
 NOTHING = ["restore", "norestore", "max_text_size", "max_image_large_side", "min_crop_side_ratio"]
 
 

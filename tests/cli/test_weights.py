@@ -18,7 +18,7 @@ from efficientnet_east.checkpoints import (
     weights,
 )
 from efficientnet_east.checkpoints.weight_names import OFFICIAL, OWN, TOP
-from efficientnet_east.cli import main
+from efficientnet_east.cli import import_weights, main
 from efficientnet_east.compat import tf
 from efficientnet_east.config import load
 from efficientnet_east.training.checkpointing import start_from
@@ -100,7 +100,7 @@ def test_official_checkpoint(
 
 
 def test_formats_are_those_of_the_readers() -> None:
-    assert set(main.WEIGHT_FORMATS) == weight_files.FORMATS.keys() == weight_names.NAMINGS.keys()
+    assert set(import_weights.WEIGHT_FORMATS) == weight_files.FORMATS.keys() == weight_names.NAMINGS.keys()
 
 
 def test_missing_arrays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -141,7 +141,7 @@ def test_what_cannot_be_imported(tmp_path: Path, capsys: pytest.CaptureFixture[s
     cases = [
         (words(good, output, "--backbone=b0"), "looks like tiny; expected weights of b0"),
         (words(good, output, "--backbone=b99"), "unknown variant 'b99'; expected one of b0"),
-        (words(good, output, "--format=h5"), "argument --format: invalid choice: 'h5'"),
+        (words(good, output, "--format=h5"), "--format: invalid choice: 'h5'; expected tpu, keras"),
         (words(good, output, "--format=keras"), f"{good}: cannot be read ("),
         (words(text, output), f"{text}: is no weight file of a known kind; expected a TensorFlow checkpoint"),
         (words(tmp_path / "no.h5", output), "no.h5: no such file; expected a .h5"),
@@ -171,7 +171,7 @@ def test_a_run_goes_out_and_comes_back(
     ending = tf_checkpoints.AVERAGE_SUFFIX
     expected = {name.removesuffix(ending): a for name, a in tensors.items() if name.endswith(ending)}
     out = tmp_path / "out.npz"
-    assert main.main(["export-weights", f"--checkpoint={trained.workdir}", f"--output={out}"]) == 0
+    assert main.main(["export-weights", f"--model={trained.workdir}", f"--output={out}"]) == 0
     lines = [f"averaged weights of {prefix}", f"wrote {len(expected)} arrays to {out}"]
     assert capsys.readouterr().out.splitlines() == lines
     with np.load(out) as file:
@@ -198,8 +198,8 @@ def test_a_run_without_averages(
     tf_checkpoints.write(tmp_path / "model.ckpt-4", plain)
     shutil.copy(trained.workdir / "config.yaml", tmp_path)
     out = tmp_path / "out.npz"
-    assert main.main(["export-weights", f"--checkpoint={tmp_path / 'model.ckpt-4'}", f"--output={out}"]) == 0
-    assert "weights, of which it has no averages, of" in capsys.readouterr().out
+    assert main.main(["export-weights", f"--model={tmp_path / 'model.ckpt-4'}", f"--output={out}"]) == 0
+    assert "weights (no averages found) of" in capsys.readouterr().out
     averaged = {n.removesuffix(tf_checkpoints.AVERAGE_SUFFIX) for n in tensors.keys() - plain.keys()}
     with np.load(out) as file:
         assert set(file.files) == averaged | {model_file.CONFIG}
@@ -207,7 +207,7 @@ def test_a_run_without_averages(
 
 
 def test_what_cannot_be_exported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["export-weights", f"--checkpoint={tmp_path}", f"--output={tmp_path / 'o.npz'}"]
+    command = ["export-weights", f"--model={tmp_path}", f"--output={tmp_path / 'o.npz'}"]
     assert "holds no checkpoint; expected a workdir" in error_of(capsys, command)
     assert "is a folder" in error_of(capsys, [*command, f"--output={tmp_path}"])
     assert list(tmp_path.iterdir()) == []

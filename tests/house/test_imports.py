@@ -36,7 +36,7 @@ FLOORS = (
     {"pjrt", "demo", "doctor"},
     {"export"},
     {"cli"},
-    {"__main__"},
+    {"__main__", "pjrt.__main__"},
 )
 TENSORFLOW_FROM = 10  # the floor of compat
 RECIPES_FROM = 13  # from this floor on rooms may see the configuration
