@@ -58,7 +58,7 @@ class Run:
             )
 
     def wait_until(self, condition: Callable[[], bool]) -> bool:
-        """Whether the condition came true before the process ended."""
+        """Wait until the condition is true; tell whether it was before the process ended."""
         while self.process.poll() is None:
             if condition():
                 return True
@@ -66,18 +66,18 @@ class Run:
         return False
 
     def trains(self) -> bool:
-        """Whether the first step has come."""
+        """Tell whether the run has begun."""
         text = self.printed.read_text()
         return "resuming from step" in text or "starting from" in text
 
     def saves(self) -> bool:
-        """Whether half a checkpoint stands in the workdir."""
+        """Tell whether half a checkpoint is in the workdir."""
         with contextlib.suppress(OSError):
             return any(name.startswith(".partial-") for name in os.listdir(self.workdir))
         return False
 
     def validates(self) -> bool:
-        """Whether a checkpoint to be validated is there, and its figures are not."""
+        """Tell whether a checkpoint is there to be validated, without figures yet."""
         with contextlib.suppress(OSError):
             newest = (self.workdir / "checkpoint").read_text().split('"')[1]
             step = int(newest.rpartition("-")[2])
@@ -98,7 +98,7 @@ class Run:
 
 
 def group_lives(group: int) -> bool:
-    """Whether a group still has processes."""
+    """Tell whether a group still has processes."""
     try:
         os.killpg(group, 0)
     except ProcessLookupError:
@@ -107,7 +107,7 @@ def group_lives(group: int) -> bool:
 
 
 def figures(workdir: Path) -> list[dict[str, str]]:
-    """The validations of a run, without the times, which are its own."""
+    """Read the validations of a run, without their times."""
     rows = []
     for path in sorted(workdir.glob("*.csv")):
         rows += [row for row in csv.DictReader(path.open()) if row.get("hmean")]
@@ -163,7 +163,7 @@ def torment(folder: Path, kills: int, steps: int, dice: random.Random) -> dict[s
 
 
 def compare(folder: Path) -> dict[str, Any]:
-    """The two runs, newest and best checkpoint and figures."""
+    """Compare two runs: newest checkpoint, best checkpoint, figures."""
     result: dict[str, Any] = {}
     for name, part in (("newest", "."), ("best", "best")):
         whole, killed = (
@@ -181,7 +181,7 @@ def compare(folder: Path) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Writes what was found as JSON and prints it; 1 if the two runs differ."""
+    """Write the result as JSON and print it; return 1 if the two runs differ."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("json", type=Path)

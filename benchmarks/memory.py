@@ -39,7 +39,7 @@ MEGABYTE = 1e6
 
 
 def cases() -> list[dict[str, Any]]:
-    """Fields of the configuration for each case, without and with recomputation one after the other."""
+    """List the fields of the configuration of each case, without and with recomputation in turn."""
     return [
         {"backbone": name, "activation": activation, "batch_size": batch, "recompute": recompute}
         for name, activation, batch in NETWORKS
@@ -51,14 +51,14 @@ def cases() -> list[dict[str, Any]]:
 
 
 def resident(field: str) -> int:
-    """Bytes, from a line of this process's status: `VmRSS` now, `VmHWM` at most."""
+    """Read bytes from this process's status: `VmRSS` now, `VmHWM` at most."""
     lines = Path("/proc/self/status").read_text().splitlines()
     (line,) = [line for line in lines if line.startswith(f"{field}:")]
     return 1024 * int(line.split()[1])
 
 
 def placeholders(tf: Any) -> dict[str, Any]:
-    """The arguments of `training.step.build`, for any batch and size."""
+    """Make the arguments of `training.step.build`, for any batch and size."""
     channels = {"images": 3, "score": 1, "geometry": 5, "mask": 1}
     kinds = {"images": tf.uint8}
     feeds = {
@@ -69,7 +69,7 @@ def placeholders(tf: Any) -> dict[str, Any]:
 
 
 def random_feed(feeds: dict[str, Any], batch: int, size: int) -> dict[Any, Any]:
-    """Noise for images, a tenth of the cells text, boxes of any size."""
+    """Make a batch: noise for images, a tenth of the cells text, boxes of any size."""
     rng = np.random.default_rng(0)
     cells = batch, size // 4, size // 4
     return {
@@ -82,7 +82,7 @@ def random_feed(feeds: dict[str, Any], batch: int, size: int) -> dict[Any, Any]:
 
 
 def measure(case: dict[str, Any]) -> dict[str, float]:
-    """Peaks of memory in megabytes, and the processor time of the quickest step in seconds."""
+    """Measure peaks of memory in megabytes, and the processor time of the fastest step in seconds."""
     from efficientnet_east import config as configuration
     from efficientnet_east.compat import tf
     from efficientnet_east.inference.graph import session_config
@@ -117,7 +117,7 @@ def measure(case: dict[str, Any]) -> dict[str, float]:
 
 
 def traced_peak(tf: Any, advance: Callable[..., Any], feed: dict[Any, Any]) -> int:
-    """The most bytes that the allocator had handed out during a step, less what it begins with."""
+    """Measure the most bytes that the allocator gave out during a step, without those it begins with."""
     options, trace = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE), tf.RunMetadata()
     advance(feed, options=options, run_metadata=trace)
     used = [
@@ -134,7 +134,7 @@ def traced_peak(tf: Any, advance: Callable[..., Any], feed: dict[Any, Any]) -> i
 
 
 def estimate(case: dict[str, Any]) -> float:
-    """Megabytes of activations and of the weights' gradients."""
+    """Estimate megabytes of activations and of the weights' gradients."""
     backbone = catalog.get_backbone(case["backbone"])
     count = backbone.recomputed_bytes if case["recompute"] else backbone.activation_bytes
     total = count(SIZE, SIZE, batch=case["batch_size"], activation=case["activation"])
@@ -147,7 +147,7 @@ def estimate(case: dict[str, Any]) -> float:
 
 
 def head_layers(backbone: catalog.Backbone) -> list[costs.Layer]:
-    """The layers of the EAST head, whose 1x1 convolutions read the maps that have been joined."""
+    """List the layers of the EAST head, whose 1x1 convolutions read the joined maps."""
     from efficientnet_east.east_head import FINAL_CHANNELS, MERGE_CHANNELS
 
     layers, net = [], backbone.channels[-1]
@@ -160,7 +160,7 @@ def head_layers(backbone: catalog.Backbone) -> list[costs.Layer]:
 
 
 def run(case: dict[str, Any]) -> dict[str, Any]:
-    """One row: the case, what it needs, what it was expected to need."""
+    """Make one row: the case, what it needs, what it was expected to need."""
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, "-W", "ignore", __file__, "--case", json.dumps(case)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
@@ -170,7 +170,7 @@ def run(case: dict[str, Any]) -> dict[str, Any]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Markdown; `of plain` is resident memory and time with recomputation, over those without."""
+    """Write Markdown; `of plain` is memory and time with recomputation, divided by those without."""
     lines = [
         f"| {SIZE}x{SIZE} | estimated | allocated | resident | of estimated | processor time | of plain |",
         "|---|---|---|---|---|---|---|",
@@ -190,7 +190,7 @@ def _line(row: dict[str, Any], kind: str, share: str) -> str:
 
 
 def main(words: list[str]) -> None:
-    """Runs every case, one after the other, and writes and prints the rows."""
+    """Run every case, one after the other; write and print the rows."""
     if words[:1] == ["--case"]:
         print(json.dumps(measure(json.loads(words[1]))))
         return

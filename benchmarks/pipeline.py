@@ -42,7 +42,7 @@ READING_EVERY = 400  # crops between two readings of memory
 
 
 def processes() -> list[psutil.Process]:
-    """This one and its workers."""
+    """List this process and its workers."""
     children = [child.pid for child in multiprocessing.active_children()]
     return [psutil.Process(), *(psutil.Process(pid) for pid in children if pid is not None)]
 
@@ -53,12 +53,12 @@ def processor_seconds() -> float:
 
 
 def memory_mb() -> float:
-    """Resident megabytes of this process and its workers; a page that several share counts once."""
+    """Measure resident megabytes of this process and its workers; a shared page counts once."""
     return sum(process.memory_full_info().pss for process in processes()) / 1e6
 
 
 def measure_stages(source: Any, size: int, count: int) -> dict[str, float]:
-    """Milliseconds of processor time of each stage for one crop, in one thread."""
+    """Measure milliseconds of processor time of each stage for one crop, in one thread."""
     options, rng = Augmentation(size=size), np.random.default_rng(0)
     total = {"read": 0.0, "augment": 0.0, "labels": 0.0}
 
@@ -76,7 +76,7 @@ def measure_stages(source: Any, size: int, count: int) -> dict[str, float]:
 
 
 def measure_stream(source: Any, size: int, count: int, workers: int) -> dict[str, float]:
-    """A whole stream: crops by processor time and by the clock, and the processor time of a paused one."""
+    """Measure a whole stream: crops by processor time and by the clock, and the processor time of a pause."""
     wanted = -(-count // BATCH)
     with open_batches(source, size, workers) as stream:
         for _ in range(4 + 4 * workers):  # all are started, and all buffers full
@@ -97,13 +97,13 @@ def measure_stream(source: Any, size: int, count: int, workers: int) -> dict[str
 
 
 def open_batches(source: Any, size: int, workers: int) -> Any:
-    """The stream that is measured."""
+    """Open the stream that is measured."""
     crops, labels = Augmentation(size=size), LabelOptions()
     return batches(source, batch_size=BATCH, seed=0, augmentation=crops, labels=labels, workers=workers)
 
 
 def measure_speed(images: ImageDataset, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """A row for each size, with and without kept images, and number of workers."""
+    """Measure a row for each size, with and without kept images, and number of workers."""
     rows = []
     kept = keep_decoded(images)
     for i in range(len(kept)):
@@ -119,7 +119,7 @@ def measure_speed(images: ImageDataset, options: argparse.Namespace) -> list[dic
 
 
 def measure_growth(source: Any, count: int) -> dict[str, Any]:
-    """Memory of a stream and its workers over `count` crops, once every image has been seen twice."""
+    """Measure memory of a stream and its workers over `count` crops, once every image was seen twice."""
     readings = []
     with open_batches(source, GROWTH_SIZE, GROWTH_WORKERS) as stream:
         for _ in range(2 * len(source) // BATCH):
@@ -139,7 +139,7 @@ def measure_growth(source: Any, count: int) -> dict[str, Any]:
 
 
 def table(results: dict[str, Any]) -> str:
-    """The results as markdown."""
+    """Write the results as Markdown."""
     lines = ["| crop | images | workers | crops/s and core | crops/s | read, augment, labels (ms) | paused |",
              "|---|---|---|---|---|---|---|"]  # fmt: skip
     for row in results.get("speed", []):
@@ -162,7 +162,7 @@ def table(results: dict[str, Any]) -> str:
 
 
 def main(words: list[str] | None = None) -> None:
-    """Measures, prints the table and, if asked, writes JSON."""
+    """Measure, print the table and, if asked, write JSON."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("folder", nargs="?")

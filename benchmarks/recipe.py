@@ -1,4 +1,4 @@
-"""What each choice of the recipe is worth: B0 trained on a small budget, with one choice changed each time.
+"""Measure what each choice of the recipe is worth: B0 on a small budget, with one choice changed each time.
 
     python benchmarks/recipe.py results/recipe --data DIR --other MLT --runs RUNS --weights B0.npz
 
@@ -44,7 +44,7 @@ COLUMNS = {
 
 
 def changes(options: argparse.Namespace) -> dict[str, list[str]]:
-    """The options of each row."""
+    """List the options of each row."""
     base = ["--activation=swish", f"--init={options.weights}"]
     own = f"--mix={options.data}@{options.list}="
     mixed = {SYNTHETIC: [f"{own}2", "--mix=synthetic=1"]}
@@ -62,7 +62,7 @@ def row(name: str, words: Sequence[str], options: argparse.Namespace) -> dict[st
 
 
 def main() -> None:
-    """Trains and scores what is not done yet, writes the table and prints it."""
+    """Train and score what is not done yet, write the table and print it."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     trials.add_options(parser)

@@ -42,7 +42,7 @@ WORDS = ["--backbone=b0", "--crop-size=256", "--batch-size=4", "--val-limit=1", 
 
 
 def write_scenes(folder: Path) -> None:
-    """A small data set in the layout images + gts."""
+    """Write a small data set in the layout images + gts."""
     from efficientnet_east.data.images import write_image
     from efficientnet_east.data.synthetic.scenes import SyntheticScenes
 
@@ -60,7 +60,7 @@ def write_scenes(folder: Path) -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on at the moment."""
+    """Find ports that nobody listens on at the moment."""
     sockets = [socket.socket() for _ in range(count)]
     for one in sockets:
         one.bind(("127.0.0.1", 0))
@@ -71,7 +71,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def environments(count: int) -> list[dict[str, str]]:
-    """The variables of a run's processes: of several, each has its TF_CONFIG."""
+    """Make the environments of a run's processes; if there are several, each has its TF_CONFIG."""
     path = os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", "")))
     plain = os.environ | {"PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "3"}
     plain.pop("TF_CONFIG", None)
@@ -85,7 +85,7 @@ def environments(count: int) -> list[dict[str, str]]:
 
 
 def measure(data: Path, processes: list[list[str]], steps: int) -> tuple[float, float]:
-    """One run.
+    """Measure one run.
 
     Args:
       data: what is trained and validated on.
@@ -116,7 +116,7 @@ def measure(data: Path, processes: list[list[str]], steps: int) -> tuple[float, 
 
 
 def summary(found: dict[str, list[tuple[float, float]]]) -> list[dict[str, Any]]:
-    """The rows of the result: medians over the rounds, and of the ratios within a round."""
+    """Make the rows of the result: medians over the rounds, and of the ratios within a round."""
     rows = []
     for case, runs in found.items():
         ratios = [run[0] / one[0] for run, one in zip(runs, found[BASELINE], strict=True)]
@@ -133,7 +133,7 @@ def summary(found: dict[str, list[tuple[float, float]]]) -> list[dict[str, Any]]
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """The rows as Markdown."""
+    """Write the rows as Markdown."""
     lines = ["| | images/s | of one device, one thread | waiting for data, at most |", "|---|---|---|---|"]
     lines += [
         f"| {row['case']} | {row['images_per_second']} | {row['of_one_device']} | {row['data_wait']:.1%} |"

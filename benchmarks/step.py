@@ -88,7 +88,7 @@ class Run:
 
 
 def random_batch(feeds: dict[str, Any]) -> dict[str, Any]:
-    """Noise for images, a tenth of the cells text, boxes of any size."""
+    """Make a batch: noise for images, a tenth of the cells text, boxes of any size."""
     rng = np.random.default_rng(0)
     shapes = {name: tensor.shape.as_list() for name, tensor in feeds.items()}
     channels = shapes["geometry"][3]
@@ -102,7 +102,7 @@ def random_batch(feeds: dict[str, Any]) -> dict[str, Any]:
 
 
 def measure(fields: dict[str, Any], steps: int) -> dict[str, Any]:
-    """One case in this process: the time of each step, and the most memory that the process had, in GB."""
+    """Measure a case in this process: the time of each step, and the peak of its memory in GB."""
     run = Run(fields)
     times = [run.seconds() for _ in range(WARM_UP + steps)][WARM_UP:]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
@@ -110,7 +110,7 @@ def measure(fields: dict[str, Any], steps: int) -> dict[str, Any]:
 
 
 def in_process(fields: dict[str, Any], steps: int) -> dict[str, Any]:
-    """`measure` in a process of its own."""
+    """Run `measure` in a process of its own."""
     words = ["--measure", json.dumps(fields), "--steps", str(steps)]
     command = [sys.executable, "-W", "ignore", __file__, *words]
     environment = {ALLOCATOR: "true"} | os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -121,7 +121,7 @@ def in_process(fields: dict[str, Any], steps: int) -> dict[str, Any]:
 
 
 def summary(rounds: list[dict[str, dict[str, Any]]], batch: int) -> list[dict[str, Any]]:
-    """A row for each case from what `measure` gave in each round."""
+    """Make a row for each case from what `measure` returned in each round."""
     rows = []
     for case in rounds[0]:
         every = {kind: [value for done in rounds for value in done[case][kind]] for kind in KINDS}
@@ -144,12 +144,12 @@ def summary(rounds: list[dict[str, dict[str, Any]]], batch: int) -> list[dict[st
 
 
 def _seconds(measured: dict[str, Any], kinds: tuple[str, ...]) -> float:
-    """The median step of one process, the kinds of time added up."""
+    """Compute the median step of one process, all kinds of time added up."""
     return statistics.median(sum(parts) for parts in zip(*(measured[kind] for kind in kinds), strict=True))
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Markdown."""
+    """Write Markdown."""
     lines = [
         f"| {SIZE}x{SIZE}, batch {rows[0]['batch']} | step | images/s | of ResNet-50 | processor time "
         "(program + system) | images per processor second | of ResNet-50 | cores | memory |",
@@ -166,7 +166,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def machine(packages: Sequence[str] = PACKAGES) -> dict[str, Any]:
-    """What the figures are of."""
+    """Describe the machine that was measured."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     models = [line for line in lines if line.startswith("model name")]
     return {
@@ -178,7 +178,7 @@ def machine(packages: Sequence[str] = PACKAGES) -> dict[str, Any]:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the parser of the command line."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("json", type=Path, nargs="?", help="file to write")
@@ -191,7 +191,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    """Runs all cases, round after round, writes what was measured and prints the table."""
+    """Run all cases, round after round, write what was measured and print the table."""
     options = parser().parse_args()
     if options.measure:
         print(json.dumps(measure(options.measure, options.steps)))

@@ -1,8 +1,8 @@
 """Small trainings that are compared: the same images, seed and options but for what a trial changes.
 
-`sheet.py` compares backbones with it, `recipe.py` the choices of the recipe. What is done is kept: a training
-that was interrupted goes on in its workdir, and a trial whose figures are in the results folder is not done
-again: with other data, weights or options, name other folders.
+`sheet.py` compares backbones with it, `recipe.py` the choices of the recipe. What is done is kept: an
+interrupted training resumes in its workdir, and a trial whose figures are in the results folder is not done
+again. With other data, weights or options, name other folders.
 
 The thresholds of a trial are the best of the validation images, and so are a little too good for all alike.
 """
@@ -25,7 +25,7 @@ BUDGET = "steps", "batch_size", "crop_size"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options that all comparisons have."""
+    """Add the options that all comparisons have."""
     parser.add_argument("folder", type=Path, help="for the results")
     parser.add_argument("--data", required=True, help="images and ground truth")
     parser.add_argument("--list", default="configs/icdar15_train.txt")
@@ -38,19 +38,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(*words: str) -> None:
-    """A program of this repository."""
+    """Run a program of this repository."""
     done = subprocess.run([sys.executable, "-W", "ignore", *words], cwd=ROOT)
     if done.returncode:
         raise SystemExit(f"{words[0]} ended with {done.returncode}")
 
 
 def workdir(name: str, options: argparse.Namespace) -> Path:
-    """The folder of a trial's run."""
+    """Return the folder of a trial's run."""
     return Path(options.runs) / name.lower().replace(", ", "_").replace(" ", "_")
 
 
 def train(name: str, words: Sequence[str], options: argparse.Namespace) -> list[dict[str, float]]:
-    """Train, or go on with it.
+    """Train, or resume the training.
 
     Args:
       name: of the trial.
@@ -85,12 +85,12 @@ def train(name: str, words: Sequence[str], options: argparse.Namespace) -> list[
 
 
 def saved_every(steps: int) -> int:
-    """Steps between two checkpoints of a trial."""
+    """Compute the steps between two checkpoints of a trial."""
     return max(1, steps // PARTS)
 
 
 def score(name: str, step: int, options: argparse.Namespace, scale: float = 1) -> dict[str, float]:
-    """The best pair of thresholds on the validation images, and the figures there."""
+    """Find the best pair of thresholds on the validation images, and the figures there."""
     folder = workdir(name, options)
     report = folder / f"report-{step}-{scale:g}"
     if not (report / "report.json").exists():
@@ -106,7 +106,7 @@ def score(name: str, step: int, options: argparse.Namespace, scale: float = 1) -
 
 
 def kept(name: str, options: argparse.Namespace, make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
-    """A trial's figures: those in the results folder, or newly made and put there."""
+    """Read a trial's figures from the results folder, or make them and put them there."""
     path = Path(options.folder) / "trials.json"
     budget = {field: getattr(options, field) for field in BUDGET}
     found = (
@@ -123,7 +123,7 @@ def kept(name: str, options: argparse.Namespace, make: Callable[[], Mapping[str,
 
 
 def markdown(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> str:
-    """A table; names of columns -> their headings. Shares have three digits and no zero before the point."""
+    """Write a table; names of columns -> headings. Shares have three digits and no zero before the point."""
     lines = [f"| {' | '.join(columns.values())} |", "|---" * len(columns) + "|"]
     lines += [f"| {' | '.join(_cell(row.get(column, '')) for column in columns)} |" for row in rows]
     return "\n".join(lines) + "\n"
@@ -136,7 +136,7 @@ def _cell(value: Any) -> str:
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    """The same table for programs."""
+    """Write the same table for programs."""
     with open(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()

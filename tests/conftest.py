@@ -70,13 +70,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 def key_of(config: configuration.Config, thawed: bool) -> str:
     """What of a configuration a training graph depends on; the learning rate is fed."""
+    from efficientnet_east import model
+
     of_the_run = {"workdir", "init", "recalibrate", "steps"}
     of_the_run |= {"save_every", "log_every", "validate_every", "picture_every"}
     of_the_run |= {"keep_checkpoints", "patience"}
     fed = {"learning_rate", "schedule", "warmup_steps", "final_rate", "rise", "milestones", "step_factor"}
     fed |= {"decay_steps", "decay_factor", "staircase"}
     train = config.train.model_dump(exclude=of_the_run | fed)
-    return repr((config.model, config.data.crop_size, train, thawed))
+    return repr((config.model, config.data.crop_size, train, thawed, model.build))
 
 
 @pytest.fixture
@@ -88,6 +90,21 @@ def one_graph(tiny: None, trained: Trained) -> Any:
 @pytest.fixture
 def run(tmp_path: Path, one_graph: Any, capsys: pytest.CaptureFixture[str]) -> Runner:
     """Calls `train` in a workdir of the test; gives exit code, stdout and stderr."""
+    return runner(tmp_path, capsys)
+
+
+@pytest.fixture
+def quick_run(tmp_path: Path, tiny: None, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Runner:
+    """`run` with a network of four layers, for what does not hang on the network: most of what a run does."""
+    from helpers.graphs import toy_with_draws
+
+    from efficientnet_east import model
+
+    monkeypatch.setattr(model, "build", toy_with_draws)
+    return runner(tmp_path, capsys)
+
+
+def runner(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Runner:
     data = make_data(tmp_path / "data")
 
     def train(workdir: str, *words: str) -> tuple[int, str, str]:

@@ -137,7 +137,7 @@ class _Aval:
 
 
 def _whole(xla_client: Any) -> type:
-    """The sharding of an array that lies on one device as a whole; JAX defines these two names on its own."""
+    """Make the sharding of an array that lies on one device as a whole, with two names that JAX adds."""
 
     class Whole(xla_client.SingleDeviceSharding):
         memory_kind = None

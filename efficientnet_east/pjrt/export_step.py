@@ -19,7 +19,7 @@ from efficientnet_east.errors import UserError
 from efficientnet_east.inference.graph import session_config
 from efficientnet_east.pjrt import graph_labels, stablehlo, state
 from efficientnet_east.pjrt import manifest as manifests
-from efficientnet_east.pjrt.manifest import Manifest, State, Tensor
+from efficientnet_east.pjrt.manifest import Manifest, StateSpec, TensorSpec
 from efficientnet_east.training import session as tensorflow
 from efficientnet_east.training import sources
 from efficientnet_east.training import step as training_step
@@ -93,12 +93,12 @@ def _begin(session: Any, config: Config, checkpoint: str | None, variables: Sequ
     return "starting from random weights"
 
 
-def _lower(config: Config, texts: int) -> tuple[str, list[Tensor], list[str], list[Tensor]]:
-    """The step as text, its arguments, the names of the variables behind them in their order, its scalars."""
+def _lower(config: Config, texts: int) -> tuple[str, list[TensorSpec], list[str], list[TensorSpec]]:
+    """Lower the step: its text, arguments, the names of the variables after them in order, its scalars."""
     arguments = _arguments(config, texts)
     signature = [_spec(argument) for argument in arguments]
     names: dict[int, str] = {}
-    results: list[Tensor] = []
+    results: list[TensorSpec] = []
 
     def step(*tensors: Any) -> list[Any]:
         built = build(dict(zip((argument.name for argument in arguments), tensors, strict=True)), config)
@@ -106,7 +106,7 @@ def _lower(config: Config, texts: int) -> tuple[str, list[Tensor], list[str], li
         with tf.control_dependencies([built.update]):
             scalars = [tf.identity(value) for value in (*built.scalars.values(), built.finite)]
         described = zip((*built.scalars, FINITE), scalars, strict=True)
-        results.extend(Tensor(name, scalar.dtype.name, ()) for name, scalar in described)
+        results.extend(TensorSpec(name, scalar.dtype.name, ()) for name, scalar in described)
         return scalars
 
     wrapped = tf.wrap_function(step, signature)
@@ -117,18 +117,18 @@ def _lower(config: Config, texts: int) -> tuple[str, list[Tensor], list[str], li
     return text, arguments, [names[id(handle)] for handle in concrete.captured_inputs], results
 
 
-def _arguments(config: Config, texts: int) -> list[Tensor]:
+def _arguments(config: Config, texts: int) -> list[TensorSpec]:
     size, batch = config.data.crop_size, config.train.batch_size
     return [
-        Tensor("images", "uint8", (batch, size, size, 3)),
-        Tensor("quads", "float32", (batch, texts, 4, 2)),
-        Tensor("ignore", "bool", (batch, texts)),
-        Tensor("count", "int32", (batch,)),
-        Tensor("learning_rate", "float32", ()),
+        TensorSpec("images", "uint8", (batch, size, size, 3)),
+        TensorSpec("quads", "float32", (batch, texts, 4, 2)),
+        TensorSpec("ignore", "bool", (batch, texts)),
+        TensorSpec("count", "int32", (batch,)),
+        TensorSpec("learning_rate", "float32", ()),
     ]
 
 
-def _spec(tensor: Tensor) -> Any:
+def _spec(tensor: TensorSpec) -> Any:
     return tf.TensorSpec(tensor.shape, tensor.dtype, tensor.name)
 
 
@@ -144,9 +144,9 @@ def build(inputs: dict[str, Any], config: Config) -> training_step.Step:
 def _describe(
     config: Config,
     program: str,
-    arguments: Sequence[Tensor],
+    arguments: Sequence[TensorSpec],
     names: Sequence[str],
-    results: Sequence[Tensor],
+    results: Sequence[TensorSpec],
     replaced: dict[int, int],
     values: dict[str, np.ndarray],
 ) -> Manifest:
@@ -155,7 +155,7 @@ def _describe(
     if [replaced[position] for position in sorted(replaced)] != list(expected) or set(names) != set(values):
         raise ValueError("the program's state is not that of the graph")
     described = tuple(
-        State(name, values[name].dtype.name, values[name].shape, manifests.kind_of(name), changes)
+        StateSpec(name, values[name].dtype.name, values[name].shape, manifests.kind_of(name), changes)
         for name, changes in zip(names, updated, strict=True)
     )
     versions = {"efficientnet_east": efficientnet_east.__version__, "tensorflow": tf.__version__}

@@ -90,7 +90,7 @@ def encode(
 
 
 def _large_first(quads: Tensor, ignore: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
-    """Texts by falling area, those of the same area as they came; padding behind them, all zeros."""
+    """Sort texts by falling area, those of the same area as they came, then padding of zeros."""
     texts = int(quads.shape[1])
     real = tf.range(texts) < count[:, None]
     quads = tf.where(tf.broadcast_to(real[..., None, None], quads.shape), quads, tf.zeros_like(quads))
@@ -99,7 +99,7 @@ def _large_first(quads: Tensor, ignore: Tensor, count: Tensor) -> tuple[Tensor, 
 
 
 def _rising(values: Tensor) -> Tensor:
-    """Indices (..., k) that put values (..., k) into rising order, equal ones as they stand.
+    """Find indices (..., k) that put values (..., k) into rising order; equal ones stay as they are.
 
     By counting: sorting is a call to a library on some of XLA's devices, and k is small.
     """
@@ -111,13 +111,13 @@ def _rising(values: Tensor) -> Tensor:
 
 
 def _area(quads: Tensor) -> Tensor:
-    """Signed area (...) of quads (..., 4, 2), from their first corner for the digits' sake."""
+    """Compute the signed area (...) of quads (..., 4, 2), relative to their first corner for precision."""
     x, y = tf.unstack(quads - quads[..., :1, :], axis=-1)
     return 0.5 * tf.reduce_sum(x * tf.roll(y, -1, -1) - tf.roll(x, -1, -1) * y, -1)
 
 
 def _min_area_rectangle(quads: Tensor) -> Tensor:
-    """The least rectangles (b, N, 7): cos, sin, left, right, top, bottom along their axes, angle."""
+    """Find the smallest rectangles (b, N, 7): cos, sin, left, right, top, bottom along their axes, angle."""
     side = tf.gather(quads, _ENDS, axis=2) - tf.gather(quads, _STARTS, axis=2)  # (b, N, 6, 2)
     angle = tf.atan2(-side[..., 1], side[..., 0])
     angle -= math.pi / 2 * tf.ceil(angle / (math.pi / 2) - 0.5)
@@ -206,7 +206,7 @@ def _paint(
 
 
 def _crossings(quads: Tensor, rows: int, stride: int) -> Tensor:
-    """x where sides of quads (b, N, 4, 2) cross each row of cells: (b, N, 4, rows), infinite if nowhere."""
+    """Find x where sides of quads (b, N, 4, 2) cross each row of cells: (b, N, 4, rows), else infinite."""
     y = tf.range(rows, dtype=tf.float32) * float(stride)
     x0, y0 = tf.unstack(quads[..., None, :], axis=-1)  # (b, N, 4, 1)
     x1, y1 = tf.unstack(tf.roll(quads, -1, 2)[..., None, :], axis=-1)
@@ -216,7 +216,7 @@ def _crossings(quads: Tensor, rows: int, stride: int) -> Tensor:
 
 
 def _give_a_cell(owner: Tensor, inner: Tensor, wanted: Tensor, shape: tuple[int, int], stride: int) -> Tensor:
-    """Owners after the wanted texts got the cell nearest to their center, unless a later text has it."""
+    """Give each chosen text the cell nearest to its center, unless a later text has it."""
     batch, rows, columns = (int(size) for size in owner.shape)
     x, y = tf.unstack(tf.reduce_mean(inner, 2), axis=-1)  # (b, N)
     wanted &= (x >= -0.5) & (y >= -0.5) & (x < shape[1] - 0.5) & (y < shape[0] - 0.5)
@@ -230,13 +230,13 @@ def _give_a_cell(owner: Tensor, inner: Tensor, wanted: Tensor, shape: tuple[int,
 
 
 def _pixels(cells: tuple[int, int], stride: int) -> tuple[Tensor, Tensor]:
-    """x (w, 1) and y (h, 1, 1) of the pixels that cells stand for."""
+    """Compute x (w, 1) and y (h, 1, 1) of the pixels that cells stand for."""
     x, y = (tf.range(size, dtype=tf.float32) * float(stride) for size in cells[::-1])
     return x[:, None], y[:, None, None]
 
 
 def _to_rbox(rectangles: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Channels (b, h, w, 5) of the pixels in each one's rectangle (b, h, w, 7)."""
+    """Compute channels (b, h, w, 5) of the pixels in each one's rectangle (b, h, w, 7)."""
     cos, sin, left, right, top, bottom, angle = tf.split(rectangles, 7, axis=3)
     along, across = cos * x - sin * y, sin * x + cos * y
     distances = tf.concat([across - top, right - along, bottom - across, along - left], 3)
@@ -244,7 +244,7 @@ def _to_rbox(rectangles: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
 
 def _to_quad(quads: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Channels (b, h, w, 8) of the pixels in each one's quad (b, h, w, 4, 2)."""
+    """Compute channels (b, h, w, 8) of the pixels in each one's quad (b, h, w, 4, 2)."""
     x, y = (tf.broadcast_to(axis, (*quads.shape[1:3], 1)) for axis in (x, y))
     return tf.reshape(quads, (*quads.shape[:3], 8)) - tf.concat([x, y] * 4, 2)
 
@@ -258,25 +258,25 @@ def _convex(quads: Tensor) -> Tensor:
 
 
 def _choose(condition: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """Of each text (b, N), the quad a or b (b, N, 4, 2)."""
+    """Choose the quad a or b (b, N, 4, 2) for each text (b, N)."""
     return tf.where(tf.broadcast_to(condition[..., None, None], a.shape), a, b)
 
 
 def _turns(quads: Tensor) -> Tensor:
-    """Cross products (b, N, 4) of the two sides at each corner, positive for a turn to the right."""
+    """Compute cross products (b, N, 4) of the two sides at each corner, positive for a turn to the right."""
     after = tf.roll(quads, -1, 2) - quads
     before = tf.roll(after, 1, 2)
     return before[..., 0] * after[..., 1] - before[..., 1] * after[..., 0]
 
 
 def _in_order(quads: Tensor) -> Tensor:
-    """The corners clockwise around their mean."""
+    """Sort the corners clockwise around their mean."""
     x, y = tf.unstack(quads - tf.reduce_mean(quads, 2, keepdims=True), axis=-1)
     return tf.gather(quads, _rising(tf.atan2(y, x)), batch_dims=2)
 
 
 def _flattened(quads: Tensor) -> Tensor:
-    """Quads from their most reflex corner on; if it is one, it is moved to the line that it cuts off."""
+    """Begin quads at their most reflex corner; if it is reflex, move it to the line between its neighbors."""
     turns = _turns(quads)
     first = tf.argmin(turns, 2, output_type=tf.int32)
     quads = _rolled(quads, first)
@@ -298,5 +298,5 @@ def _from_top_side(quads: Tensor) -> Tensor:
 
 
 def _rolled(quads: Tensor, by: Tensor) -> Tensor:
-    """Quads (b, N, 4, 2) from so many (b, N) corners later."""
+    """Begin quads (b, N, 4, 2) so many (b, N) corners later."""
     return tf.gather(quads, tf.math.floormod(tf.range(4) + by[..., None], 4), batch_dims=2)

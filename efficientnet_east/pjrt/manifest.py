@@ -52,7 +52,7 @@ RUN_FIELDS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Tensor:
+class TensorSpec:
     """One argument or result.
 
     Attributes:
@@ -73,7 +73,7 @@ class Tensor:
 
 
 @dataclasses.dataclass(frozen=True)
-class State(Tensor):
+class StateSpec(TensorSpec):
     """One tensor of the state.
 
     Attributes:
@@ -98,9 +98,9 @@ class Manifest:
       sha256: of the program's file.
     """
 
-    arguments: tuple[Tensor, ...]
-    state: tuple[State, ...]
-    results: tuple[Tensor, ...]
+    arguments: tuple[TensorSpec, ...]
+    state: tuple[StateSpec, ...]
+    results: tuple[TensorSpec, ...]
     config: Config
     versions: Mapping[str, str]
     sha256: str
@@ -141,7 +141,7 @@ def write(folder: Path, manifest: Manifest, program: str) -> None:
 
 
 def _as_json(tree: Mapping[str, Any]) -> str:
-    """JSON with a line for each tensor."""
+    """Write JSON with a line for each tensor."""
     lines = []
     for name, value in tree.items():
         if isinstance(value, tuple):
@@ -186,9 +186,9 @@ def _parse(tree: Mapping[str, Any]) -> Manifest:
         return tuple(kind(**row | {"shape": tuple(row["shape"])}) for row in tree[name])
 
     return Manifest(
-        rows("arguments", Tensor),
-        rows("state", State),
-        rows("results", Tensor),
+        rows("arguments", TensorSpec),
+        rows("state", StateSpec),
+        rows("results", TensorSpec),
         Config.model_validate(tree["config"]),
         tree["versions"],
         tree["sha256"],
@@ -243,7 +243,7 @@ def check_config(manifest: Manifest, config: Config, where: object) -> None:
             raise UserError(where, problem, "Use the same value, or export again with the new one.")
 
 
-def check_arrays(where: object, tensors: Sequence[Tensor], arrays: Mapping[str, np.ndarray]) -> None:
+def check_arrays(where: object, tensors: Sequence[TensorSpec], arrays: Mapping[str, np.ndarray]) -> None:
     """Refuse arrays that are not these tensors, all of them and no others.
 
     Args:

@@ -12,7 +12,7 @@ import numpy as np
 from efficientnet_east.errors import UserError
 from efficientnet_east.files.archives import read_arrays
 from efficientnet_east.files.atomic import replacing
-from efficientnet_east.pjrt.manifest import STEP_NAME, Tensor, check_arrays
+from efficientnet_east.pjrt.manifest import STEP_NAME, TensorSpec, check_arrays
 
 logger = logging.getLogger(__name__)
 PREFIX, SUFFIX = "state-", ".npz"
@@ -52,7 +52,7 @@ def _step(path: Path) -> int:
     return int(digits) if digits.isdecimal() else -1
 
 
-def load(path: Path, tensors: Sequence[Tensor]) -> dict[str, np.ndarray]:
+def load(path: Path, tensors: Sequence[TensorSpec]) -> dict[str, np.ndarray]:
     """Read a state.
 
     Args:
@@ -81,7 +81,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         raise UserError(path, problem, "expected an undamaged state") from None
 
 
-def newest(folder: Path, tensors: Sequence[Tensor]) -> tuple[Path, dict[str, np.ndarray]] | None:
+def newest(folder: Path, tensors: Sequence[TensorSpec]) -> tuple[Path, dict[str, np.ndarray]] | None:
     """Read a folder's newest state. If it is damaged, the one before is read, with a warning.
 
     Args:

@@ -22,7 +22,7 @@ from efficientnet_east.inference.detector import CONFIG_FILE
 from efficientnet_east.pjrt import manifest as manifests
 from efficientnet_east.pjrt import state
 from efficientnet_east.pjrt.device import Buffer, Device, fetch
-from efficientnet_east.pjrt.manifest import STEP_NAME, Manifest, Tensor
+from efficientnet_east.pjrt.manifest import STEP_NAME, Manifest, TensorSpec
 from efficientnet_east.system.interruption import SIGNALS
 from efficientnet_east.training import loop, sources
 from efficientnet_east.training.hooks import Hook
@@ -62,7 +62,7 @@ def train(
         device = Device(platform)
         logger.info("compiling for %s", device.name)
         engine = PjrtEngine(device, program, described, arrays, workdir, config.train.keep_checkpoints)
-        return loop.run(config, engine, source, None, labels=TextOptions(described.texts), hooks=hooks)
+        return loop.run_steps(config, engine, source, None, labels=TextOptions(described.texts), hooks=hooks)
 
 
 def _open_data(config: Config, described: Manifest) -> Any:
@@ -151,7 +151,7 @@ class PjrtEngine:
         names = (tensor.name for tensor in self._described.results)
         return dict(zip(names, map(_Scalar, outputs[:results]), strict=True))
 
-    def _put(self, argument: Tensor, batch: Any, rate: float) -> Buffer:
+    def _put(self, argument: TensorSpec, batch: Any, rate: float) -> Buffer:
         value = np.float32(rate) if argument.name == "learning_rate" else getattr(batch, argument.name)
         array = np.asarray(value)
         if difference := argument.differs_from(array):

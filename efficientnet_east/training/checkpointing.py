@@ -217,7 +217,7 @@ def _all_damaged(errors: list[UserError]) -> UserError:
 
 
 def _may_lack(name: str) -> bool:
-    """Whether not every checkpoint has a variable of this name: a moment of Adam, or the loss's scale."""
+    """Tell whether a checkpoint may lack this variable: a moment of Adam, or the loss's scale."""
     return name.endswith(("/Adam", "/Adam_1")) or name in (loss_scale.SCALE, loss_scale.GOOD_STEPS)
 
 
@@ -264,7 +264,7 @@ def _note_on_activation(config: Config) -> str:
 
 
 def _note_on_network(path: str, config: Config) -> str:
-    """What of the network differs without a sign in the weights' shapes, such as the activation."""
+    """Name what differs in the network although the weights' shapes are the same, such as the activation."""
     try:
         before = configuration.load(str(config_beside(path))).model.model_dump()
     except UserError:  # weights alone are weights, too

@@ -71,7 +71,7 @@ def from_environment(variables: Mapping[str, str] = os.environ) -> Cluster:
 
 
 def _addresses(cluster: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The addresses of both jobs, "chief" and "worker"."""
+    """Read the addresses of both jobs, "chief" and "worker"."""
     for job in cluster:
         if job not in ("chief", "worker"):
             problem = "is not a job of a training run"
@@ -91,7 +91,7 @@ def _addresses(cluster: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def _task(given: Mapping[str, Any], lists: Mapping[str, list[str]]) -> tuple[str, int]:
-    """The job of this process, and its index within the job."""
+    """Read the job of this process, and its index within the job."""
     task = _member(given, "", "task", dict, None)
     job = _member(task, "task.", "type", str, None)
     if not lists.get(job):
@@ -105,7 +105,7 @@ def _task(given: Mapping[str, Any], lists: Mapping[str, list[str]]) -> tuple[str
 
 
 def _member(values: Any, path: str, name: str, kind: type, default: Any) -> Any:
-    """A member of a JSON object; without a default it has to be there."""
+    """Read a member of a JSON object; without a default it must be there."""
     if not isinstance(values, dict):
         raise UserError(
             VARIABLE, f"{path.rstrip('.') or 'the whole'} is not an object", f"expected {_EXAMPLE}"

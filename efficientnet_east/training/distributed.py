@@ -178,7 +178,7 @@ def _broadcast_from_chief() -> Any:
 
 
 def _together(built: list[Step]) -> Step:
-    """The steps of this process's devices as one."""
+    """Join the steps of this process's devices to one."""
     first = built[0]
     maps = zip(*(step.outputs for step in built), strict=True)
     return Step(

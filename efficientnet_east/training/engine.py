@@ -11,7 +11,7 @@ from efficientnet_east.data.loader import Batch
 from efficientnet_east.structures import Detections
 
 FINITE = "finite"  # the scalar that is 0 if the loss or a gradient is not finite
-Detect = Callable[[np.ndarray], Detections]
+DetectImage = Callable[[np.ndarray], Detections]
 
 
 class Engine(Protocol):
@@ -53,7 +53,7 @@ class Engine(Protocol):
           float32 score (b, h, w, 1) and geometry (b, h, w, 5 or 8), or None if the engine has no such graph.
         """
 
-    def detector(self) -> Detect | None:
+    def detector(self) -> DetectImage | None:
         """Return a detector with the averaged weights of this step, which is saved, or None."""
 
     def save(self) -> None:

@@ -135,7 +135,7 @@ def is_due_to_validate(run: Run) -> bool:
 
 
 def patience_is_over(train: Train, results: Results) -> str:
-    """Say why a run ends early, and how you can make it go on; an empty text if it does not end."""
+    """Explain why a run ends early, and how to make it go on; an empty text if it does not end."""
     if not train.patience or results.without_gain < train.patience:
         return ""
     last, (step, hmean) = results.rows[-1]["step"], results.best

@@ -23,7 +23,7 @@ from efficientnet_east.training.schedule import is_due
 logger = unfailing_logger(__name__)
 
 
-def run(
+def run_steps(
     config: Config,
     engine: Engine,
     source: Source | Mixture,
@@ -99,7 +99,7 @@ def _owes_validation(train: Train, done: int, results: Results) -> bool:
 
 
 def _nothing_left(train: Train, done: int, results: Results) -> str:
-    """Say why there is no step left to do, and how you can go on; an empty text if there is one."""
+    """Explain why no step is left to do, and how to go on; an empty text if there is one."""
     if done >= train.steps:
         return f"all {train.steps} steps are done. To go on, raise train.steps"
     return patience_is_over(train, results)
@@ -145,7 +145,7 @@ def open_stream(
       config: the whole of it.
       source: what is trained on.
       done: number of steps done.
-      labels: as for `run`.
+      labels: as for `run_steps`.
       shares: of an engine; this process's share of each batch is made.
 
     Returns:

@@ -44,12 +44,12 @@ class _Span:
     sums: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def speed(self, crops: int) -> dict[str, float]:
-        """Images per second, and the share of the time spent waiting for them; pauses do not count."""
+        """Compute images per second, and the share of time spent waiting for them; pauses do not count."""
         seconds = max(1e-9, time.monotonic() - self.begun - self.paused)
         return {"images_per_second": self.steps * crops / seconds, "data_wait": self.waited / seconds}
 
     def means(self) -> dict[str, float]:
-        """Of the scalars of the steps."""
+        """Average the scalars of the steps."""
         return {name: total / self.summed for name, total in self.sums.items()}
 
 

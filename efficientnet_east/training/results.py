@@ -113,11 +113,11 @@ def read(folder: Path) -> list[Row]:
 
 
 def _ordered(names: Iterable[str]) -> list[str]:
-    """Columns in a fixed order: when, losses and the like, then the validation."""
+    """Sort the columns: when, losses and the like, then the validation."""
     between = sorted(set(names) - {*BEGIN, *END}, key=lambda name: (not name.startswith("loss/"), name))
     return [name for name in (*BEGIN, *between, *END) if name in names]
 
 
 def _shown(value: float) -> str:
-    """Whole numbers as such, all others with seven digits."""
+    """Write whole numbers as such, all others with seven digits."""
     return str(int(value)) if float(value).is_integer() and abs(value) < 1e15 else f"{value:.7g}"

@@ -37,7 +37,7 @@ def learning_rate(step: int, train: Train) -> float:
 
 
 def _share(step: int, train: Train) -> float:
-    """The rate as a share of its peak, but for the warm-up."""
+    """Compute the rate as a share of its peak, without the warm-up."""
     if train.schedule == "cosine":
         return _fall(_progress(step, train.warmup_steps, train.steps), 1.0, train.final_rate or 0.0)
     if train.schedule == "step":
@@ -55,12 +55,12 @@ def _share(step: int, train: Train) -> float:
 
 
 def _progress(step: int, begin: int, end: int) -> float:
-    """How far a step is from `begin` to `end`, in [0, 1]."""
+    """Compute how far a step is from `begin` to `end`, in [0, 1]."""
     return min(1.0, max(0.0, (step - begin) / max(1, end - begin)))
 
 
 def _fall(progress: float, start: float, end: float) -> float:
-    """From `start` to `end` by half a cosine."""
+    """Go from `start` to `end` by half a cosine."""
     return end + (start - end) * 0.5 * (1.0 + math.cos(math.pi * progress))
 
 

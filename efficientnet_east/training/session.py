@@ -124,11 +124,11 @@ def _begin(given: _Given, engine: SessionEngine) -> None:
 
 def _run(given: _Given, engine: SessionEngine, thawed: bool) -> bool:
     """Step to the end of what one graph can do."""
-    train = given.config.train
+    config, source, validation = given.config, given.source, given.validation
     if thawed:
-        logger.info("training what was frozen up to %s, too", train.frozen)
-    until = 0 if thawed else train.unfreeze_at
-    return loop.run(given.config, engine, given.source, given.validation, until=until, hooks=given.hooks)
+        logger.info("training what was frozen up to %s, too", config.train.frozen)
+    until = 0 if thawed else config.train.unfreeze_at
+    return loop.run_steps(config, engine, source, validation, until=until, hooks=given.hooks)
 
 
 def is_thawed(done: int, train: Train) -> bool:

@@ -105,7 +105,7 @@ def _adapt(scale: LossScale, updated: Any, good: Tensor) -> tuple[Any, Tensor]:
 def _losses(
     images: Tensor, labels: Sequence[Tensor], config: Config, number: Tensor, thawed: bool
 ) -> tuple[model.Outputs, dict[str, Tensor]]:
-    """The maps of a pass, and its losses by name, of which `total` is what the gradients are of."""
+    """Build the maps of a pass, and its losses by name. The gradients are those of `total`."""
     train = config.train
     outputs = model.build(
         images,
@@ -131,7 +131,7 @@ def _losses(
 
 
 def _gradients(loss: Tensor, variables: Sequence[Any], scale: LossScale | None) -> list[Tensor]:
-    """The gradients of a loss, taken of the scaled one if there is a scale."""
+    """Build the gradients of a loss, through the scaled one if there is a scale."""
     scaled = loss * scale.value if scale else loss
     gradients = tf.gradients(scaled, variables, unconnected_gradients="zero")
     return [gradient / scale.value for gradient in gradients] if scale else gradients
@@ -157,7 +157,7 @@ class _Passes:
             self.number = self.number * count + self._done.read_value()
 
     def mean(self, tensors: Sequence[Tensor]) -> tuple[Any | None, list[Tensor]]:
-        """The operation that adds tensors to their sums, and their means if this is the last pass."""
+        """Build the operation that adds tensors to their sums, and their means if this is the last pass."""
         if self._count == 1:
             return None, list(tensors)
         self._sums = [
@@ -170,7 +170,7 @@ class _Passes:
         return add, [(total.read_value() + tensor) / self._count for total, tensor in pairs]
 
     def reset_after(self, updated: Any) -> Any:
-        """The operation after which the next step can begin."""
+        """Build the operation after which the next step can begin."""
         if self._count == 1:
             return updated
         with tf.control_dependencies([updated]):
@@ -189,21 +189,21 @@ def _local(name: str, shape: Sequence[int], dtype: Any) -> Any:
 
 
 def _l2() -> Tensor:
-    """Half the square of all kernels that are trained. Not from slim's collection of losses, which a strategy
-    fills in its first replica alone.
+    """Build half the square of all kernels that are trained. Slim's collection of losses is not used: a
+    strategy fills it in its first replica alone.
     """
     return tf.add_n([tf.nn.l2_loss(kernel) for kernel in kernels()])
 
 
 def _clipped(gradients: list[Tensor], clip_norm: float) -> tuple[list[Tensor], Tensor]:
-    """Gradients of at most this global norm, and the norm that they had."""
+    """Clip gradients to this global norm; return the norm that they had, too."""
     if clip_norm:
         return tf.clip_by_global_norm(gradients, clip_norm)
     return gradients, tf.global_norm(gradients)
 
 
 def _late(config: Config, thawed: bool, global_step: Any) -> dict[str, Any]:
-    """What Adam is told about the part that was frozen up to `train.unfreeze_at`."""
+    """Make Adam's arguments about the part that was frozen up to `train.unfreeze_at`."""
     train = config.train
     if not (thawed and train.unfreeze_at):
         return {}
@@ -212,7 +212,7 @@ def _late(config: Config, thawed: bool, global_step: Any) -> dict[str, Any]:
 
 
 def _apply(optimizer: Any, gradients: list[Tensor], variables: list[Any], global_step: Any) -> Any:
-    """Every replica moves its own copies, by the same gradients, and counts the step."""
+    """Let every replica move its own copies by the same gradients, and count the step."""
     options = {"skip_gradients_aggregation": True} if replicas.count() > 1 else {}
     updated = optimizer.apply_gradients(list(zip(gradients, variables, strict=True)), **options)
     with tf.control_dependencies([updated]):
@@ -232,7 +232,7 @@ def _common_statistics(batch_norm: str) -> list[Any]:
 
 
 def _average(updated: Any, train: Train, global_step: Any) -> Any:
-    """Moving averages of the weights and of the batch-norm statistics, once all updates are done."""
+    """Average the weights and the batch-norm statistics over the steps, once all updates are done."""
     if not train.ema_decay:
         return updated
     if replicas.count() > 1:
@@ -243,7 +243,7 @@ def _average(updated: Any, train: Train, global_step: Any) -> Any:
 
 
 def _average_of_copies(updated: Any, decay: float, global_step: Any) -> Any:
-    """What `tf.train.ExponentialMovingAverage` does, which in replicas would exchange every variable anew."""
+    """Average as `tf.train.ExponentialMovingAverage` does, which would exchange every variable again."""
     moves = []
     for variable in tf.model_variables():
         first = replicas.copies(variable)[0]

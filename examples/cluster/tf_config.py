@@ -15,7 +15,7 @@ PORT = 29500
 
 
 def from_slurm(variables: Mapping[str, str], port: int = PORT) -> str:
-    """TF_CONFIG of a task that `srun` started.
+    """Make TF_CONFIG for a task that `srun` started.
 
     Args:
       variables: of the environment, SLURM_* among them.
@@ -35,7 +35,7 @@ def from_slurm(variables: Mapping[str, str], port: int = PORT) -> str:
 
 
 def from_stateful_set(variables: Mapping[str, str], port: int = PORT) -> str:
-    """TF_CONFIG of a pod of a Kubernetes StatefulSet.
+    """Make TF_CONFIG for a pod of a Kubernetes StatefulSet.
 
     Args:
       variables: of the environment: HOSTNAME, which ends in the pod's number, REPLICAS, and SERVICE, the
@@ -51,7 +51,7 @@ def from_stateful_set(variables: Mapping[str, str], port: int = PORT) -> str:
 
 
 def expand(nodes: str) -> list[str]:
-    """The hosts of Slurm's short form, such as `gpu[01-03,7],login`."""
+    """List the hosts of Slurm's short form, such as `gpu[01-03,7],login`."""
     hosts = []
     for part in re.findall(r"[^,\[]+(?:\[[^\]]*\])?[^,\[]*", nodes):
         found = re.fullmatch(r"([^\[]*)\[([^\]]*)\](.*)", part)
@@ -67,7 +67,7 @@ def expand(nodes: str) -> list[str]:
 
 
 def tasks_per_node(text: str) -> list[int]:
-    """The counts of Slurm's short form, such as `2(x3),1`."""
+    """List the counts of Slurm's short form, such as `2(x3),1`."""
     counts = []
     for part in text.split(","):
         count, _, times = part.partition("(x")
@@ -76,7 +76,7 @@ def tasks_per_node(text: str) -> list[int]:
 
 
 def as_text(workers: list[str], index: int) -> str:
-    """The value of TF_CONFIG of the process with this number."""
+    """Write the value of TF_CONFIG for the process with this number."""
     return json.dumps({"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}})
 
 
@@ -86,7 +86,9 @@ def main(variables: Mapping[str, str] = os.environ) -> int:
     try:
         print(source(variables))
     except KeyError as missing:
-        print(f"error: {missing.args[0]}: is not set; expected a task of srun, or a pod", file=sys.stderr)
+        print(
+            f"error: {missing.args[0]}: is not set; run this in a task of srun, or in a pod", file=sys.stderr
+        )
         return 2
     return 0
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from efficientnet_east import backbones, model, scaling
+from efficientnet_east.backbones.efficientnets import drop_factors
 from efficientnet_east.checkpoints import tf_checkpoints
 from efficientnet_east.compat import slim, tf
 
@@ -164,3 +165,11 @@ def toy(
     score = slim.conv2d(net, 1, 1, activation_fn=tf.sigmoid, scope="score")
     geometry = slim.conv2d(net, 5, 1, activation_fn=tf.sigmoid, scope="geometry")
     return model.Outputs(score, geometry * [100.0, 100.0, 100.0, 100.0, 0.7])
+
+
+def toy_with_draws(images: Any, *, seed: Any = None, **options: Any) -> model.Outputs:
+    """The toy, with draws that hang on the step, as stochastic depth has them."""
+    net = tf.cast(images, tf.float32)
+    if seed is not None:
+        net *= drop_factors(tf.shape(net)[0], 0.5, tf.random.experimental.stateless_fold_in(seed, 0))
+    return toy(net, **options)

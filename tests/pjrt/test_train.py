@@ -15,11 +15,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.graphs import toy
+from helpers.graphs import toy_with_draws
 from helpers.project import make_data
 
 from efficientnet_east import config, model
-from efficientnet_east.backbones.efficientnets import drop_factors
 from efficientnet_east.checkpoints import tf_checkpoints
 from efficientnet_east.cli import main
 from efficientnet_east.compat import tf
@@ -40,19 +39,11 @@ FIELDS += ["--scale-min=0.4", "--scale-max=0.5", "--text-crops=1", "--rotation=0
 TOLERANCES = {"weight": 0.1, "average": 0.1, "statistic": 1e-4, "moment": 1e-3, "counter": 0}
 
 
-def small(images: Any, *, seed: Any = None, **options: Any) -> model.Outputs:
-    """The toy, with a draw that hangs on the step."""
-    net = tf.cast(images, tf.float32)
-    if seed is not None:
-        net *= drop_factors(tf.shape(net)[0], 0.5, tf.random.experimental.stateless_fold_in(seed, 0))
-    return toy(net, **options)
-
-
 @pytest.fixture(scope="module", autouse=True)
 def network() -> Iterator[None]:
     """All tests on the small network; what it compiles to is compiled once."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model, "build", small)
+        patch.setattr(model, "build", toy_with_draws)
         patch.setattr(trainer, "Device", functools.cache(Device))
         patch.setattr(Device, "compile", functools.cache(Device.compile))
         yield

@@ -56,7 +56,7 @@ def configuration(folder: Path, **fields: Any) -> Config:
 
 def train(config: Config, engine: Counting, own: Iterable[hooks.Hook]) -> bool:
     source = sources.training_source(config.data, config.train.seed, [])
-    return loop.run(config, engine, source, None, hooks=tuple(own))
+    return loop.run_steps(config, engine, source, None, hooks=tuple(own))
 
 
 class Look:

@@ -136,7 +136,7 @@ def test_interrupted_twice_and_resumed_is_the_same_as_in_one_go(
         code, out, _ = run("parts", *words, "--log-every", "2")
     assert code == 130 and "interrupted; saved at step 4." in out
     assert f"resuming from step 2 ({workdir / 'model.ckpt-2'})" in out
-    assert "changed since the last run: train.log_every: 20 -> 2" in out and out.count("changed") == 1
+    assert "changed since the last run: --log-every: 20 -> 2" in out and out.count("changed") == 1
 
     code, out, _ = run("parts", *words, "--log-every", "2")
     assert code == 0 and "resuming from step 4" in out and "changed" not in out
@@ -159,17 +159,17 @@ def test_interrupted_twice_and_resumed_is_the_same_as_in_one_go(
 
 
 def test_a_workdir_that_has_moved_resumes_evaluates_and_detects(
-    run: Runner, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    quick_run: Runner, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """To a name with a space and an accent, while something else has taken the old place."""
     old, new = tmp_path / "run", tmp_path / "elsewhere" / "mein Lauf é"
-    assert run("run", "--steps", "1")[0] == 0
+    assert quick_run("run", "--steps", "1")[0] == 0
     new.parent.mkdir()
     old.rename(new)
     make_data(old)
     before = snapshot(old)
 
-    code, out, _ = run("elsewhere/mein Lauf é", "--steps", "2")
+    code, out, _ = quick_run("elsewhere/mein Lauf é", "--steps", "2")
     assert code == 0 and f"resuming from step 1 ({new / 'model.ckpt-1'})" in out
     assert tensors(new)["global_step"] == 2
     words = ["--checkpoint", str(new), "--data", str(tmp_path / "data"), "--json", str(tmp_path / "out.json")]
@@ -214,13 +214,13 @@ def test_a_step_takes_a_batch_for_each_pass(tmp_path: Path, monkeypatch: pytest.
     config = load(None, words | {"workers": 0, "batch_size": 2, "accumulate": 3, "steps": 4})
     engine, source = Listening(2), sources.training_source(config.data, config.train.seed, [])
     Path(config.train.workdir).mkdir()
-    assert loop.run(config, engine, source, None)
+    assert loop.run_steps(config, engine, source, None)
     with loop.open_stream(load(None, words | {"workers": 0, "batch_size": 2}), source, 6) as stream:
         expected = [[next(stream).images for _ in range(3)] for _ in range(2)]
     np.testing.assert_array_equal(engine.given, expected)
 
 
-def test_another_seed_is_another_run(run: Runner, tmp_path: Path) -> None:
+def test_another_seed_is_another_run(quick_run: Runner, tmp_path: Path) -> None:
     """So that the comparison above compares something: batches differ, and so do weights."""
     names: list[tuple[str, ...]] = []
     for workdir, seed in (("one", "1"), ("two", "2"), ("again", "1")):
@@ -234,11 +234,12 @@ def test_another_seed_is_another_run(run: Runner, tmp_path: Path) -> None:
 # A shell that starts a test run in the background has it ignore Ctrl-C, and its children inherit that.
 START = """
 import signal, sys
-from efficientnet_east import scaling
+from helpers.graphs import toy_with_draws
+from efficientnet_east import model
 from efficientnet_east.cli.main import main
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    scaling.VARIANTS["tiny"] = scaling.Variant(0.3, 0.3, 64, 0.2)
+    model.build = toy_with_draws
     sys.exit(main(["train", *sys.argv[1:]]))
 """
 
@@ -246,9 +247,10 @@ if __name__ == "__main__":
 def start(folder: Path, data: Path, name: str) -> subprocess.Popen[str]:
     script = folder / "start.py"
     script.write_text(START)
-    words = [*SMALL, "--workers", "1", "--steps", "1000000", "--save-every", "5", "--data", str(data)]
+    words = [*SMALL, "--backbone=b0", "--workers=1", "--steps=1000000", "--save-every=5", "--data", str(data)]
     command = [sys.executable, str(script), *words, "--workdir", str(folder / name)]
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1"}
+    paths = os.pathsep.join((str(REPOSITORY), str(REPOSITORY / "tests")))
+    environment = os.environ | {"PYTHONPATH": paths, "PYTHONUNBUFFERED": "1"}
     with (folder / f"{name}.err").open("w") as errors:
         return subprocess.Popen(
             command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True,
@@ -302,7 +304,7 @@ def group_lives(group: int) -> bool:
 
 
 def test_non_finite_loss_names_the_images_and_spares_the_checkpoint(
-    run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    quick_run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Batch] = []
 
@@ -311,7 +313,7 @@ def test_non_finite_loss_names_the_images_and_spares_the_checkpoint(
         return dataclasses.replace(batch, score=batch.score * np.nan) if number == 2 else batch
 
     patch_stream(monkeypatch, spoil)
-    code, out, err = run("run", "--steps", "5", "--save-every", "2", "--no-color")
+    code, out, err = quick_run("run", "--steps", "5", "--save-every", "2", "--no-color")
     assert code == 2 and "interrupted" not in out
     (line,) = [line for line in err.splitlines() if line.startswith("error:")]
     assert line.startswith(f"error: step 3: the loss is not finite on {', '.join(seen[-1].names)}; Try")
@@ -511,12 +513,12 @@ def scores(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_patience_ends_a_run_the_same_way_whether_it_was_killed_or_not(
-    run: Runner, tmp_path: Path, scores: list[int], monkeypatch: pytest.MonkeyPatch
+    quick_run: Runner, tmp_path: Path, scores: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed in the validation of step 6 and after that of step 8, whose checkpoint then is lost."""
     data = ["--val-data", str(tmp_path / "data"), "--val-limit=1"]
     words = [*data, "--steps=12", "--validate-every=2", "--save-every=100", "--patience=3"]
-    code, out, _ = run("whole", *words)
+    code, out, _ = quick_run("whole", *words)
     said = "ended at step 10: 3 validations in a row were not better than that of step 4 (hmean 0.3000). "
     assert code == 0 and said + "To go on, raise --patience or set it to 0" in out
     assert scores == [2, 4, 6, 8, 10]
@@ -543,11 +545,11 @@ def test_patience_ends_a_run_the_same_way_whether_it_was_killed_or_not(
             patch.setattr(hooks, "_score", killed)
             patch.setattr(recorder.Recorder, "row", killed_later)
             with pytest.raises(Killed):
-                run("parts", *words)
+                quick_run("parts", *words)
     for path in (tmp_path / "parts").glob("model.ckpt-8.*"):
         path.unlink()
     assert [row["step"] for row in rows(tmp_path / "parts")] == ["2", "4", "6", "8"]
-    code, out, _ = run("parts", *words)
+    code, out, _ = quick_run("parts", *words)
     assert code == 0 and said in out and "resuming from step 6" in out
     assert scores[5:] == [2, 4, 6, 8, 8, 10], "that of step 6 was done before step 7"
     whole, parts = rows(tmp_path / "whole"), rows(tmp_path / "parts")
@@ -556,20 +558,20 @@ def test_patience_ends_a_run_the_same_way_whether_it_was_killed_or_not(
         assert [row[name] for name in figures] == [same[name] for name in figures]
 
     before = snapshot(tmp_path / "parts")
-    code, out, _ = run("parts", *words)
+    code, out, _ = quick_run("parts", *words)
     assert code == 0 and said in out and snapshot(tmp_path / "parts") == before
-    code, out, _ = run("parts", *words, "--patience=4")
+    code, out, _ = quick_run("parts", *words, "--patience=4")
     assert code == 0 and "ended" not in out and rows(tmp_path / "parts")[-1]["best"] == "1"
 
 
-def test_patience_without_validation_is_refused(run: Runner, tmp_path: Path) -> None:
-    code, _, err = run("run", "--steps=2", "--patience=1")
+def test_patience_without_validation_is_refused(quick_run: Runner, tmp_path: Path) -> None:
+    code, _, err = quick_run("run", "--steps=2", "--patience=1")
     assert code == 2 and "error: --patience: needs something to validate on" in err
     assert not (tmp_path / "run" / "results.csv").exists()
 
 
-def test_a_run_without_validation_has_results_too(run: Runner, tmp_path: Path) -> None:
-    code, out, err = run("run", "--steps=5", "--save-every=2", "--log-every=2")
+def test_a_run_without_validation_has_results_too(quick_run: Runner, tmp_path: Path) -> None:
+    code, out, err = quick_run("run", "--steps=5", "--save-every=2", "--log-every=2")
     assert code == 0 and "best" not in out
     found = rows(tmp_path / "run")
     assert [row["step"] for row in found] == ["2", "4", "5"]
