@@ -81,7 +81,7 @@ ODD_TEXTS = ["###", "*", "3,50", '"', '""', '"a"', "Latin,a", '0,"a"', '1,"###"'
 TEXT = st.one_of(st.text(), st.sampled_from([*ODD_TEXTS, "1,2,3,4", "20,20,20,20,30,30", ".", "#"]))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(QUADS, TEXT, st.booleans(), st.sampled_from(["", "Latin", "None"])), max_size=4))
 def test_what_is_converted_is_read_as_it_was(rows: list[Any]) -> None:
     kept = [

@@ -66,7 +66,9 @@ def test_any_bytes_are_text_or_one_line(raw: bytes) -> None:
         (saved("a\nb\n", "utf-16-le") + b"\x00\xd8", "is not UTF-16"),
     ],
 )
-@pytest.mark.parametrize("read", [text_files.read_text, hard_negatives.read, lambda path: load(str(path))])
+@pytest.mark.parametrize(
+    "read", [text_files.read_text, hard_negatives.read_hard_negatives, lambda path: load(str(path))]
+)
 def test_other_encodings_are_one_line(
     raw: bytes, said: str, read: Callable[[Path], object], tmp_path: Path
 ) -> None:
