@@ -1,7 +1,7 @@
 """Backbones with the calling convention of `tf_slim.nets`: images in, the last map and `end_points` out.
 
-`catalog`, `costs` and `report` are numbers and load no TensorFlow; for their sake each name of this folder is
-fetched when first used.
+`catalog`, `costs`, `families` and `report` are numbers and load no TensorFlow. So that you can import them
+without it, each name of this folder is fetched when you first use it.
 """
 
 from __future__ import annotations
@@ -23,17 +23,20 @@ if TYPE_CHECKING:
         efficientnet_b6,
         efficientnet_b7,
     )
-    from efficientnet_east.backbones.catalog import get_backbone, scope_of
+    from efficientnet_east.backbones.catalog import get_backbone, register, scope_of
     from efficientnet_east.backbones.efficientnets import (
         ACTIVATIONS,
         conv_initializer,
         efficientnet,
         efficientnet_arg_scope,
     )
+    from efficientnet_east.backbones.families.family import Backbone, Family
     from efficientnet_east.backbones.resnet import resnet50
 
 _HOMES = {
     "ACTIVATIONS": "efficientnets",
+    "Backbone": "families.family",
+    "Family": "families.family",
     "build": "builder",
     "check_images": "builder",
     "conv_initializer": "efficientnets",
@@ -42,11 +45,14 @@ _HOMES = {
     **{f"efficientnet_b{number}": "builder" for number in range(8)},
     "efficientnet_b4_modified": "builder",
     "get_backbone": "catalog",
+    "register": "catalog",
     "resnet50": "resnet",
     "scope_of": "catalog",
 }
 __all__ = [
     "ACTIVATIONS",
+    "Backbone",
+    "Family",
     "build",
     "check_images",
     "conv_initializer",
@@ -62,6 +68,7 @@ __all__ = [
     "efficientnet_b6",
     "efficientnet_b7",
     "get_backbone",
+    "register",
     "resnet50",
     "scope_of",
 ]

@@ -1,9 +1,9 @@
 """The gradients that CPUs are quick at are the standard ones, and are used where they are quicker."""
 
 import contextlib
-import functools
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -82,17 +82,19 @@ def test_gradients_of_means_over_maps_are_the_standard_ones() -> None:
 
 
 def test_a_training_graph_has_the_pieces() -> None:
+    kernels = [block.kernel for block in TINY.blocks]
+    assert (kernels.count(3), kernels.count(5)) == (4, 3)
     with tf.Graph().as_default() as graph:
-        net, _ = backbones.build(tf.zeros([1, 32, 32, 3]), "b0", is_training=True)
+        net, _ = backbones.efficientnet(tf.zeros([1, 32, 32, 3]), TINY, is_training=True)
         assert tf.gradients(net, tf.trainable_variables())
-        assert pieces(graph) == [(3, 3)] * 7 + [(5, 2)] * 9 + [(5, 3)] * 9
+        assert pieces(graph) == [(3, 3)] * 4 + [(5, 2)] * 3 + [(5, 3)] * 3
         full = [op for op in graph.get_operations() if op.type == "Conv2DBackpropFilter"]
         assert [op.outputs[0].shape.as_list()[:2] for op in full] == [[3, 3]]  # the stem's
 
 
 def test_a_graph_for_inference_is_left_plain() -> None:
     with tf.Graph().as_default() as graph:
-        backbones.build(tf.zeros([1, 32, 32, 3]), "b0", is_training=False)
+        backbones.efficientnet(tf.zeros([1, 32, 32, 3]), TINY, is_training=False)
         assert not [op for op in graph.get_operations() if op._gradient_function]
 
 
@@ -101,46 +103,60 @@ import sys
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-tf.disable_eager_execution()
-saver = tf.train.import_meta_graph("model.ckpt-1.meta")
-trained = tf.trainable_variables()
-gradients = tf.gradients(tf.get_default_graph().get_tensor_by_name("loss:0"), trained)
-with tf.Session() as session:
-    saver.restore(session, "model.ckpt-1")
-    np.savez("found.npz", **{v.op.name: g for v, g in zip(trained, session.run(gradients))})
+for folder in sys.argv[1:]:
+    with tf.Graph().as_default() as graph:
+        saver = tf.train.import_meta_graph(folder + "/model.ckpt-1.meta")
+        trained = tf.trainable_variables()
+        gradients = tf.gradients(graph.get_tensor_by_name("loss:0"), trained)
+        with tf.Session() as session:
+            saver.restore(session, folder + "/model.ckpt-1")
+            np.savez(folder + "/found.npz", **{v.op.name: g for v, g in zip(trained, session.run(gradients))})
 assert not [name for name in sys.modules if name.startswith("efficientnet_east")]
 """
+SAVED = {
+    "plain": (backbones.efficientnet, {"network": TINY}),
+    "recomputed": (backbones.efficientnet, {"network": TINY, "recompute": True}),
+    "resnet": (backbones.build, {"name": "resnet50", "recompute": True}),
+}
 
 
-@pytest.mark.parametrize("options", [{}, {"recompute": True}, {"name": "resnet50", "recompute": True}])
-def test_another_program_can_differentiate_a_saved_graph(
-    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Fine-tuning from a `.meta` file, with a loss of one's own and without this package."""
-    monkeypatch.setattr(resnet50, "ROWS", SMALL_RESNET)
+def save_graph(folder: Path, build: Callable[..., Any], options: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Save a network with its weights, and give the gradients of a loss by the names of the variables."""
     images = np.random.default_rng(0).normal(size=(2, 64, 64, 3)).astype(np.float32)
-    build = backbones.build if "name" in options else functools.partial(backbones.efficientnet, network=TINY)
     with tf.Graph().as_default() as graph:
         net, _ = build(tf.constant(images), drop_connect=0.0, **options)
         loss = tf.reduce_mean(tf.square(net), name="loss")
         saver = tf.train.Saver()
-        saver.export_meta_graph(str(tmp_path / "model.ckpt-1.meta"))
+        saver.export_meta_graph(str(folder / "model.ckpt-1.meta"))
         assert not [node for node in graph.as_graph_def().node if "_gradient_op_type" in node.attr]
         trained = tf.trainable_variables()
-        wanted = dict(zip([v.op.name for v in trained], tf.gradients(loss, trained), strict=True))
+        gradients = dict(zip([v.op.name for v in trained], tf.gradients(loss, trained), strict=True))
         with tf.Session() as session:
             session.run(tf.global_variables_initializer())
-            saver.save(session, str(tmp_path / "model.ckpt"), 1, write_meta_graph=False)
-            expected = session.run(wanted)
-    done = subprocess.run(
-        [sys.executable, "-c", IMPORTED], cwd=tmp_path, text=True, capture_output=True, timeout=600
-    )
+            saver.save(session, str(folder / "model.ckpt"), 1, write_meta_graph=False)
+            return session.run(gradients)
+
+
+def test_another_program_can_differentiate_a_saved_graph(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fine-tuning from a `.meta` file, with a loss of one's own and without this package."""
+    monkeypatch.setattr(resnet50, "ROWS", SMALL_RESNET)
+    expected = {}
+    for name, (build, options) in SAVED.items():
+        (tmp_path / name).mkdir()
+        expected[name] = save_graph(tmp_path / name, build, options)
+    command = [sys.executable, "-c", IMPORTED, *SAVED]
+    done = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
-    found = np.load(tmp_path / "found.npz")
-    assert set(found) == expected.keys()
-    largest = max(np.abs(value).max() for value in expected.values())  # some are 0 but for rounding
-    for name, value in expected.items():
-        np.testing.assert_allclose(found[name], value, rtol=1e-3, atol=1e-5 * largest, err_msg=name)
+    for name, gradients in expected.items():
+        found = np.load(tmp_path / name / "found.npz")
+        assert set(found) == gradients.keys()
+        largest = max(np.abs(value).max() for value in gradients.values())  # some are 0 but for rounding
+        for variable, value in gradients.items():
+            np.testing.assert_allclose(
+                found[variable], value, rtol=1e-3, atol=1e-5 * largest, err_msg=f"{name} {variable}"
+            )
 
 
 def test_a_function_has_the_standard_gradient() -> None:

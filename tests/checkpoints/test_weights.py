@@ -240,7 +240,7 @@ def test_missing_and_unused_arrays_are_refused_by_name() -> None:
             weights.expect_complete(restored, source, *allowed)
         assert str(caught.value) == message
     weights.expect_complete(restored, source, True, True)
-    assert f"arrays unused: {SCOPE}/blocks_4/extra_0, " in restored.report()
+    assert f"unused arrays: {SCOPE}/blocks_4/extra_0, " in restored.report()
 
 
 @pytest.mark.parametrize(

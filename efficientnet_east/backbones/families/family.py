@@ -139,7 +139,7 @@ class Family(abc.ABC):
 
         Returns:
           The last map (or the logits), and the end points: each layer's or block's map by its name, the maps
-          `f1`, `f2`, ... and the same as `pool1` to `pool5` (`feature_maps.named`).
+          `f1`, `f2`, ... and the same as `pool1` to `pool5` (`feature_maps.named_maps`).
         """
 
     def knows(self, name: str) -> bool:
