@@ -27,7 +27,10 @@ QUICK = {
 
 def commands() -> list[list[str]]:
     text = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
-    return [shlex.split(line.replace("--model","--checkpoint") if " demo" not in line else line)[1:] for line in re.findall(r"^efficientnet-east .*$", text, re.MULTILINE)]
+    return [
+        shlex.split(line.replace("--model", "--checkpoint") if " demo" not in line else line)[1:]
+        for line in re.findall(r"^efficientnet-east .*$", text, re.MULTILINE)
+    ]
 
 
 @pytest.fixture

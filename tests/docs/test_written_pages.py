@@ -60,7 +60,9 @@ def test_functions_of_the_way_of_an_image_exist(name: str) -> None:
 
 
 def test_prose_by_hand() -> None:
-    page = "# Title\n\nYou read this page; it is short. It ends `here` now.\n\n```sh\nls; a\n```\n\n| a | b |\n"
+    page = (
+        "# Title\n\nYou read this page; it is short. It ends `here` now.\n\n```sh\nls; a\n```\n\n| a | b |\n"
+    )
     found = script("prose").measure([page])
     assert found["code_spans"] == 1 and found["links"] == 0
     assert found["words_per_sentence"] == 5.5  # 7 words and 4: "code" stands for the span
