@@ -163,3 +163,13 @@ def test_limits_of_detection_are_those_of_the_configuration() -> None:
     for name, said in rows.items():
         default = str(Detect.model_fields[name].default).lower()
         assert said.replace(",", "") in (default, default.removesuffix(".0")), name
+
+
+def test_moved_modules_are_where_the_change_log_says() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    moves = re.findall(r"^\| `([\w.]+)` \| ((?:`[\w.]+`(?:, )?)+) \|$", text, re.MULTILINE)
+    assert len(moves) > 60
+    for _, new in moves:
+        for module in re.findall(r"[\w.]+", new):
+            place = ROOT / "efficientnet_east" / module.replace(".", "/")
+            assert place.with_suffix(".py").is_file() or (place / "__init__.py").is_file(), module
