@@ -61,10 +61,10 @@ def example(script: Path) -> argparse.ArgumentParser:
 @pytest.mark.parametrize("path", DOCUMENTS, **IDS)
 def test_options_exist(path: Path) -> None:
     """Every `--option` that a document names, in a command or not, is one of a program here."""
-    known = set(re.findall(r"--[\w-]+", " ".join(help_of(main.parser()) + help_of(pjrt.parser()))))
+    known = options_of(main.parser()) | options_of(pjrt.parser())
     for script in sorted((ROOT / "examples").rglob("*.py")):
         if "def parser()" in script.read_text(encoding="utf-8"):
-            known |= set(re.findall(r"--[\w-]+", " ".join(help_of(example(script.relative_to(ROOT))))))
+            known |= options_of(example(script.relative_to(ROOT)))
     text = OTHER_PROGRAMS.sub("", BENCHMARK.sub("", path.read_text(encoding="utf-8")))
     named = re.findall(r"(?<![\w-])--[a-z][\w-]*", text)
     assert not set(named) - known
@@ -85,11 +85,11 @@ def test_options_of_benchmarks_exist(path: Path) -> None:
         assert set(re.findall(r"(?<![\w-])--[a-z][\w-]*", rest)) <= known, (name, rest)
 
 
-def help_of(parser: argparse.ArgumentParser) -> list[str]:
-    """The help of a parser and of its subcommands."""
+def options_of(parser: argparse.ArgumentParser) -> set[str]:
+    """The options of a parser and of its subcommands; also old names, which --help does not show."""
     subcommands = [action.choices for action in parser._actions if isinstance(action.choices, dict)]
-    inside = [text for choices in subcommands for sub in choices.values() for text in help_of(sub)]
-    return [parser.format_help(), *inside]
+    inside = {name for choices in subcommands for sub in choices.values() for name in options_of(sub)}
+    return inside | set(parser._option_string_actions)
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, **IDS)
