@@ -37,7 +37,7 @@ def main() -> None:
         for name, _, file in (entry.partition("=") for entry in options.readme)
     }
     options.output.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    print(table({name: found[name] for name, _ in pairs}))
+    print(table({name: found[name] for name, _ in pairs}), table(found["readmes"]), sep="\n\n")
 
 
 def measure(root: Path) -> dict[str, float]:
@@ -192,8 +192,9 @@ def code_lines(source: str) -> list[str]:
 def table(found: Mapping[str, Mapping[str, float]]) -> str:
     """Markdown: a row for each figure, a column for each checkout."""
     names = list(found)
+    figures = found[names[0]] if names else {}
     rows = [f"| | {' | '.join(names)} |", f"|---|{'---|' * len(names)}"]
-    for figure in found[names[0]]:
+    for figure in figures:
         rows.append(f"| {figure.replace('_', ' ')} | {' | '.join(f'{found[n][figure]:g}' for n in names)} |")
     return "\n".join(rows)
 

@@ -27,7 +27,7 @@ def measure(pages: Sequence[str]) -> dict[str, float]:
       Name of the figure -> value.
     """
     bare = [without_code(page) for page in pages]
-    words = sum(len(page.split()) for page in pages)
+    words = sum(len(re.findall(r"\S*\w\S*", page)) for page in pages)
     running = sum(len(_WORD.findall(page)) for page in bare)
     found = [sentence for page in bare for sentence in sentences(page)]
     spoken = [_WORD.findall(sentence) for sentence in found]

@@ -1,4 +1,4 @@
-"""Finds words with what `train.py` left, and writes `res_img_1.txt` for `img_1.jpg`, as the slim forks do.
+"""Find words with a checkpoint of `train.py`; write `res_img_1.txt` for `img_1.jpg`, as the slim forks do.
 
 python examples/fork/eval.py --checkpoint_path runs/fork --test_data_path DIR --output_dir out
 """
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def load(flags: argparse.Namespace) -> Detector:
-    """Put the fork's network, with its averaged weights, under this project's decoding and merging.
+    """Load the fork's network with its averaged weights into this project's detector.
 
     Args:
       flags: from `parser`.
@@ -101,7 +101,7 @@ def find_images(folder: str) -> list[Path]:
     """
     found = sorted(path for path in Path(folder).glob("*") if path.suffix.lower() in SUFFIXES)
     if not found:
-        raise UserError(folder, "holds no images", f"expected files ending in {', '.join(SUFFIXES)}")
+        raise UserError(folder, "contains no images", f"expected files ending in {', '.join(SUFFIXES)}")
     return found
 
 

@@ -1,7 +1,7 @@
-"""EAST in the manner of the tf-slim forks, with an EfficientNet in the place of their ResNet-50.
+"""EAST in the manner of the tf-slim forks, with an EfficientNet instead of their ResNet-50.
 
-Zhou et al., "EAST: An Efficient and Accurate Scene Text Detector", CVPR 2017. What comes from this project is
-the backbone, in the two lines that call it; the rest stands for a fork's own code.
+Zhou et al., "EAST: An Efficient and Accurate Scene Text Detector", CVPR 2017. Only the backbone comes
+from this project, in the two lines that call it. The rest stands for a fork's own code.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from efficientnet_east.compat import slim, tf
 
 Tensor = Any
 
-# Of RGB pixels in [0, 255]. These weights need the division, too; a ResNet-50 fork takes off the mean only.
+# Of RGB pixels in [0, 255]. A ResNet-50 fork only subtracts the mean; these weights also need the division.
 MEAN, DEVIATION = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 ANGLE_WEIGHT = 10.0
 
 
-def normalise(images: Tensor) -> Tensor:
-    """Bring RGB pixels in [0, 255] to what the ImageNet weights expect.
+def normalize(images: Tensor) -> Tensor:
+    """Normalize RGB pixels in [0, 255] as the ImageNet weights expect.
 
     Args:
       images: float32 (batch, height, width, 3), RGB.
@@ -67,7 +67,7 @@ def model(
       pixels, and the angle in (-pi/4, pi/4).
     """
     with slim.arg_scope(backbones.efficientnet_arg_scope(weight_decay)):
-        _, end_points = backbones.build(normalise(images), backbone, is_training=is_training, **options)
+        _, end_points = backbones.build(normalize(images), backbone, is_training=is_training, **options)
     with (
         tf.variable_scope("feature_fusion"),
         slim.arg_scope([slim.conv2d], weights_regularizer=slim.l2_regularizer(weight_decay)),
@@ -90,9 +90,9 @@ def merge(features: list[Tensor], is_training: bool) -> Tensor:
     Returns:
       (batch, height / 4, width / 4, 32).
     """
-    normalised = {"normalizer_fn": slim.batch_norm, "normalizer_params": {
+    batch_norm = {"normalizer_fn": slim.batch_norm, "normalizer_params": {
         "is_training": is_training, "decay": 0.99, "epsilon": 1e-3, "scale": True}}  # fmt: skip
-    with slim.arg_scope([slim.conv2d], **normalised):
+    with slim.arg_scope([slim.conv2d], **batch_norm):
         net = features[0]
         for skip, channels in zip(features[1:], (128, 64, 32), strict=True):
             net = tf.concat([unpool(net), skip], 3)
@@ -104,7 +104,7 @@ def merge(features: list[Tensor], is_training: bool) -> Tensor:
 def loss(
     true_score: Tensor, score: Tensor, true_geometry: Tensor, geometry: Tensor, training_mask: Tensor
 ) -> Tensor:
-    """Dice loss of the score, and on the cells of texts -log IoU and the angle's error, averaged.
+    """Add the dice loss of the score and, averaged over text cells, -log IoU and the angle's error.
 
     Args:
       true_score: float32 (batch, h, w, 1), 1 on text.
@@ -114,7 +114,7 @@ def loss(
       training_mask: (batch, h, w, 1), 0 on ignored text.
 
     Returns:
-      A scalar, 0 where everything is as it should be.
+      A scalar, 0 for a perfect prediction.
     """
     text = true_score * training_mask
     seen = tf.reduce_sum(score * training_mask) + tf.reduce_sum(text)

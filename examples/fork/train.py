@@ -1,9 +1,9 @@
-"""Trains the EAST of `model.py`, with the flags of the tf-slim forks.
+"""Train the EAST of `model.py`, with the flags of the tf-slim forks.
 
 python examples/fork/train.py --checkpoint_path runs/fork --backbone b4
 
-trains on generated scenes; with --training_data_path on images that have `gt_img_1.txt` or `img_1.txt` beside
-them.
+trains on synthetic images. With --training_data_path it trains on images that have `gt_img_1.txt` or
+`img_1.txt` beside them.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ FIELDS = ("images", "score", "geometry", "mask")
 
 
 def parser() -> argparse.ArgumentParser:
-    """Build the parser; the flags are read when the program runs, not when it is imported."""
+    """Build the parser. Nothing is read before the program runs."""
     flags = argparse.ArgumentParser(allow_abbrev=False, description="train a fork's EAST on an EfficientNet")
     flags.add_argument("--checkpoint_path", required=True, help="folder for model.ckpt-N")
-    flags.add_argument("--restore", action="store_true", help="go on from the newest checkpoint there")
+    flags.add_argument("--restore", action="store_true", help="resume from the newest checkpoint there")
     flags.add_argument("--pretrained_model_path", help="checkpoint with the backbone's ImageNet weights")
-    flags.add_argument("--training_data_path", help="folder of images and ground truth; none: scenes")
+    flags.add_argument("--training_data_path", help="images and ground truth; default: synthetic images")
     flags.add_argument("--gpu_list", default="0", help="number of the one device to train on")
-    flags.add_argument("--backbone", default="b0", help="see the README's table")
-    flags.add_argument("--activation", default="relu", help="the ImageNet weights have swish")
+    flags.add_argument("--backbone", default="b0", help="a name from docs/backbones.md")
+    flags.add_argument("--activation", default="relu", help="the ImageNet weights need swish")
     flags.add_argument("--text_scale", type=float, default=512.0, help="largest distance, in pixels")
     flags.add_argument("--input_size", type=int, default=512, help="side of a crop, a multiple of 32")
     flags.add_argument("--batch_size_per_gpu", type=int, default=14, help="crops in a step")
@@ -96,7 +96,7 @@ def train(flags: argparse.Namespace) -> None:
                 scope = backbones.scope_of(flags.backbone)
                 print(restore_backbone(session, flags.pretrained_model_path, scope))
             done = int(session.run(tf.train.get_global_step()))
-            print(f"beginning at step {done}")
+            print(f"starting at step {done}")
             with open_batches(source, flags, done) as stream:
                 for step in range(done + 1, flags.max_steps + 1):
                     advance(session, feeds, update, loss, next(stream), step)
@@ -106,7 +106,7 @@ def train(flags: argparse.Namespace) -> None:
 
 
 def expect_positive(flags: argparse.Namespace) -> None:
-    """Refuse numbers that make no run.
+    """Refuse numbers that are not above 0.
 
     Args:
       flags: from `parser`.
@@ -133,9 +133,7 @@ def session_config(gpu_list: str) -> Any:
       UserError: there are several. Towers would need averaged gradients and shared batch-norm statistics.
     """
     if not gpu_list.isdecimal():
-        raise UserError(
-            "--gpu_list", f"is {gpu_list!r}", "expected one device: this program has a single tower"
-        )
+        raise UserError("--gpu_list", f"is {gpu_list!r}", "this example trains on one device, such as 0")
     config = tf.ConfigProto()
     config.gpu_options.visible_device_list = gpu_list
     config.gpu_options.allow_growth = True
@@ -143,7 +141,7 @@ def session_config(gpu_list: str) -> Any:
 
 
 def find_beginning(folder: str, restore: bool) -> str | None:
-    """Say where a run begins. No folder is ever emptied.
+    """Find the checkpoint to start from. No folder is ever emptied.
 
     Args:
       folder: of the checkpoints; it need not be there.
@@ -158,9 +156,7 @@ def find_beginning(folder: str, restore: bool) -> str | None:
     if restore:
         return tf_checkpoints.find(folder)
     if tf_checkpoints.newest_in(Path(folder)):
-        raise UserError(
-            folder, "holds checkpoints", "expected --restore to go on from them, or another folder"
-        )
+        raise UserError(folder, "contains checkpoints", "use --restore to resume, or choose another folder")
     return None
 
 
@@ -221,7 +217,7 @@ def restore_backbone(session: Any, path: str, scope: str) -> str:
     variables = slim.get_model_variables(scope)
     known = [variable for variable in variables if variable.op.name in there]
     if not known:
-        raise UserError(path, f"holds no variable of {scope}", "expected a checkpoint of this backbone")
+        raise UserError(path, f"contains no variable of {scope}", "give a checkpoint of this backbone")
     tf.train.Saver(known).restore(session, prefix)
     return f"restored {len(known)} of {len(variables)} variables of {scope}"
 
@@ -288,7 +284,7 @@ def advance(session: Any, feeds: dict[str, Any], update: Any, loss: Any, batch: 
     _, value = session.run([update, loss], fed)
     if not math.isfinite(value):
         raise UserError(
-            f"step {step}", f"the loss is {value} on {', '.join(batch.names)}", "expected a finite one"
+            f"step {step}", f"the loss is {value} on {', '.join(batch.names)}", "try a lower --learning_rate"
         )
     print(f"step {step}: loss {value:.4f}")
 

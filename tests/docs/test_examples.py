@@ -44,10 +44,10 @@ def test_fork_has_the_well_known_outputs(tiny: None) -> None:
         assert len(decayed) == len(kernels), "backbone and head"
 
 
-def test_fork_normalises_as_the_weights_expect() -> None:
+def test_fork_normalizes_as_the_weights_expect() -> None:
     pixels = np.random.default_rng(0).uniform(0, 255, (1, 4, 4, 3)).astype(np.float32)
     with tf.Graph().as_default(), tf.Session() as session:
-        ours, theirs = session.run([model.normalise(pixels), fork_model.normalise(pixels)])
+        ours, theirs = session.run([model.normalise(pixels), fork_model.normalize(pixels)])
     np.testing.assert_allclose(theirs, ours, atol=1e-5)
 
 
@@ -109,13 +109,13 @@ def test_fork_goes_on_where_it_stopped(
     words = [*QUICK, "--backbone=tiny", "--max_steps=4", "--save_checkpoint_steps=2"]
     words += ["--training_data_path", str(data)]
     assert fork_train.main([*words, "--checkpoint_path", str(whole)]) == 0
-    assert capsys.readouterr().out.startswith("beginning at step 0\nstep 1: loss ")
+    assert capsys.readouterr().out.startswith("starting at step 0\nstep 1: loss ")
     parts.mkdir()
     (parts / "notes.txt").write_text("mine")
     for path in whole.glob("model.ckpt-2.*"):
         shutil.copy(path, parts)
     assert fork_train.main([*words, "--checkpoint_path", str(parts), "--restore"]) == 0
-    assert capsys.readouterr().out.startswith("beginning at step 2\nstep 3: loss ")
+    assert capsys.readouterr().out.startswith("starting at step 2\nstep 3: loss ")
     expected, found = (tf_checkpoints.read(tf_checkpoints.find(folder)) for folder in (whole, parts))
     assert expected["global_step"] == 4 and expected.keys() == found.keys()
     for kind in ("Adam", "Adam_1", "moving_variance", "moving_variance/ExponentialMovingAverage"):
@@ -150,17 +150,17 @@ def test_fork_restores_statistics_too(tiny: None, tmp_path: Path) -> None:
         for variable in variables:
             same = np.allclose(session.run(variable), values[variable.op.name])
             assert same == (variable in kept), variable.op.name
-        with pytest.raises(UserError, match="holds no variable of efficientnet-b4"):
+        with pytest.raises(UserError, match="contains no variable of efficientnet-b4"):
             fork_train.restore_backbone(session, str(tmp_path / "imagenet.ckpt"), "efficientnet-b4")
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--gpu_list=0,1"], "--gpu_list: is '0,1'; expected one device"),
+        (["--gpu_list=0,1"], "--gpu_list: is '0,1'; this example trains on one device"),
         (["--input_size=100"], "--input_size: is 100; expected a multiple of 32"),
         (["--backbone=b99"], "b99"),
-        ([], "full: holds checkpoints; expected --restore"),
+        ([], "full: contains checkpoints; use --restore"),
         (["--checkpoint_path=empty", "--restore"], "empty: holds no checkpoint"),
         (["--training_data_path=empty", "--checkpoint_path=new"], "empty: "),
     ],
@@ -203,5 +203,5 @@ def test_fork_eval_says_what_it_cannot_use(tmp_path: Path, capsys: pytest.Captur
     words = ["--checkpoint_path", str(tmp_path), "--test_data_path", str(tmp_path), "--output_dir", "out"]
     assert fork_eval.main(words) == 2
     assert "holds no checkpoint" in capsys.readouterr().err
-    with pytest.raises(UserError, match="holds no images"):
+    with pytest.raises(UserError, match="contains no images"):
         fork_eval.find_images(str(tmp_path))

@@ -15,9 +15,11 @@ from efficientnet_east.config import Detect
 from efficientnet_east.pjrt import __main__ as pjrt
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-PROGRAMS = r"train\.py|eval\.py|-m efficientnet_east(?:\.pjrt)?|examples/\S+"
-COMMAND = re.compile(rf"^ {{4}}(python (?:{PROGRAMS}) .*?)(?: +#.*)?$", re.MULTILINE)
+TOP = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+DOCUMENTS = [*TOP, *sorted((ROOT / "docs").rglob("*.md"))]
+IDS = {"ids": lambda path: path.relative_to(ROOT).as_posix()}
+PROGRAMS = r"efficientnet-east|python (?:train\.py|eval\.py|-m efficientnet_east(?:\.pjrt)?|examples/\S+)"
+COMMAND = re.compile(rf"^(?: {{4}})*((?:{PROGRAMS}) .*?)(?: +#.*)?$", re.MULTILINE)
 
 
 def commands() -> list[str]:
@@ -29,12 +31,14 @@ def commands() -> list[str]:
 
 def test_documents_show_the_three_main_commands() -> None:
     text = " ".join(commands())
-    assert all(word in text for word in ("train.py", "eval.py", "efficientnet_east detect"))
+    assert all(f"efficientnet-east {name}" in text for name in ("train", "eval", "detect", "export"))
 
 
 @pytest.mark.parametrize("command", commands())
 def test_command_is_understood(command: str) -> None:
     words = shlex.split(command)[1:]
+    if command.startswith("efficientnet-east "):
+        words = ["-m", "efficientnet_east", *words]
     if words[0].startswith("examples/"):
         assert example(Path(words[0])).parse_args(words[1:])
         return
@@ -54,23 +58,23 @@ def example(script: Path) -> argparse.ArgumentParser:
     return module.parser()
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", DOCUMENTS, **IDS)
 def test_options_exist(path: Path) -> None:
     """Every `--option` that a document names, in a command or not, is one of a program here."""
     known = options_of(main.parser()) | options_of(pjrt.parser())
     for script in sorted((ROOT / "examples").rglob("*.py")):
         if "def parser()" in script.read_text(encoding="utf-8"):
             known |= options_of(example(script.relative_to(ROOT)))
-    text = re.sub(r"^ {4}pip install .*$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    text = BENCHMARK.sub("", text)
+    text = OTHER_PROGRAMS.sub("", BENCHMARK.sub("", path.read_text(encoding="utf-8")))
     named = re.findall(r"(?<![\w-])--[a-z][\w-]*", text)
     assert not set(named) - known
 
 
+OTHER_PROGRAMS = re.compile(r"\b(?:pip3? install|mkdocs build|ruff format|pytest|git \w+) [^`\n]*")
 BENCHMARK = re.compile(r"python benchmarks/(\w+)\.py([^`\n]*)")
 
 
-@pytest.mark.parametrize("path", [*DOCUMENTS, ROOT / "benchmarks" / "README.md"], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*DOCUMENTS, ROOT / "benchmarks" / "README.md"], **IDS)
 def test_options_of_benchmarks_exist(path: Path) -> None:
     """Each is an option of that very program, or of the common ones if it takes them."""
     for name, rest in BENCHMARK.findall(path.read_text(encoding="utf-8")):
@@ -88,13 +92,23 @@ def options_of(parser: argparse.ArgumentParser) -> set[str]:
     return inside | set(parser._option_string_actions)
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", DOCUMENTS, **IDS)
 def test_links_lead_somewhere(path: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)", path.read_text(encoding="utf-8")):
-        assert target.startswith("http") or (path.parent / target).exists(), target
+    for target in re.findall(r"\]\(([^)]+)\)", path.read_text(encoding="utf-8")):
+        file, _, anchor = target.partition("#")
+        if not target.startswith("http"):
+            page = path.parent / file if file else path
+            assert page.exists(), target
+            assert not anchor or anchor in anchors(page.read_text(encoding="utf-8")), target
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def anchors(page: str) -> set[str]:
+    """What the headings of a page are called in links."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```", "", page, flags=re.M | re.S), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, **IDS)
 def test_python_snippets_parse(path: Path) -> None:
     for snippet in re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL):
         assert ast.parse(snippet).body
@@ -129,7 +143,7 @@ def test_what_a_fork_adds_parses() -> None:
 @pytest.mark.parametrize("page", ["security.md", "detection.md"])
 def test_tests_that_a_page_names_exist(page: str) -> None:
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-    named = re.findall(r"`(tests/\w+\.py)::(\w+)`", text)
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text)
     assert len(named) >= 20
     for file, test in named:
         assert f"def {test}(" in (ROOT / file).read_text(encoding="utf-8"), f"{file}::{test}"
@@ -138,7 +152,7 @@ def test_tests_that_a_page_names_exist(page: str) -> None:
 def test_every_row_of_the_security_page_names_a_test() -> None:
     text = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
     rows = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| somebody")]
-    assert all("`tests/" in row for row in rows), "every row names the test that holds it"
+    assert len(rows) > 30 and all("`tests/" in row for row in rows), "every row names its tests"
 
 
 def test_limits_of_detection_are_those_of_the_configuration() -> None:
@@ -149,3 +163,13 @@ def test_limits_of_detection_are_those_of_the_configuration() -> None:
     for name, said in rows.items():
         default = str(Detect.model_fields[name].default).lower()
         assert said.replace(",", "") in (default, default.removesuffix(".0")), name
+
+
+def test_moved_modules_are_where_the_change_log_says() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    moves = re.findall(r"^\| `([\w.]+)` \| ((?:`[\w.]+`(?:, )?)+) \|$", text, re.MULTILINE)
+    assert len(moves) > 60
+    for _, new in moves:
+        for module in re.findall(r"[\w.]+", new):
+            place = ROOT / "efficientnet_east" / module.replace(".", "/")
+            assert place.with_suffix(".py").is_file() or (place / "__init__.py").is_file(), module
