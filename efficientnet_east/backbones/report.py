@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,8 +14,6 @@ from efficientnet_east.backbones import catalog, costs
 from efficientnet_east.backbones.families.family import Backbone, rows_of
 from efficientnet_east.errors import UserError
 from efficientnet_east.scaling import LEAST_PHI, MOST_PHI, Feature, parse_phi
-
-MAX_SIDE = 65536
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,26 +92,6 @@ class Report:
     multiply_adds: int
     activation_bytes: int
     recomputed_bytes: int
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """Read a size as people write it.
-
-    Args:
-      text: `512` for a square, or `1280x720`, width before height, in pixels.
-
-    Returns:
-      (height, width).
-
-    Raises:
-      UserError: something else, or a side of 0 or more than `MAX_SIDE` pixels.
-    """
-    match = re.fullmatch(r"([0-9]{1,6})(?:x([0-9]{1,6}))?", text)
-    width, height = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
-    if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
-        expected = f"a side such as 512 or WIDTHxHEIGHT such as 1280x720, each from 1 to {MAX_SIDE}"
-        raise UserError("size", f"{text!r} cannot be used", f"expected {expected}")
-    return height, width
 
 
 def phi_name(text: str) -> str:

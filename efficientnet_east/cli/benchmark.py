@@ -110,12 +110,6 @@ def add_options(parser: options.Parser) -> None:
 def run(given: Mapping[str, Any]) -> int:
     """Measure, and print a table.
 
-    Args:
-      given: the values of the options by their names.
-
-    Returns:
-      The exit code, 0.
-
     Raises:
       UserError: options that cannot be used, no image, or no model that can be run.
     """

@@ -58,12 +58,6 @@ def add_options(parser: options.Parser) -> None:
 def run(given: Mapping[str, Any]) -> int:
     """Choose thresholds, calibrate the scores, and write the model with them.
 
-    Args:
-      given: the values of the options by their names.
-
-    Returns:
-      The exit code, 0.
-
     Raises:
       UserError: the weights or the data cannot be used, or the file cannot be written.
     """

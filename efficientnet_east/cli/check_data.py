@@ -72,9 +72,6 @@ def add_options(parser: options.Parser) -> None:
 def run(given: Mapping[str, Any]) -> int:
     """Check a data set.
 
-    Args:
-      given: the values of the options by their names.
-
     Returns:
       The exit code: 0, or 1 if there are problems (hints do not count).
 

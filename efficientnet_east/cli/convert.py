@@ -53,12 +53,6 @@ def add_options(parser: options.Parser) -> None:
 def run(given: Mapping[str, Any]) -> int:
     """Convert a data set.
 
-    Args:
-      given: the values of the options by their names.
-
-    Returns:
-      The exit code, 0.
-
     Raises:
       UserError: the data set cannot be used, or the folder cannot be written.
     """

@@ -102,9 +102,6 @@ def _add_limits(parser: options.Parser) -> None:
 def run(given: Mapping[str, Any]) -> int:
     """Serve until Ctrl-C.
 
-    Args:
-      given: the values of the options by their names.
-
     Returns:
       The exit code: 130 after Ctrl-C, 143 after SIGTERM.
 

@@ -151,9 +151,6 @@ def _formats(text: str) -> tuple[str, ...]:
 def run(given: Mapping[str, Any]) -> int:
     """Detect, and write the results. An image that cannot be used is named and skipped.
 
-    Args:
-      given: the values of the options by their names.
-
     Returns:
       The exit code: 0; 1 if images were skipped, unless --skip-bad is given; 2 if all were.
 

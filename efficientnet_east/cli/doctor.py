@@ -29,9 +29,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(given: Mapping[str, Any]) -> int:
     """Check the machine and the libraries, and print the results.
 
-    Args:
-      given: the values of the options by their names.
-
     Returns:
       0 if `detect` works with some runtime and `train` works, else 1.
     """

@@ -143,12 +143,6 @@ def _thresholds(text: str) -> list[float]:
 def run(given: Mapping[str, Any]) -> int:
     """Score a model or a submission.
 
-    Args:
-      given: the values of the options by their names.
-
-    Returns:
-      The exit code, 0.
-
     Raises:
       UserError: options that do not go together, or files that cannot be used or written.
     """

@@ -98,12 +98,6 @@ def _add_training_options(group: Any) -> None:
 def run(given: Mapping[str, Any]) -> int:
     """Export.
 
-    Args:
-      given: the values of the options by their names.
-
-    Returns:
-      The exit code, 0.
-
     Raises:
       UserError: options that do not go together, or see `export.write.export` and `pjrt.export_step.export`.
     """

@@ -43,12 +43,6 @@ def add_options(parser: options.Parser) -> None:
 def run(given: Mapping[str, Any]) -> int:
     """Write the averaged weights of a run, and the parts of its configuration that describe a detector.
 
-    Args:
-      given: the values of the options by their names. Fields of the section `detect` replace the run's own.
-
-    Returns:
-      The exit code, 0.
-
     Raises:
       UserError: the checkpoint cannot be used, or the file cannot be written.
     """

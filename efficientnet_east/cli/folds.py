@@ -44,12 +44,6 @@ def add_options(parser: options.Parser) -> None:
 def run(given: Mapping[str, Any]) -> int:
     """Write fold0_train.txt, fold0_val.txt and so on.
 
-    Args:
-      given: the values of the options by their names.
-
-    Returns:
-      The exit code, 0.
-
     Raises:
       UserError: the data set has too few images, or the lists cannot be written.
     """

@@ -20,7 +20,10 @@ from efficientnet_east.system import environment, quiet
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """A command: a module of this folder with `add_options(parser)` and `run(given)`, imported when needed.
+    """A command: a module of this folder, which is imported when it is needed.
+
+    The module has two functions: `add_options(parser)` declares the options, and `run(given)` gets their
+    values by their names, does the work, and returns the exit code.
 
     Attributes:
       module: its name in this folder.

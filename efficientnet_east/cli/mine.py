@@ -47,12 +47,6 @@ def add_options(parser: options.Parser) -> None:
 def run(given: Mapping[str, Any]) -> int:
     """Search a data set for false detections.
 
-    Args:
-      given: the values of the options by their names.
-
-    Returns:
-      The exit code, 0.
-
     Raises:
       UserError: the model or the data cannot be used, or the file cannot be written.
     """

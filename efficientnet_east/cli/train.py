@@ -24,9 +24,6 @@ def add_options(parser: options.Parser) -> None:
 def run(given: Mapping[str, Any]) -> int:
     """Train.
 
-    Args:
-      given: the values of the options by their names.
-
     Returns:
       The exit code: 0 at the end of the run, 130 after Ctrl-C, 143 after SIGTERM.
 
