@@ -17,7 +17,7 @@ from efficientnet_east.errors import UserError, one_line
 from efficientnet_east.system import progress
 
 PACKAGE = "efficientnet_east"
-_FIELD = re.compile(rf"(?<![\w./\\-])(?:{'|'.join(configuration.SECTIONS)})\.(\w+)(?![\w./\\])")
+_FIELD = re.compile(rf"(?<![\w./\\-])(?:{'|'.join(configuration.SECTIONS)})\.(\w+)(?![\w/\\]|\.\w)")
 
 
 def describe(error: UserError, given: Mapping[str, object], flags: Mapping[str, str]) -> str:

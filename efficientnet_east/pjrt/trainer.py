@@ -69,7 +69,7 @@ def _open_data(config: Config, described: Manifest) -> Any:
     skipped: list[UserError] = []
     source = sources.training_source(config.data, config.train.seed, skipped)
     for error in skipped:
-        logger.info("skipped: %s", error)
+        logger.warning("skipped: %s", error)
     most = most_texts(source)
     if most > described.texts:
         problem = f"has images with up to {most} texts, but the program takes at most {described.texts}"

@@ -126,7 +126,7 @@ def open_data(config: Config) -> tuple[Source | Mixture, Source | None]:
     source = sources.training_source(config.data, config.train.seed, skipped)
     validation = sources.validation_source(config.data, config.train.seed, skipped)
     for error in skipped:
-        logger.info("skipped: %s", error)
+        logger.warning("skipped: %s", error)
     trained_on = sources.describe(config.data, source)
     logger.info("training on %s, validating on %s", trained_on, len(validation) if validation else "none")
     return keep_decoded(source, config.data.cache_megabytes), validation
@@ -153,7 +153,7 @@ def open_stream(
     """
 
     def report(error: UserError) -> None:
-        logger.info("skipped: %s", error)
+        logger.warning("skipped: %s", error)
 
     chosen: Any = labels or sources.labels(config.data, config.model)
     return batches(

@@ -358,7 +358,7 @@ def test_the_workdir_of_another_program(
 def test_accumulation_is_not_exported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["export", "--format=stablehlo-train", "--output", str(tmp_path / "step"), "--accumulate=2"]
     assert main.main(words) == 2
-    assert "train.accumulate: is 2" in capsys.readouterr().err
+    assert "--accumulate: is 2" in capsys.readouterr().err
 
 
 def test_a_platform_without_its_plugin(
@@ -394,7 +394,7 @@ CHANGED = {
     "rotation": 5.0, "quarter_turns": 0.5, "aspect": 1.5, "box_threshold": 0.1, "decay_factor": 0.5,
     "cache_megabytes": 0, "mix": {"synthetic": 1.0}, "data": None, "list": None, "limit": None,
     "nms": "standard", "skip_share": 0.25, "scales": (0.5, 1.0), "motion_blur": 0.5, "jpeg": 0.5,
-    "mosaic": 0.5, "score_offset": 0.5,
+    "mosaic": 0.5, "paste": 0.5, "score_offset": 0.5,
 }  # fmt: skip
 
 
