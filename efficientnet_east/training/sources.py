@@ -6,7 +6,8 @@ from pathlib import Path
 
 from efficientnet_east.config import Data, Model
 from efficientnet_east.data import hard_negatives
-from efficientnet_east.data.augment import Augmentation, Color
+from efficientnet_east.data.augment import Augmentation
+from efficientnet_east.data.color import Color
 from efficientnet_east.data.datasets import (
     ImageDataset,
     check_images,

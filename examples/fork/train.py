@@ -20,7 +20,8 @@ import model
 from efficientnet_east import backbones
 from efficientnet_east.checkpoints import tf_checkpoints
 from efficientnet_east.compat import slim, tf
-from efficientnet_east.data.augment import Augmentation, Color
+from efficientnet_east.data.augment import Augmentation
+from efficientnet_east.data.color import Color
 from efficientnet_east.data.datasets import ImageDataset, check_images, find_records, require_text
 from efficientnet_east.data.loader import Batch, Batches, LabelOptions, batches
 from efficientnet_east.data.synthetic.scenes import SyntheticScenes

@@ -7,15 +7,9 @@ from helpers.truths import rectangle, truth_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from efficientnet_east.data.augment import (
-    Augmentation,
-    Color,
-    augment,
-    crop_truth,
-    mosaic,
-    shares_inside,
-    warp,
-)
+from efficientnet_east.data.augment import Augmentation, augment, crop_truth, mosaic, shares_inside
+from efficientnet_east.data.color import Color
+from efficientnet_east.data.warp import warp
 from efficientnet_east.errors import UserError
 from efficientnet_east.geometry import quads as geometry
 from efficientnet_east.structures import Sample, Truth

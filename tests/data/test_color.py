@@ -6,10 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from efficientnet_east.data.augment import (
-    Color,
-    recolor,
-)
+from efficientnet_east.data.color import Color, recolor
 from efficientnet_east.errors import UserError
 
 QUIET = Color(*[0.0] * 10)  # the rest is off by default

@@ -311,7 +311,7 @@ def test_intersections_do_not_depend_on_the_blocks(monkeypatch: pytest.MonkeyPat
     rng = np.random.default_rng(3)
     a, b = (rng.uniform(0, 40, (count, 4, 2)) for count in (9, 7))
     whole = iou_matrix(a, b)
-    monkeypatch.setattr("efficientnet_east.geometry.quads._PAIRS_AT_ONCE", 5)
+    monkeypatch.setattr("efficientnet_east.geometry.intersections._PAIRS_AT_ONCE", 5)
     np.testing.assert_allclose(iou_matrix(a, b), whole, rtol=0, atol=1e-12)
     assert whole.any() and iou_matrix(a[:0], b).shape == (0, 7) and iou_matrix(a, b[:0]).shape == (9, 0)
 
