@@ -167,7 +167,7 @@ def signature(name: str, value: Any) -> list[str]:
         return []
     text = re.sub(r"<factory>|<[^<>]* object at 0x[0-9a-f]+>", "...", str(inspect.signature(value)))
     text = text.replace("'", "")
-    return ["```python", *textwrap.wrap(f"{name}{text}", 100, subsequent_indent="    "), "```", ""]
+    return ["```text", *textwrap.wrap(f"{name}{text}", 100, subsequent_indent="    "), "```", ""]
 
 
 def docstring(value: Any) -> list[str]:

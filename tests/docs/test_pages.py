@@ -70,7 +70,7 @@ def test_options_exist(path: Path) -> None:
     assert not set(named) - known
 
 
-OTHER_PROGRAMS = re.compile(r"\b(?:pip3? install|mkdocs build|ruff format|pytest|git \w+) [^`\n]*")
+OTHER_PROGRAMS = re.compile(r"\b(?:pip3? (?:install|wheel)|mkdocs build|ruff format|pytest|git \w+) [^`\n]*")
 BENCHMARK = re.compile(r"python benchmarks/(\w+)\.py([^`\n]*)")
 
 
