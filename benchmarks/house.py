@@ -182,8 +182,9 @@ def code_lines(source: str) -> list[str]:
     tree = ast.parse(source)
     skipped: set[int] = set()
     for node in ast.walk(tree):
-        text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-        if text or isinstance(node, ast.Import | ast.ImportFrom):
+        if isinstance(node, ast.Import | ast.ImportFrom) or (
+            isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        ):
             skipped |= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
     stripped = [(number, line.strip()) for number, line in enumerate(source.splitlines(), 1)]
     return [line for number, line in stripped if number not in skipped and len(line) > 3 and line[0] != "#"]

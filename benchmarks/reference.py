@@ -128,7 +128,9 @@ def commands() -> str:
 
 def option_row(action: argparse.Action) -> str:
     """A row for one option or argument."""
-    names = [name for name in action.option_strings if "_" not in name] or [action.metavar or action.dest]
+    names = [name for name in action.option_strings if "_" not in name] or [
+        str(action.metavar or action.dest)
+    ]
     value = ""
     if action.option_strings and action.nargs != 0:
         choices = "\\|".join(map(str, action.choices)) if action.choices else ""

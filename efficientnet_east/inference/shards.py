@@ -18,7 +18,7 @@ from typing import BinaryIO, TypeVar
 
 import numpy as np
 
-from efficientnet_east.data.inputs import Picture
+from efficientnet_east.data.inputs import InputImage
 from efficientnet_east.errors import UserError
 from efficientnet_east.files.atomic import cannot_be_written
 from efficientnet_east.structures import Detections
@@ -82,12 +82,12 @@ def parse(text: str) -> Shard:
 
 def detect_all(
     detector: Callable[[np.ndarray], Detections],
-    pictures: Sequence[Picture],
+    pictures: Sequence[InputImage],
     path: Path,
     *,
     resume: bool = False,
     lines: bool = False,
-    track: Callable[[Iterable[Picture], int], Iterable[Picture]] = lambda items, total: items,
+    track: Callable[[Iterable[InputImage], int], Iterable[InputImage]] = lambda items, total: items,
 ) -> Summary:
     """Detect in images, and write a line for each.
 
@@ -145,7 +145,7 @@ def _lock(path: Path, file: BinaryIO) -> None:
         return
 
 
-def _finished(path: Path, file: BinaryIO, pictures: Sequence[Picture]) -> Summary:
+def _finished(path: Path, file: BinaryIO, pictures: Sequence[InputImage]) -> Summary:
     """Sum up the whole lines of a file, which must be those of the first images; cut off the rest."""
     summary, end = Summary(), 0
     file.seek(0)
@@ -176,7 +176,7 @@ def _image_of(line: bytes) -> object:
     return values.get("image") if isinstance(values, dict) else None
 
 
-def _line(detector: Callable[[np.ndarray], Detections], picture: Picture, lines: bool) -> bytes:
+def _line(detector: Callable[[np.ndarray], Detections], picture: InputImage, lines: bool) -> bytes:
     """Detect in one image; an image that cannot be used must not end the work on all others."""
     name = _name(picture)
     try:
@@ -189,7 +189,7 @@ def _line(detector: Callable[[np.ndarray], Detections], picture: Picture, lines:
     return text.encode() + b"\n"
 
 
-def _name(picture: Picture) -> str:
+def _name(picture: InputImage) -> str:
     return _valid(picture.where)
 
 

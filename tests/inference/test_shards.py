@@ -17,7 +17,7 @@ from helpers.networks import write_dark_network
 from helpers.project import make_data
 
 from efficientnet_east.cli.main import main
-from efficientnet_east.data.inputs import Picture
+from efficientnet_east.data.inputs import InputImage
 from efficientnet_east.errors import UserError
 from efficientnet_east.inference import shards
 from efficientnet_east.structures import Detections
@@ -33,9 +33,9 @@ def detector(image: np.ndarray) -> Detections:
     return Detections(np.repeat(BOX, count, axis=0), np.full(count, 0.5, np.float32))
 
 
-def picture(number: int, count: int) -> Picture:
+def picture(number: int, count: int) -> InputImage:
     image = np.full((4, 6, 3), count, np.uint8)
-    return Picture(f"a b/{number}é.png", Path(str(number)), lambda: image)
+    return InputImage(f"a b/{number}é.png", Path(str(number)), lambda: image)
 
 
 PICTURES = [picture(number, count) for number, count in enumerate((2, 0, 9, 1, 3))]
