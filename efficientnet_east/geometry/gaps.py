@@ -16,7 +16,8 @@ def between_words(quads: np.ndarray, inner: np.ndarray) -> np.ndarray:
       inner: (n, 4, 2), their shrunk quads, corner by corner.
 
     Returns:
-      float64 (k, 4, 2), convex: for each such pair what lies between the facing sides of the shrunk quads.
+      float64 (k, 4, 2), convex: for each such pair what lies between the facing sides of the shrunk quads,
+      as far as these lie beside each other.
     """
     quads, inner = clockwise(np.asarray(quads, np.float64)), clockwise(np.asarray(inner, np.float64))
     heights = thickness(quads)
@@ -25,8 +26,8 @@ def between_words(quads: np.ndarray, inner: np.ndarray) -> np.ndarray:
     one, other = (np.concatenate([pair[side] for pair in pairs]) for side in (0, 1))
     near = _distances(quads[one], quads[other]) < np.minimum(heights[one], heights[other])
     one, other = one[near], other[near]
-    sides = [_facing(inner[a], inner[b].mean(axis=1)) for a, b in ((one, other), (other, one))]
-    return convex(np.concatenate(sides, axis=1))
+    first, second = (_facing(inner[a], inner[b].mean(axis=1)) for a, b in ((one, other), (other, one)))
+    return convex(np.concatenate([_beside(first, second), _beside(second, first)], axis=1))
 
 
 def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -49,3 +50,11 @@ def _facing(quads: np.ndarray, points: np.ndarray) -> np.ndarray:
     first = _to_sides(points[:, None], quads)[:, 0].argmin(axis=1)
     corners = np.stack([first, (first + 1) % 4], axis=1)
     return np.take_along_axis(quads, corners[..., None], axis=1)
+
+
+def _beside(side: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """The part (k, 2, 2) of each side (k, 2, 2) that lies beside another one."""
+    start, run = side[:, :1], side[:, 1:] - side[:, :1]
+    length = np.maximum((run**2).sum(axis=-1), np.finfo(np.float64).tiny)
+    along = np.clip(((other - start) * run).sum(axis=-1) / length, 0, 1)
+    return start + along[..., None] * run
