@@ -16,7 +16,8 @@ from typing import Any
 from efficientnet_east.checkpoints import model_file
 from efficientnet_east.cli import options
 from efficientnet_east.data.images import PILLOW_MAX_PIXELS
-from efficientnet_east.demo import page, request_guard
+from efficientnet_east.demo import page
+from efficientnet_east.demo.limits import MEGABYTE, Limits
 from efficientnet_east.demo.worker import Worker
 from efficientnet_east.errors import UserError
 from efficientnet_east.files import text_files
@@ -179,10 +180,10 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _limits(chosen: Options) -> request_guard.Limits:
-    upload = round(chosen.max_upload * request_guard.MEGABYTE)
+def _limits(chosen: Options) -> Limits:
+    upload = round(chosen.max_upload * MEGABYTE)
     names, password = tuple(chosen.allow_host), _password(chosen)
-    return request_guard.Limits(upload, chosen.upload_seconds, hosts=names, password=password)
+    return Limits(upload, chosen.upload_seconds, hosts=names, password=password)
 
 
 def _password(chosen: Options) -> str:

@@ -17,35 +17,36 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
 from efficientnet_east.demo import page_rules
-from efficientnet_east.demo.request_guard import WRONG, Gate, Limits, Refused, answer
+from efficientnet_east.demo.limits import Limits
+from efficientnet_east.demo.request_guard import INTERNAL_ERROR, JsonLine, RequestGuard, refusal
 from efficientnet_east.demo.service import Answer, Question
 from efficientnet_east.demo.worker import Busy, Failed, Worker
 from efficientnet_east.errors import UserError
 
-KEPT_SECONDS = 900  # uploads and results of the page, after which a slider asks for the image again
+KEPT_SECONDS = 900  # for uploads and results of the page
 _SWEEP_SECONDS = 60
 _FORMATS = {"json": "application/json", "icdar": "text/plain; charset=utf-8", "picture": "image/jpeg"}
 _MOST_FIELDS = 20
-BUSY = "too many images at the moment"
+BUSY = "the request queue is full"
 
 
-def build(worker: Worker, limits: Limits, max_pixels: int, folder: Path | None = None) -> Gate:
+def build(worker: Worker, limits: Limits, max_pixels: int, folder: Path | None = None) -> RequestGuard:
     """Build the server.
 
     Args:
-      worker: started; whoever calls ends it.
+      worker: started; the caller ends it.
       limits: what is accepted.
       max_pixels: above which an image is refused.
       folder: for uploads and results of the page, of this user only; None leaves the page out.
 
     Returns:
-      The application, behind its gate.
+      The application, behind its guard.
     """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=_keep_clean(folder))
 
     @app.get("/health")
     async def health() -> Response:
-        return _response(200, {"status": "ok", "models": list(worker.names)})
+        return JsonLine({"status": "ok", "models": list(worker.names)})
 
     @app.post("/detect")
     async def detect(request: Request) -> Response:
@@ -53,29 +54,25 @@ def build(worker: Worker, limits: Limits, max_pixels: int, folder: Path | None =
 
     @app.exception_handler(HTTPException)
     async def fail(request: Request, error: HTTPException) -> Response:
-        return _response(error.status_code, {"error": str(error.detail)})
+        return refusal(error.status_code, str(error.detail))
 
-    @app.exception_handler(Refused)
-    async def refuse(request: Request, refused: Refused) -> Response:
-        return _response(refused.status, {"error": refused.reason})
-
-    @app.exception_handler(Exception)  # which the gate is told of, too
+    @app.exception_handler(Exception)  # the guard logs it
     async def break_off(request: Request, error: Exception) -> Response:
-        return _response(500, {"error": WRONG})
+        return refusal(500, INTERNAL_ERROR)
 
     if folder is not None:
         from efficientnet_east.demo import page
 
         page.mount(app, worker, limits, max_pixels, folder)
-    return Gate(app, limits, page_rules.rules(folder))
+    return RequestGuard(app, limits, page_rules.rules(folder))
 
 
 async def _detect(request: Request, worker: Worker, max_pixels: int) -> Response:
-    """One image to one answer."""
+    """Answer a request with one image."""
     data, fields = await _read(request)
     model, kind = fields.pop("model", ""), fields.pop("format", "json")
     if kind not in _FORMATS:
-        raise Refused(400, f"format {kind!r} is unknown; expected one of {', '.join(_FORMATS)}")
+        raise HTTPException(400, f"format {kind!r} is unknown; expected one of {', '.join(_FORMATS)}")
     pictures = ("boxes",) if kind == "picture" else ()
     found = await _ask(worker, Question(data, model, fields, pictures, max_pixels))
     if kind == "picture":
@@ -89,15 +86,15 @@ async def _ask(worker: Worker, question: Question) -> Answer:
         with worker.place():
             return await asyncio.to_thread(worker.ask, question)
     except Busy:
-        raise Refused(503, BUSY) from None
+        raise HTTPException(503, BUSY) from None
     except Failed as error:
-        raise Refused(500, str(error)) from None
+        raise HTTPException(500, str(error)) from None
     except UserError as error:
-        raise Refused(400, told(error)) from None
+        raise HTTPException(400, str(error).removeprefix("detect.")) from None
 
 
 async def _read(request: Request) -> tuple[bytes, dict[str, str]]:
-    """The bytes of the image, and what else is said, in the address or in the form."""
+    """Read the bytes of the image, and the fields of the address or the form."""
     fields = dict(request.query_params)
     if not request.headers.get("content-type", "").startswith("multipart/"):
         data = await request.body()
@@ -105,30 +102,15 @@ async def _read(request: Request) -> tuple[bytes, dict[str, str]]:
         try:
             form = await request.form(max_files=1, max_fields=_MOST_FIELDS)
         except (HTTPException, AssertionError) as error:
-            problem = f"a form that cannot be read ({error})"
-            raise Refused(400, f"{problem}; expected one file called image") from None
+            problem = f"the form cannot be read ({error})"
+            raise HTTPException(400, f"{problem}; expected one file called image") from None
         fields |= {name: value for name, value in form.items() if isinstance(value, str)}
         file = form.get("image")
         data = await file.read() if isinstance(file, UploadFile) else b""
         await form.close()
     if not data:
-        raise Refused(400, "no image; expected one as the body, or as the file called image of a form")
+        raise HTTPException(400, "no image; send it as the body, or in a form as the file called image")
     return data, fields
-
-
-def told(error: UserError) -> str:
-    """An error in the words of a request rather than of a command line.
-
-    Args:
-      error: of a question.
-    """
-    where = error.where.removeprefix("--").replace("-", "_")
-    return f"{where}: {error.problem}; {error.hint}"
-
-
-def _response(status: int, values: dict[str, object]) -> Response:
-    code, headers, body = answer(status, values)
-    return Response(body, code, {name.decode(): value.decode() for name, value in headers})
 
 
 def _keep_clean(folder: Path | None):  # type: ignore[no-untyped-def]
@@ -151,12 +133,7 @@ async def _sweep(folder: Path) -> None:
 
 
 def remove_old(folder: Path, before: float) -> None:
-    """Remove files that have not changed for long, and folders that are empty then.
-
-    Args:
-      folder: whose files and folders.
-      before: seconds of the clock.
-    """
+    """Remove files that have not changed since a time, in seconds, and folders that are empty then."""
     for path in sorted(folder.rglob("*"), reverse=True):
         with contextlib.suppress(OSError):
             if path.stat().st_mtime < before:

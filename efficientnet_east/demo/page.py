@@ -1,57 +1,64 @@
-"""The page: drop an image, move thresholds, see boxes and score, take the result along.
+"""The web page: drop an image, see boxes and the score map, move thresholds, download the results.
 
-Gradio draws it. It keeps uploads in a folder of its own, and nothing is decoded here: the bytes go to the
-worker.
+Gradio draws it. Nothing is decoded here: uploads go to the worker as they are.
 """
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import functools
 import importlib
-import itertools
+import io
 import os
-import re
 import secrets
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from efficientnet_east.data.images import write_image
 from efficientnet_east.data.synthetic.scenes import SyntheticScenes
-from efficientnet_east.demo.request_guard import Limits
+from efficientnet_east.demo import results
+from efficientnet_east.demo.limits import Limits
 from efficientnet_east.demo.service import Answer, Question
 from efficientnet_east.demo.worker import Busy, Failed, Worker
 from efficientnet_east.errors import UserError
 
 TITLE = "Find the words"
-INSTALL = "expected `pip install efficientnet_east[demo]`"
-BUSY = "Too many images at the moment. Try again in a few seconds."
-_ABOUT = "EAST text detection on EfficientNet. Images are deleted after a quarter of an hour."
-_HINT = "Drop an image, paste one, or take a photograph."
-_GONE = "The image is no longer here. Please choose it once more."
+INSTALL = "Run `pip install efficientnet_east[demo]`."
+BUSY = "The server is busy. Try again in a few seconds."
+_ABOUT = "Text detection with EAST on EfficientNet. Your images are deleted after 15 minutes."
+_DROP = "Drop an image, paste one, or use the camera"
+_HINT = "Choose an image, or click an example."
+_GONE = "Your image has been deleted. Please choose it again."
 _FILES = {"json": "JSON", "txt": "Text", "jpg": "Picture"}
-_LONGEST_STEM = 60
 PICTURES = ("boxes", "heat")
-SCENES, _SEED, _SCENE_SHAPE = 6, 5, (600, 900)
-_ROWS = 200  # words listed on the page; the files hold all
+EXAMPLES, _SEED, _SCENE_SHAPE = (13, 2, 12), 5, (600, 900)  # generated scenes that show signs of many kinds
+_THUMBNAIL = (240, 160)  # width and height
 _CSS = """
 .gradio-container, .gradio-container main { width: 100% !important; max-width: 1280px !important; }
 .gradio-container { margin: 0 auto !important; }
 #head h1 { margin-bottom: .1em; } #head p { margin-top: 0; opacity: .75; }
 #said { min-height: 1.6em; }
-#files { flex-wrap: nowrap; } #files button { min-width: 0; padding: .5em .3em; }
+#files, #examples { flex-wrap: nowrap; } #files button { min-width: 0; padding: .5em .3em; }
+#examples button { min-width: 0; aspect-ratio: 3 / 2; height: auto; font-size: 0; background-size: cover;
+  background-position: center; border: 1px solid #0002; }
+#examples button:hover { outline: 2px solid #10b981; }
+#code-python, #code-shell { flex-grow: 0 !important; }
 footer { display: none !important; }
-@media (max-width: 640px) {
+@media (max-width: 700px) {
   .gradio-container { padding: 12px !important; }
-  #upload { height: 220px !important; } #boxes, #heat { height: 340px !important; }
+  #upload { height: 200px !important; } #boxes, #heat { height: 260px !important; }
+  #main > .column { display: contents; }
+  #main > .column > *, #settings { order: 1; } #main #settings { order: 3; } #main #output { order: 2; }
 }
 """
 
 
 def load_gradio(folder: Path) -> Any:
-    """Import Gradio, told to keep to itself.
+    """Import Gradio, and switch off everything that asks another machine.
 
     Args:
       folder: for its files.
@@ -89,12 +96,13 @@ def mount(app: Any, worker: Worker, limits: Limits, max_pixels: int, folder: Pat
     page.queue(max_size=limits.uploads, default_concurrency_limit=limits.uploads, api_open=False)
     gr.mount_gradio_app(
         app, page, path="/", footer_links=[], show_error=False, max_file_size=limits.upload_bytes,
-        ssr_mode=False, enable_monitoring=False, pwa=False, mcp_server=False, theme=_theme(gr), css=_CSS,
+        ssr_mode=False, enable_monitoring=False, pwa=False, mcp_server=False, theme=_theme(gr),
+        css=_CSS + examples_css(),
     )  # fmt: skip
 
 
 def _theme(gr: Any) -> Any:
-    """Gradio's own look with the machine's fonts, so that none is fetched."""
+    """Gradio's own theme with the fonts of the machine, so that none is fetched."""
     fonts, mono = ["ui-sans-serif", "system-ui", "sans-serif"], ["ui-monospace", "monospace"]
     return gr.themes.Soft(primary_hue="emerald", font=fonts, font_mono=mono)
 
@@ -102,52 +110,84 @@ def _theme(gr: Any) -> Any:
 def _build(gr: Any, worker: Worker, max_pixels: int, folder: Path) -> Any:
     with gr.Blocks(title=TITLE, analytics_enabled=False) as page:
         gr.Markdown(f"# {TITLE}\n{_ABOUT}", elem_id="head")
-        with gr.Row():
+        with gr.Row(elem_id="main"):
             with gr.Column(scale=2, min_width=300):
-                upload = _upload(gr)
-                scene = gr.Button("Try a generated scene", size="sm", elem_id="scene")
-                model = gr.Dropdown(list(worker.names), value=worker.names[0], label="Model",
-                                    visible=len(worker.names) > 1, elem_id="model")  # fmt: skip
-                sliders = _sliders(gr, worker)
-            with gr.Column(scale=3, min_width=300):
-                results = _results(gr)
+                upload, examples = _upload(gr), _examples(gr)
+                with gr.Column(elem_id="settings"):
+                    model = gr.Dropdown(list(worker.names), value=worker.names[0], label="Model",
+                                        visible=len(worker.names) > 1, elem_id="model")  # fmt: skip
+                    sliders = _sliders(gr, worker.thresholds[worker.names[0]])
+            with gr.Column(scale=3, min_width=300), gr.Column(elem_id="output"):
+                shown = _results(gr)
 
-        def look(path: str | None, name: str, *values: float) -> list[Any]:
-            if not path:
-                return [_HINT, None, None, None, *[_file(gr, None)] * len(_FILES)]
-            thresholds = dict(zip(sliders, values, strict=True))
-            answer = _answer(gr, worker, path, Question(b"", name, thresholds, PICTURES, max_pixels))
-            written = {kind: str(file) for kind, file in write_results(folder, path, answer).items()}
-            files = [_file(gr, written[kind]) for kind in _FILES]
-            return [summary(answer), written["jpg"], written["heat"], rows(answer), *files]
-
-        scene.click(_scenes(folder), None, upload, api_visibility="private")
-        triggers = [upload.change, model.change, *(slider.release for slider in sliders.values())]
+        show = _show(gr, worker, list(sliders), max_pixels, folder)
         inputs = [upload, model, *sliders.values()]
-        gr.on(triggers, look, inputs, results, trigger_mode="always_last", show_progress="minimal",
-              api_visibility="private")  # fmt: skip
+        common = {"trigger_mode": "always_last", "show_progress": "minimal", "api_visibility": "private"}
+        for number, button in zip(EXAMPLES, examples, strict=True):
+            button.click(_example_writer(folder, number), None, upload, api_visibility="private")
+        gr.on(
+            [upload.change, *(slider.release for slider in sliders.values())], show, inputs, shown, **common
+        )
+
+        def own_thresholds(name: str) -> list[float]:
+            return [worker.thresholds[name][field] for field in sliders]
+
+        changed = model.change(own_thresholds, model, list(sliders.values()), api_visibility="private")
+        changed.then(show, inputs, shown, show_progress="minimal", api_visibility="private")
     return page
 
 
-def _scenes(folder: Path) -> Callable[[], str]:
-    """What the button for a scene does: each press gives the file of the next one; there are a few."""
-    numbers, made = itertools.cycle(range(SCENES)), threading.Lock()
-    source = SyntheticScenes(SCENES, _SEED, _SCENE_SHAPE)
-    draw = functools.cache(lambda number: source[number].image)  # so that presses cost next to nothing
+def _show(
+    gr: Any, worker: Worker, fields: list[str], max_pixels: int, folder: Path
+) -> Callable[..., list[Any]]:
+    """Make the function that fills the page for an image, a model and the values of the sliders."""
 
-    def next_scene() -> str:
-        with made:
-            number = next(numbers)
-            image = draw(number)
-        path = folder / secrets.token_urlsafe(16) / f"scene_{number + 1}.png"
-        write_image(path, image)
+    def show(path: str | None, name: str, *values: float) -> list[Any]:
+        if not path:
+            return [_HINT, None, None, None, "", "", *[_file(gr, None)] * len(_FILES)]
+        thresholds = dict(zip(fields, values, strict=True))
+        answer = _answer(gr, worker, path, Question(b"", name, thresholds, PICTURES, max_pixels))
+        written = {kind: str(file) for kind, file in results.write_results(folder, path, answer).items()}
+        own = worker.thresholds[name]
+        changed = {field: value for field, value in thresholds.items() if abs(value - own[field]) > 1e-9}
+        code = [results.python_code(path, name, changed), results.command_line(path, name, changed)]
+        files = [_file(gr, written[kind]) for kind in _FILES]
+        table = results.rows(answer)
+        return [results.summary(answer), written["jpg"], written["heat"], table, *code, *files]
+
+    return show
+
+
+@functools.cache
+def scene(number: int) -> Any:
+    """Draw a generated scene, uint8 RGB; each one is drawn once."""
+    return SyntheticScenes(number + 1, _SEED, _SCENE_SHAPE)[number].image
+
+
+def examples_css() -> str:
+    """Write the style that shows the examples on their buttons. They are part of the page, not files."""
+    rules = []
+    for position, number in enumerate(EXAMPLES, 1):
+        buffer = io.BytesIO()
+        Image.fromarray(scene(number)).resize(_THUMBNAIL).save(buffer, "JPEG", quality=80)
+        data = base64.b64encode(buffer.getvalue()).decode()
+        rules.append(f"#example-{position} {{ background-image: url(data:image/jpeg;base64,{data}); }}")
+    return "\n".join(rules)
+
+
+def _example_writer(folder: Path, number: int) -> Callable[[], str]:
+    """Make the function of an example's button: it writes the scene as if it were an upload."""
+
+    def write() -> str:
+        path = folder / secrets.token_urlsafe(16) / "example.png"
+        write_image(path, scene(number))
         return str(path)
 
-    return next_scene
+    return write
 
 
 def _results(gr: Any) -> list[Any]:
-    """What an image is answered with, in the order in which `look` gives it."""
+    """Make what shows an answer, in the order in which `_show` fills it."""
     said = gr.Markdown(_HINT, elem_id="said")
     with gr.Tabs():
         with gr.Tab("Boxes"):
@@ -157,35 +197,48 @@ def _results(gr: Any) -> list[Any]:
         with gr.Tab("Words"):
             words = gr.Dataframe(headers=["score", "corners (x, y), clockwise"], label="Words",
                                  interactive=False, wrap=True, elem_id="words")  # fmt: skip
+        with gr.Tab("Code"):
+            code = [gr.Code(language=language, label=label, interactive=False, wrap_lines=True,
+                            elem_id=f"code-{language}")
+                    for language, label in (("python", "Python"), ("shell", "Command line"))]  # fmt: skip
     with gr.Row(elem_id="files"):
         files = [gr.DownloadButton(f"⤓ {label}", interactive=False, size="md", elem_id=f"take-{kind}")
                  for kind, label in _FILES.items()]  # fmt: skip
-    return [said, boxes, heat, words, *files]
+    return [said, boxes, heat, words, *code, *files]
 
 
 def _file(gr: Any, path: str | None) -> Any:
-    """What a button for downloading becomes."""
+    """Update a download button."""
     return gr.DownloadButton(value=path, interactive=path is not None)
 
 
-def _sliders(gr: Any, worker: Worker) -> dict[str, Any]:
-    """What moves a threshold: field -> slider."""
+def _sliders(gr: Any, own: dict[str, float]) -> dict[str, Any]:
+    """Make the sliders: field of the section `detect` -> slider, which begins at the model's own value."""
+    rows = (
+        ("box_threshold", 0.0, 0.99, 0.01, "Box threshold", "Show boxes with this score or more."),
+        ("score_threshold", 0.05, 0.99, 0.01, "Score threshold", "Pixels with this score count as text."),
+        ("nms_iou", 0.05, 0.9, 0.05, "Overlap", "Merge boxes that overlap more than this."),
+        ("min_box_side", 0, 50, 1, "Minimum height", "Hide boxes thinner than this, in pixels."),
+    )
     return {
-        "score_threshold": gr.Slider(0.05, 0.99, worker.thresholds["score_threshold"], step=0.01,
-            label="Score threshold", info="Lower finds more, and more that is no text."),
-        "nms_iou": gr.Slider(0.05, 0.9, worker.thresholds["nms_iou"], step=0.05,
-            label="Overlap", info="Boxes that overlap more are one."),
-        "min_box_side": gr.Slider(0, 50, worker.thresholds["min_box_side"], step=1,
-            label="Least height", info="Thinner boxes are left out; pixels."),
-    }  # fmt: skip
+        field: gr.Slider(
+            min(least, own[field]), max(most, own[field]), own[field], step=step, label=label, info=info
+        )
+        for field, least, most, step, label, info in rows
+    }
 
 
 def _upload(gr: Any) -> Any:
-    """Where an image is given. What comes out of it is the name of the file, which nobody opens here."""
+    """Make the place for an image. Its value is the path of the file, which is not opened here."""
     upload = gr.Image(label="Image", sources=["upload", "clipboard", "webcam"], type="filepath",
-                      height=300, placeholder=_HINT, elem_id="upload")  # fmt: skip
+                      height=300, placeholder=_DROP, elem_id="upload")  # fmt: skip
     upload.preprocess = lambda payload: payload.path if payload else None
     return upload
+
+
+def _examples(gr: Any) -> list[Any]:
+    with gr.Row(elem_id="examples"):
+        return [gr.Button(f"Example {n}", elem_id=f"example-{n}") for n in range(1, len(EXAMPLES) + 1)]
 
 
 def _picture(gr: Any, name: str) -> Any:
@@ -194,7 +247,7 @@ def _picture(gr: Any, name: str) -> Any:
 
 
 def _answer(gr: Any, worker: Worker, path: str, question: Question) -> Answer:
-    """Ask about a file, and have the page say in its own way why there is no answer."""
+    """Ask the worker about a file, and show an error on the page if there is no answer."""
     try:
         question = dataclasses.replace(question, data=Path(path).read_bytes())
     except OSError:
@@ -209,59 +262,5 @@ def _answer(gr: Any, worker: Worker, path: str, question: Question) -> Answer:
 
 
 def html_safe(text: str) -> str:
-    """Text for a place that would take it for HTML.
-
-    Args:
-      text: with whatever names in it.
-    """
+    """Escape text for a place that takes it for HTML."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
-def write_results(folder: Path, upload: str, answer: Answer) -> dict[str, Path]:
-    """Write what may be downloaded, under a name that cannot be guessed.
-
-    Args:
-      folder: for it.
-      upload: the uploaded file, after which the results are named.
-      answer: with both pictures.
-
-    Returns:
-      The files: `json`, `txt`, `jpg`, and `heat`.
-    """
-    stem = re.sub(r"[^\w.-]", "_", Path(upload).stem, flags=re.ASCII).strip(".")[:_LONGEST_STEM] or "image"
-    place = folder / secrets.token_urlsafe(16)
-    place.mkdir(mode=0o700)
-    contents = {
-        "json": ("words.json", answer.to_json().encode() + b"\n"),
-        "txt": ("words.txt", answer.found.to_icdar(decimals=2, scores=True).encode()),
-        "jpg": ("words.jpg", answer.pictures["boxes"]),
-        "heat": ("score.jpg", answer.pictures["heat"]),
-    }
-    for ending, data in contents.values():
-        (place / f"{stem}_{ending}").write_bytes(data)
-    return {kind: place / f"{stem}_{ending}" for kind, (ending, _) in contents.items()}
-
-
-def summary(answer: Answer) -> str:
-    """One line: how many words, in which time.
-
-    Args:
-      answer: of the worker.
-    """
-    count = len(answer.found)
-    words = "No words" if not count else "1 word" if count == 1 else f"{count} words"
-    maps, boxes = (answer.seconds[name] * 1000 for name in ("maps", "boxes"))
-    network = f"network {maps:.0f} ms" if answer.fresh else "network not run again"
-    return f"**{words}** in {answer.width} × {answer.height} pixels; {network}, boxes {boxes:.0f} ms"
-
-
-def rows(answer: Answer) -> list[list[str]]:
-    """The table of the best words.
-
-    Args:
-      answer: of the worker.
-    """
-    best = answer.found.as_dict()["words"][:_ROWS]
-    return [
-        [f"{word['score']:.3f}", "  ".join(f"{x:.0f},{y:.0f}" for x, y in word["corners"])] for word in best
-    ]

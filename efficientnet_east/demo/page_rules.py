@@ -1,18 +1,20 @@
-"""What the page's library may be asked for: what the page needs, and nothing else of its many routes.
+"""Which of Gradio's many routes may be used: only those that the page needs.
 
-Gradio fetches addresses, serves files and runs functions for whoever knows its routes. Here each request
-must be one that the page itself makes, and may name no file but those of the page's own folder.
+Gradio fetches addresses, serves files and runs functions for everybody who knows its routes. Here each
+request must be one that the page itself makes, and may only name files of the page's own folder.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from efficientnet_east.demo.request_guard import Refused
+from starlette.exceptions import HTTPException
+
+from efficientnet_east.demo.request_guard import Rules
 
 _OWN = {("GET", "/health"), ("POST", "/detect")}
 _EXACT = {
@@ -26,14 +28,11 @@ _FILE = "/gradio_api/file="
 MOST_KEPT = 1_000_000_000  # bytes of uploads and results
 
 
-def rules(folder: Path | None) -> Callable[[str, str, bytes | None], None]:
-    """What a gate expects.
+def rules(folder: Path | None) -> Rules:
+    """Make the rules of a `RequestGuard`.
 
     Args:
       folder: of the page's files; None where there is no page.
-
-    Returns:
-      See `Gate`.
     """
 
     def expect(method: str, path: str, body: bytes | None) -> None:
@@ -41,9 +40,9 @@ def rules(folder: Path | None) -> Callable[[str, str, bytes | None], None]:
         if asked in _OWN:
             return
         if folder is None or not (asked in _EXACT or (asked[0] == "GET" and _is_readable(path, folder))):
-            raise Refused(404, "there is nothing here")
+            raise HTTPException(404, "not found")
         if path.endswith("/upload") and body is None and _size(folder) > MOST_KEPT:
-            raise Refused(503, "too many uploads at the moment")
+            raise HTTPException(503, "too many uploads at the moment")
         if path.endswith("/queue/join") and body is not None:
             _expect_own_files(body, folder)
 
@@ -57,31 +56,26 @@ def _is_readable(path: str, folder: Path) -> bool:
 
 
 def is_below(path: str, folder: Path) -> bool:
-    """Whether a name is one of a file below a folder, whatever links and dots it holds.
-
-    Args:
-      path: absolute.
-      folder: absolute.
-    """
+    """Whether an absolute path lies below an absolute folder, with links and dots resolved."""
     if "\0" in path or not os.path.isabs(path):
         return False
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
 def _expect_own_files(body: bytes, folder: Path) -> None:
-    """A stranger's request must not name a file to be read, nor an address to be fetched."""
+    """Refuse a request that names a file or an address that is not an upload of the page."""
     try:
         named = [value for key, value in _strings(json.loads(body)) if key in ("path", "url")]
     except (ValueError, RecursionError):
-        raise Refused(400, "not the page's own words") from None
+        raise HTTPException(400, "not a request of the page") from None
     for value in named:
         file = value.partition(_FILE)[2] if _FILE in value else value
         if not is_below(file, folder):
-            raise Refused(403, "only what was uploaded here is looked at")
+            raise HTTPException(403, "only uploads can be read")
 
 
 def _strings(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Every text of a JSON value with the name it stands under."""
+    """Yield every text of a JSON value with its key."""
     if isinstance(value, dict):
         for name, inner in value.items():
             yield from _strings(inner, name)

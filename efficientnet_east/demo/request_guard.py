@@ -1,7 +1,8 @@
-"""What every request passes first: who asks, for what, from which page, how much, and how slowly.
+"""Check every request before the application sees it: host, origin, password, route, size, speed.
 
-Plain ASGI, so that it stands before whatever library answers. A request that is refused gets one line of
-JSON, `{"error": "..."}`; whatever goes wrong behind the gate becomes such a line, too.
+Starlette's own middleware does not do for this server: `TrustedHostMiddleware` cannot allow every numeric
+address, and the body must be there, within its limits of size and time, before Gradio may act on it. A
+refused request gets one line of JSON, `{"error": "..."}`, and so does an error behind the guard.
 """
 
 from __future__ import annotations
@@ -9,187 +10,161 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import dataclasses
 import hmac
 import ipaddress
 import json
-import sys
-from collections.abc import Awaitable, Callable, MutableMapping
+import logging
+from collections.abc import Callable
 from typing import Any
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-MEGABYTE = 1_000_000
-WRONG = "something went wrong here"
-# Everything comes from this server; the page's own scripts and styles stand in its text.
+from efficientnet_east.demo.limits import MEGABYTE, Limits
+
+# Checks method, path and, once it is there, the body of a request; raises HTTPException.
+Rules = Callable[[str, str, bytes | None], None]
+
+INTERNAL_ERROR = "internal error"
+# Everything comes from this server. The page's own scripts and styles are inline.
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; media-src 'self' blob:; font-src 'self' data:; worker-src 'self' blob:; "
     "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
 )
-_HEADERS = (
-    (b"content-security-policy", _POLICY.encode()),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cross-origin-resource-policy", b"same-origin"),
-)
-_WITHHELD = (b"access-control-", b"server")  # no other page may read what is answered
+_HEADERS = {
+    "content-security-policy": _POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+}
+_WITHHELD = ("access-control-", "server")  # no other page may read the answers
+_MORE = {401: {"www-authenticate": 'Basic realm="efficientnet_east"'}, 503: {"retry-after": "2"}}
+
+logger = logging.getLogger(__name__)
 
 
-@dataclasses.dataclass(frozen=True)
-class Limits:
-    """What is accepted.
+class JsonLine(JSONResponse):
+    """One line of JSON."""
 
-    Attributes:
-      upload_bytes: of one request.
-      upload_seconds: until all of it must be there.
-      uploads: requests whose bodies are held at a time; `upload_bytes` times this is the most memory.
-      hosts: names by which the server may be called, besides `localhost` and numeric addresses.
-      password: what HTTP's basic authentication must give, with any user; none where empty.
-    """
-
-    upload_bytes: int = 20 * MEGABYTE
-    upload_seconds: float = 30.0
-    uploads: int = 16
-    hosts: tuple[str, ...] = ()
-    password: str = ""
+    def render(self, content: Any) -> bytes:
+        """Encode the values; names of files may hold broken Unicode."""
+        return json.dumps(content, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
 
 
-class Refused(Exception):
-    """The request is not answered.
-
-    Args:
-      status: of HTTP.
-      reason: for whoever asked.
-    """
-
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(reason)
-        self.status, self.reason = status, reason
+def refusal(status: int, reason: str) -> JsonLine:
+    """Make the answer to a request that is refused."""
+    return JsonLine({"error": reason}, status, _MORE.get(status))
 
 
-class Gate:
-    """Lets requests through to an application.
+class RequestGuard:
+    """ASGI middleware that checks requests and puts security headers on all answers.
 
     Args:
       app: the application.
       limits: what is accepted.
-      expect: raises `Refused` for a method and path that nobody needs, before the body is read; and, with
-        the body, for what it must not hold.
+      rules: called with method and path before the body is read, and again with the body.
     """
 
-    def __init__(
-        self, app: App, limits: Limits, expect: Callable[[str, str, bytes | None], None] | None = None
-    ) -> None:
-        self._app, self._limits, self._expect = app, limits, expect or (lambda method, path, body: None)
+    def __init__(self, app: ASGIApp, limits: Limits, rules: Rules | None = None) -> None:
+        self._app, self._limits, self._rules = app, limits, rules or (lambda method, path, body: None)
         self._uploads = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request; anything but HTTP and the server's own start and end is ignored."""
+        """Answer one request; everything but HTTP and the server's own start and end is ignored."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
-            return
         if scope["type"] != "http":
             return
         begun = False
 
-        async def guarded(message: MutableMapping[str, Any]) -> None:
+        async def send_guarded(message: Message) -> None:
             nonlocal begun
             if message["type"] == "http.response.start":
                 begun = True
-                message = {**message, "headers": _with_own(message.get("headers", ()))}
+                _set_headers(MutableHeaders(scope=message))
             await send(message)
 
         try:
-            await self._let_through(scope, receive, guarded)
-        except Refused as refused:
-            await _refuse(guarded, refused)
-        # Whatever it is, the client learns nothing of it, and the server goes on.
-        except Exception as error:
-            print(f"error: {scope['method']} {scope['path']!r}: {error!r}", file=sys.stderr)
+            await self._pass_on(Request(scope, receive), send_guarded)
+        except HTTPException as refused:
+            await refusal(refused.status_code, refused.detail)(scope, receive, send_guarded)
+        except Exception as error:  # the client learns nothing of it, and the server goes on
+            logger.error("%s %r: %r", scope["method"], scope["path"], error)
             if not begun:
-                await _refuse(guarded, Refused(500, WRONG))
+                await refusal(500, INTERNAL_ERROR)(scope, receive, send_guarded)
 
-    async def _let_through(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = _single(scope["headers"])
-        method, path = scope["method"], scope["path"]
-        expect_own_page(headers, self._limits.hosts)
+    async def _pass_on(self, request: Request, send: Send) -> None:
+        method, path = request.method, request.scope["path"]
+        check_origin(request.headers, self._limits.hosts)
         if self._limits.password:
-            expect_password(headers, self._limits.password)
-        self._expect(method, path, None)
+            check_password(request.headers, self._limits.password)
+        self._rules(method, path, None)
         if method in ("GET", "HEAD"):
-            await self._app(scope, receive, send)
+            await self._app(request.scope, request.receive, send)
             return
         if self._uploads >= self._limits.uploads:
-            raise Refused(503, "too many uploads at the moment")
+            raise HTTPException(503, "too many uploads at the moment")
         self._uploads += 1
         try:
-            messages = [await self._read(headers, receive)]  # held by nobody else, for it may be large
-            self._expect(method, path, messages[0])
-            await self._app(scope, _replay(messages, receive), send)
+            bodies = [await self._read(request)]  # nobody else holds it, for it may be large
+            self._rules(method, path, bodies[0])
+            await self._app(request.scope, _replay(bodies, request.receive), send)
         finally:
             self._uploads -= 1
 
-    async def _read(self, headers: dict[str, str], receive: Receive) -> bytes:
-        """The whole body, unless it is too large or too slow; not a byte is read of what says it is."""
-        most = self._limits.upload_bytes
-        too_large = Refused(413, f"more than {most / MEGABYTE:g} megabytes")
-        if not headers.get("content-length", "0").isdecimal():
-            raise Refused(400, "a content-length that is no number")
-        if int(headers.get("content-length", "0")) > most:
+    async def _read(self, request: Request) -> bytes:
+        """Read the whole body, unless it is too large or too slow; one that says so itself is not read."""
+        most, seconds = self._limits.upload_bytes, self._limits.upload_seconds
+        too_large = HTTPException(413, f"more than {most / MEGABYTE:g} megabytes")
+        length = request.headers.get("content-length", "0")
+        if length.isdecimal() and int(length) > most:
             raise too_large
-        body = bytearray()  # a list of the pieces would leave the memory in pieces, too
+        body = bytearray()  # a list of the pieces would fragment the memory
         try:
-            async with asyncio.timeout(self._limits.upload_seconds):
-                while True:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise Refused(400, "the upload was broken off")
-                    body += message.get("body", b"")
+            async with asyncio.timeout(seconds):
+                async for piece in request.stream():
+                    body += piece
                     if len(body) > most:
                         raise too_large
-                    if not message.get("more_body"):
-                        return bytes(body)
         except TimeoutError:
-            raise Refused(408, f"not there within {self._limits.upload_seconds:g} seconds") from None
+            raise HTTPException(408, f"the upload takes longer than {seconds:g} seconds") from None
+        except ClientDisconnect:
+            raise HTTPException(400, "the upload was broken off") from None
+        return bytes(body)
 
 
-def expect_own_page(headers: dict[str, str], hosts: tuple[str, ...]) -> None:
+def check_origin(headers: Headers, hosts: tuple[str, ...]) -> None:
     """Refuse requests that another page makes its reader's browser send.
 
-    A name that somebody else's DNS points here would make that page's requests look like our own's, so names
-    must be known; addresses are nobody's to point.
+    Somebody else's DNS may give a name to this machine, and a page under that name would look like our own.
+    So names must be known. Numeric addresses cannot be given to others.
 
     Args:
       headers: of the request.
       hosts: names that are known.
 
     Raises:
-      Refused: the request is another page's, or for another host.
+      HTTPException: the request is another page's, or for another host.
     """
-    host = headers.get("host", "")
+    host, origin = (",".join(headers.getlist(name)) for name in ("host", "origin"))
     name = host_name(host)
     if name not in ("localhost", *(known.lower() for known in hosts)) and not _is_address(name):
-        raise Refused(421, "this server does not go by that name; start it with --allow-host NAME")
-    origin = headers.get("origin")
-    if origin is not None and origin.partition("://")[2].lower() != host.lower():
-        raise Refused(403, "requests from other pages are not answered")
+        raise HTTPException(421, "unknown host name; the option allow_host adds one")
+    if "origin" in headers and origin.partition("://")[2].lower() != host.lower():
+        raise HTTPException(403, "requests from other pages are not answered")
     if headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate":
-        raise Refused(403, "requests from other pages are not answered")
+        raise HTTPException(403, "requests from other pages are not answered")
 
 
-def expect_password(headers: dict[str, str], password: str) -> None:
-    """Refuse requests without the password; the user's name may be any.
-
-    Args:
-      headers: of the request.
-      password: the one.
+def check_password(headers: Headers, password: str) -> None:
+    """Refuse requests without the password, by HTTP basic authentication; any user name will do.
 
     Raises:
-      Refused: it is missing or wrong.
+      HTTPException: the password is missing or wrong.
     """
     kind, _, encoded = headers.get("authorization", "").partition(" ")
     try:
@@ -197,49 +172,20 @@ def expect_password(headers: dict[str, str], password: str) -> None:
     except (binascii.Error, ValueError):
         given = b""
     if kind.lower() != "basic" or not hmac.compare_digest(given, password.encode()):
-        raise Refused(401, "a password is needed")
+        raise HTTPException(401, "a password is needed")
 
 
 def host_name(host: str) -> str:
-    """The name in the header `Host`, without the port.
-
-    Args:
-      host: such as `localhost:7860` or `[::1]:7860`.
-    """
+    """Take the name out of the header `Host`, such as `localhost:7860` or `[::1]:7860`."""
     if host.startswith("["):
         return host[1:].partition("]")[0].lower()
     return host.partition(":")[0].rstrip(".").lower()
 
 
-def answer(status: int, values: dict[str, Any]) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
-    """An answer of one line of JSON.
-
-    Args:
-      status: of HTTP.
-      values: what is told.
-
-    Returns:
-      Status, headers and body.
-    """
-    body = json.dumps(values, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    if status == 401:
-        headers.append((b"www-authenticate", b'Basic realm="efficientnet_east"'))
-    if status == 503:
-        headers.append((b"retry-after", b"2"))
-    return status, headers, body
-
-
-async def _refuse(send: Send, refused: Refused) -> None:
-    status, headers, body = answer(refused.status, {"error": refused.reason})
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
 def _replay(bodies: list[bytes], receive: Receive) -> Receive:
-    """What has been read, given once; then whatever comes, that is the end of the connection."""
+    """Give a body that has been read once more; after it comes the end of the connection."""
 
-    async def replayed() -> MutableMapping[str, Any]:
+    async def replayed() -> Message:
         if not bodies:
             return await receive()
         return {"type": "http.request", "body": bodies.pop(), "more_body": False}
@@ -247,19 +193,10 @@ def _replay(bodies: list[bytes], receive: Receive) -> Receive:
     return replayed
 
 
-def _single(headers: list[tuple[bytes, bytes]]) -> dict[str, str]:
-    """The headers by name; what stands twice counts as another value than either."""
-    found: dict[str, str] = {}
-    for name, value in headers:
-        text = value.decode("latin-1")
-        known = found.get(name.decode("latin-1"))
-        found[name.decode("latin-1")] = text if known is None else f"{known},{text}"
-    return found
-
-
-def _with_own(headers: Any) -> list[tuple[bytes, bytes]]:
-    kept = [(name, value) for name, value in headers if not name.lower().startswith(_WITHHELD)]
-    return [*kept, *_HEADERS]
+def _set_headers(headers: MutableHeaders) -> None:
+    for name in [name for name in headers.keys() if name.startswith(_WITHHELD)]:  # noqa: SIM118  (no dict)
+        del headers[name]
+    headers.update(_HEADERS)
 
 
 def _is_address(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""The server: one process and thread around an application, with a patience that ends."""
+"""The server: uvicorn around an application, with time limits for silent connections."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ import socket
 from collections.abc import Callable, Iterator
 
 import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from efficientnet_east.demo.request_guard import App
 from efficientnet_east.errors import UserError
 
 CONNECTIONS = 200
 SILENT_SECONDS = 10.0  # for the head of a request, and after an answer
 _GOODBYE_SECONDS = 2
-NEXT_PORTS = 20
 
 
 class Server(uvicorn.Server):
@@ -25,7 +24,7 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """As the library does, but what was received is not raised again: files are cleaned up after it."""
+        """Handle signals as uvicorn does, but do not raise them again: files are cleaned up afterwards."""
         numbers = (signal.SIGINT, signal.SIGTERM)
         try:
             before = {number: signal.signal(number, self.handle_exit) for number in numbers}
@@ -39,16 +38,16 @@ class Server(uvicorn.Server):
 
     @property
     def exit_code(self) -> int:
-        """128 and the signal that ended it; 0 without one."""
+        """128 plus the signal that ended it; 0 without one."""
         return 128 + self._captured_signals[0] if self._captured_signals else 0
 
 
-def make(app: App, silent_seconds: float = SILENT_SECONDS) -> Server:
-    """A server of an application; `run(sockets=[...])` starts it.
+def make(app: ASGIApp, silent_seconds: float = SILENT_SECONDS) -> Server:
+    """Make a server for an application; `run(sockets=[...])` starts it.
 
     Args:
       app: the application.
-      silent_seconds: after which a connection that asks nothing is closed.
+      silent_seconds: after which a connection without a request is closed.
     """
 
     class Impatient(_Impatient):
@@ -63,9 +62,9 @@ def make(app: App, silent_seconds: float = SILENT_SECONDS) -> Server:
 
 
 class _Impatient(H11Protocol):
-    """Closes connections on which for some time no request is being answered.
+    """Close connections on which no request has been in work for some time.
 
-    The library waits for ever for the rest of a request's head, and for what a refused upload still sends.
+    Uvicorn waits for ever for the rest of a request's head, and for what a refused upload still sends.
     """
 
     seconds = SILENT_SECONDS
@@ -103,15 +102,15 @@ class _Impatient(H11Protocol):
 
 
 def listen(host: str, port: int, others: int = 0) -> socket.socket:
-    """Take a port.
+    """Listen at a port.
 
     Args:
       host: name or address of the interface.
-      port: 0 takes any that is free.
-      others: so many ports after it are tried where it is taken.
+      port: 0 takes any free one.
+      others: how many of the next ports to try if it is taken.
 
     Returns:
-      The socket, which listens.
+      The listening socket.
 
     Raises:
       UserError: there is no such interface, or no port is free.
@@ -123,16 +122,16 @@ def listen(host: str, port: int, others: int = 0) -> socket.socket:
         except (OSError, OverflowError, UnicodeError) as error:
             problem = error
     where = f"cannot listen at {host}, {port} ({problem})"
-    raise UserError("--host, --port", where, "expected a free port of this machine")
+    raise UserError("host, port", where, "expected a free port of this machine")
 
 
 def serve(server: Server, listening: socket.socket, ready: Callable[[], None]) -> int:
-    """Serve until the end.
+    """Serve until a signal ends the server.
 
     Args:
       server: of `make`.
       listening: of `listen`.
-      ready: called when the first request may come.
+      ready: called when the server accepts requests.
 
     Returns:
       The exit code.

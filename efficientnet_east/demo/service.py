@@ -26,6 +26,8 @@ THRESHOLDS = (
 )  # fmt: skip
 SHOWN_SIDE = 1600  # pixels of the heat map, which is only looked at
 _JPEG_QUALITY = 92
+KEPT_IMAGES, KEPT_PIXELS = 8, 20_000_000  # of which the maps are kept; the last image is kept at any size
+_WARM_UP = (608, 896)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Answer:
 
 
 class Service:
-    """Answers questions. Keeps the maps of the last image, so that new thresholds need no run of the network.
+    """Answers questions. Keeps the last images' maps, so that new thresholds need no run of the network.
 
     Args:
       detectors: by name, at least one.
@@ -80,8 +82,12 @@ class Service:
 
     def __init__(self, detectors: Mapping[str, Detector]) -> None:
         self.detectors = detectors
-        self._last: tuple[str, str] | None = None
-        self._kept: tuple[np.ndarray, list[Maps]]
+        self._kept: dict[tuple[str, str], tuple[np.ndarray, list[Maps]]] = {}  # the last one at the end
+
+    def warm_up(self) -> None:
+        """Run each network once, so that the first image does not wait for its memory to be laid out."""
+        for detector in self.detectors.values():
+            detector(np.zeros((*_WARM_UP, 3), np.uint8))
 
     def answer(self, question: Question) -> Answer:
         """Detect in one image.
@@ -99,10 +105,9 @@ class Service:
         detect = runtimes.with_overrides(detector.detect, _allowed(question.thresholds))
         seconds: dict[str, float] = {}
         key = (question.model, hashlib.sha256(question.data).hexdigest())
-        fresh, begun = key != self._last, time.perf_counter()
-        if fresh:
-            self._run(key, detector, question)
-        image, maps = self._kept
+        fresh, begun = key not in self._kept, time.perf_counter()
+        image, maps = self._run(detector, question) if fresh else self._kept.pop(key)
+        self._keep(key, image, maps)
         seconds["maps"] = time.perf_counter() - begun
         found = detector.with_detect(detect).boxes(maps)
         seconds["boxes"] = time.perf_counter() - begun - seconds["maps"]
@@ -115,12 +120,19 @@ class Service:
             raise UserError("model", f"{name!r} is unknown", f"expected one of {', '.join(self.detectors)}")
         return self.detectors[name]
 
-    def _run(self, key: tuple[str, str], detector: Detector, question: Question) -> None:
-        """Read the image, run the network at each scale, and keep the maps."""
-        self._last = None
+    def _run(self, detector: Detector, question: Question) -> tuple[np.ndarray, list[Maps]]:
+        """Read the image, and run the network at each scale."""
         image = read_image(question.data, max_pixels=question.max_pixels)
-        self._kept = image, detector.maps_per_scale(image)
-        self._last = key
+        return image, detector.maps_per_scale(image)
+
+    def _keep(self, key: tuple[str, str], image: np.ndarray, maps: list[Maps]) -> None:
+        """Keep the maps of an image, and forget the oldest ones."""
+        self._kept[key] = image, maps
+        while len(self._kept) > 1 and (
+            len(self._kept) > KEPT_IMAGES
+            or sum(kept.size // 3 for kept, _ in self._kept.values()) > KEPT_PIXELS
+        ):
+            del self._kept[next(iter(self._kept))]
 
 
 def _allowed(thresholds: Mapping[str, Any]) -> dict[str, Any]:

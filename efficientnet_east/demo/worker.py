@@ -54,7 +54,7 @@ class Worker:
         self._process: BaseProcess | None = None
         self._pipe: Connection
         self.names: tuple[str, ...] = ()
-        self.thresholds: dict[str, Any] = {}  # that the first detector came with
+        self.thresholds: dict[str, dict[str, Any]] = {}  # of each detector
 
     def start(self) -> None:
         """Start the process and wait until the detectors are loaded.
@@ -76,7 +76,7 @@ class Worker:
             raise (
                 loaded if isinstance(loaded, UserError) else UserError("model", loaded, "Try another model.")
             )
-        self.names, self.thresholds = tuple(loaded), next(iter(loaded.values()))
+        self.names, self.thresholds = tuple(loaded), loaded
 
     @contextlib.contextmanager
     def place(self) -> Iterator[None]:
@@ -158,6 +158,7 @@ def _serve(pipe: Connection, load: Load) -> None:
     _be_killed_first()
     try:
         service = Service(load())
+        service.warm_up()
     except Exception as error:
         pipe.send(error if isinstance(error, UserError) else f"cannot be loaded ({error})")
         return

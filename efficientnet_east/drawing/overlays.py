@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from efficientnet_east.drawing.labels import draw_scores
 from efficientnet_east.drawing.palette import BLUE, GREEN, LETTERS, PAPER, Color
 from efficientnet_east.errors import one_line
 
@@ -33,7 +34,7 @@ def draw_quads(
     Args:
       image: uint8 RGB (height, width, 3), left as it is.
       quads: (n, 4, 2), (x, y) in pixels; may reach outside the image.
-      scores: (n,) in [0, 1], written beside the quads where given.
+      scores: (n,) in [0, 1], written above the quads where there is room.
       color: RGB of the lines.
       thickness: of the lines in pixels; from the image's size where None.
 
@@ -51,8 +52,7 @@ def draw_quads(
     cv2.polylines(picture, polygons, True, rim, line + 2, cv2.LINE_AA, SUBPIXEL)
     cv2.polylines(picture, polygons, True, color, line, cv2.LINE_AA, SUBPIXEL)
     if scores is not None:
-        for quad, score in zip(np.asarray(quads), scores, strict=True):
-            _label(picture, f"{score:.3f}", quad[0], line, color)
+        picture = draw_scores(picture, quads, scores, color)
     return picture
 
 

@@ -7,8 +7,9 @@ from typing import Protocol
 
 import numpy as np
 
+from efficientnet_east.drawing.labels import draw_scores
 from efficientnet_east.drawing.overlays import at_most, draw_quads, side_by_side, titled
-from efficientnet_east.drawing.palette import BLUE, GRAY, GREEN, RED
+from efficientnet_east.drawing.palette import BLUE, GRAY, GREEN, LETTERS, RED
 from efficientnet_east.evaluation.icdar2015 import ImageResult
 from efficientnet_east.structures import Sample
 
@@ -65,8 +66,9 @@ def validation_picture(sample: Sample, found: Found, result: ImageResult) -> np.
         left = draw_quads(left, quad[None], color=color)
     for number, quad in enumerate(found.quads):
         color = GRAY if number in result.ignored else GREEN if number in right_ones else RED
-        score = None if found.scores is None else found.scores[number : number + 1]
-        right = draw_quads(right, quad[None], scores=score, color=color)
+        right = draw_quads(right, quad[None], color=color)
+    if found.scores is not None:
+        right = draw_scores(right, found.quads, found.scores, LETTERS)
     scores = f"hmean {result.hmean:.3f}, precision {result.precision:.3f}, recall {result.recall:.3f}"
     counts = f"{len(result.pairs)} of {result.care_truths} texts found, {result.care_detections} detections"
     return titled(at_most(side_by_side([left, right]), PICTURE_SIDE), f"{sample.name}   {scores}   {counts}")

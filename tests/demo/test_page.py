@@ -144,17 +144,28 @@ def test_a_threshold_is_moved(page: Any, folder: Path) -> None:
     playwright.expect(page.locator("#said")).to_contain_text("not run again")
     after = page.inner_text("#said")
     assert int(before.split()[0]) > int(after.split()[0])
+    page.get_by_role("tab", name="Code").click()
+    load = 'Detector.load("dark.onnx", {"score_threshold": 0.99})'
+    playwright.expect(page.locator("#code-python")).to_contain_text(load)
+    command = "detect img_2.png --checkpoint dark.onnx --score-threshold 0.99 --output results"
+    playwright.expect(page.locator("#code-shell")).to_contain_text(command)
     page.locator("#model input").click()
     page.get_by_role("option", name="again.onnx").click()
     playwright.expect(page.locator("#said")).not_to_contain_text("not run again")
+    playwright.expect(slider).to_have_value("0.8")  # the model's own
 
 
-def test_a_generated_scene(page: Any, folder: Path, tmp_path: Path) -> None:
-    page.click("#scene")
+def test_an_example(page: Any, folder: Path, tmp_path: Path) -> None:
+    """A click on a picture; the same one can be clicked again after the image was taken away."""
+    page.click("#example-1")
     first = shown(page)
     assert "in 900 × 600 pixels" in first
     assert json.loads(taken(page, "json", tmp_path).read_text())["width"] == 900
-    page.click("#scene")
+    page.get_by_label("Remove Image").click()
+    playwright.expect(page.locator("#said")).to_contain_text("Choose an image")
+    page.click("#example-1")
+    playwright.expect(page.locator("#said")).to_contain_text("not run again")
+    page.click("#example-2")
     playwright.expect(page.locator("#said")).not_to_have_text(first)
     playwright.expect(page.locator("#said")).to_contain_text("pixels")
 
@@ -163,7 +174,7 @@ def test_the_image_is_taken_away(page: Any, folder: Path) -> None:
     give(page, folder / "images" / "img_1.png")
     shown(page)
     page.get_by_label("Remove Image").click()
-    playwright.expect(page.locator("#said")).to_contain_text("Drop an image")
+    playwright.expect(page.locator("#said")).to_contain_text("Choose an image")
     playwright.expect(page.locator(IMAGES)).to_have_count(0)
     playwright.expect(page.locator("#take-json")).to_be_disabled()
 

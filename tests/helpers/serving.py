@@ -47,12 +47,12 @@ def image_file(first: tuple[int, int, int] = (200, 200, 200), **size: int) -> by
 def running(**options: Any) -> Iterator[int]:
     """A server in a thread of this process; gives its port."""
     app = pytest.importorskip("efficientnet_east.demo.app")
-    from efficientnet_east.demo import request_guard, server, worker
+    from efficientnet_east.demo import limits, server, worker
 
     silent = options.pop("silent_seconds", 5.0)
     working = worker.Worker(load, options.pop("seconds", 10.0), options.pop("waiting", 8))
     working.start()
-    built = app.build(working, request_guard.Limits(**options), 1_000_000)
+    built = app.build(working, limits.Limits(**options), 1_000_000)
     made = server.make(built, silent)
     listening = server.listen("127.0.0.1", 0)
     ready = threading.Event()
