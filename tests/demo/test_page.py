@@ -64,7 +64,7 @@ def address(folder: Path) -> Iterator[str]:
     words = [sys.executable, "-m", "efficientnet_east", "demo", "--port", "0", "--max-upload", str(LIMIT)]
     words += ["--model", str(folder / "dark.onnx"), "--model", str(folder / "again.onnx")]
     environment = os.environ | {
-        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+        "PYTHONPATH": f"{Path(__file__).resolve().parents[2]}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
         "TMPDIR": str(folder / "tmp"),
     }
     program = subprocess.Popen(
