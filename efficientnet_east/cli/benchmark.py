@@ -273,7 +273,7 @@ def row(case: Case, pictures: Sequence[Picture]) -> dict[str, Any]:
       Names, `milliseconds` by part, `images_per_second` of the detector, the number of words found, and where
       every image has a ground truth `accuracy`, by ICDAR 2015's protocol.
     """
-    parts = timing.summarise(case.laps)
+    parts = timing.summarize(case.laps)
     names = ("model", "runtime", "precision", "threads", "load_seconds")
     figures: dict[str, Any] = {name: getattr(case, name) for name in names}
     figures |= {

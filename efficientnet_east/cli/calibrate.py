@@ -69,7 +69,7 @@ def run(given: Mapping[str, Any]) -> int:
 def _calibrate(chosen: Options, detect: dict[str, Any]) -> int:
     from efficientnet_east.checkpoints import tf_checkpoints
     from efficientnet_east.evaluation import tune
-    from efficientnet_east.evaluation.run import detect_at
+    from efficientnet_east.evaluation.predictions import detect_at
     from efficientnet_east.inference.detector import Detector, config_beside
     from efficientnet_east.training import sources
 

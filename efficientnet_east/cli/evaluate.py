@@ -26,7 +26,7 @@ from efficientnet_east.errors import UserError, WriteError, one_line
 from efficientnet_east.evaluation import curve as curves
 from efficientnet_east.evaluation import gallery, icdar2013, icdar2015, mistakes, report
 from efficientnet_east.evaluation.pictures import extremes, validation_picture
-from efficientnet_east.evaluation.report import Found, Scored
+from efficientnet_east.evaluation.report import Boxes, Scored
 from efficientnet_east.files.atomic import write_file
 from efficientnet_east.files.folders import make_folder
 from efficientnet_east.inference import calibration
@@ -185,7 +185,7 @@ def _of_submission(chosen: Options, submission: str) -> tuple[Scored, Look]:
         )
     given = submissions.read_scored(submission)
     truths = submissions.read_truth_zip(chosen.gt) if chosen.gt else _truths(section, given)
-    found = {name: Found(quads, scores) for name, (quads, scores) in given.items()}
+    found = {name: Boxes(quads, scores) for name, (quads, scores) in given.items()}
     files = find_images(section.data) if section.data else {}
     look = (lambda name: read_image(files[name]) if name in files else None) if files else None
     return _score(chosen, submission, found, truths, {}), look
@@ -207,7 +207,7 @@ def _truths(section: configuration.Data, given: dict[str, Any]) -> dict[str, Tru
 
 def _of_network(chosen: Options, detect: dict[str, Any]) -> tuple[Scored, Look, dict[str, Any]]:
     """Score what a network finds; return also what the report should say about it."""
-    from efficientnet_east.evaluation.run import detect_at, quads_of
+    from efficientnet_east.evaluation.predictions import detect_at, quads_of
     from efficientnet_east.inference.detector import Detector
 
     pictures = make_folder(chosen.pictures, "pictures") if chosen.pictures else None
@@ -338,7 +338,7 @@ def _draw(path: Path, name: str, scored: Scored, look: Look) -> bool:
         return False
     if image is None:
         return False
-    found = scored.found.get(name, Found(np.zeros((0, 4, 2), np.float32), None))
+    found = scored.found.get(name, Boxes(np.zeros((0, 4, 2), np.float32), None))
     sample = Sample(name, image, scored.truths[name])
     write_image(path, validation_picture(sample, found, scored.result.images[name]))
     return True

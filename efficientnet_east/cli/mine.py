@@ -51,7 +51,7 @@ def run(given: Mapping[str, Any]) -> int:
       UserError: the model or the data cannot be used, or the file cannot be written.
     """
     from efficientnet_east.checkpoints import tf_checkpoints
-    from efficientnet_east.evaluation.run import false_alarms
+    from efficientnet_east.evaluation.predictions import false_alarms
     from efficientnet_east.inference.detector import Detector
     from efficientnet_east.training.sources import open_images
 

@@ -1,7 +1,7 @@
 """Hard negatives: places without text where a network saw some, in a file and as a source of crops.
 
-`evaluation.run.false_alarms` finds them once, and they are kept in a file. A run that trains on them reads a
-fixed list, so its batches still depend on their number, the seed and the sources alone.
+`evaluation.predictions.false_alarms` finds them once, and they are kept in a file. A run that trains on them
+reads a fixed list, so its batches still depend on their number, the seed and the sources alone.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ def draw_scores(
     for quad in corners:  # one by one: where two overlap, `fillPoly` would leave a hole
         cv2.fillPoly(taken, [np.round(quad).astype(np.int32)], 1)
     line = max(1, round(math.sqrt(picture.shape[0] * picture.shape[1]) / 500))
-    size = 0.3 + 0.06 * line
+    size = 0.36 + 0.08 * line
     for quad, score in zip(corners, scores, strict=True):
         text = f"{score:.2f}"
         (width, height), _ = cv2.getTextSize(text, _FONT, size, 1)

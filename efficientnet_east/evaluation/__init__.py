@@ -1,1 +1,1 @@
-"""The ICDAR protocol, and running a detector through it."""
+"""Score detections by the ICDAR protocols, run a detector over a data set, and report the results."""

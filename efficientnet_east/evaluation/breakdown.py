@@ -1,4 +1,4 @@
-"""Where texts are found and where not: precision and recall by the size of texts, their angle, their script.
+"""Precision and recall by the size of texts, their angle, and their script.
 
 Recall is taken over the legible texts of a bin; precision over the detections which themselves have that
 size or angle, because a detection that is wrong belongs to no text. Detections have no script.
@@ -37,21 +37,21 @@ class Bin:
 
     @property
     def recall(self) -> float | None:
-        """Share of the texts that was found; None where there is no text."""
+        """The share of the texts that was found; None without texts."""
         return self.found / self.texts if self.texts else None
 
     @property
     def precision(self) -> float | None:
-        """Share of the detections that is right; None where there is none."""
+        """The share of the detections that is right; None without detections."""
         return self.right / self.detections if self.detections and self.right is not None else None
 
     def as_dict(self) -> dict[str, object]:
-        """The counts and the shares, the latter None where undefined."""
+        """Return counts and shares; a share is None where it is undefined."""
         return dataclasses.asdict(self) | {"recall": self.recall, "precision": self.precision}
 
 
 def by_size(result: Result, found: Mapping[str, np.ndarray], truths: Mapping[str, Truth]) -> list[Bin]:
-    """Divides a result by the thickness of texts: area over longest side, the height of a line of letters.
+    """Divide a result by the thickness of texts: area over longest side, the height of a line of letters.
 
     Args:
       result: of a protocol.
@@ -65,7 +65,7 @@ def by_size(result: Result, found: Mapping[str, np.ndarray], truths: Mapping[str
 
 
 def by_angle(result: Result, found: Mapping[str, np.ndarray], truths: Mapping[str, Truth]) -> list[Bin]:
-    """Divides a result by the angle between the longer sides of texts and the horizontal.
+    """Divide a result by the angle between the longer sides of texts and the horizontal.
 
     Args:
       result: of a protocol.
@@ -79,7 +79,7 @@ def by_angle(result: Result, found: Mapping[str, np.ndarray], truths: Mapping[st
 
 
 def by_script(result: Result, truths: Mapping[str, Truth]) -> list[Bin]:
-    """Divides a result by the scripts that an MLT ground truth names.
+    """Divide a result by the scripts that an MLT ground truth names.
 
     Args:
       result: of a protocol.

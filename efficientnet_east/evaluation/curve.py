@@ -56,7 +56,7 @@ def precision_recall(
     *,
     iou: float = 0.5,
 ) -> Curve:
-    """Computes the whole curve by the ICDAR 2015 protocol.
+    """Compute the whole curve by the ICDAR 2015 protocol.
 
     In each image the better detection is matched first. Then those that a threshold leaves are matched as
     they are without it, so one matching gives the whole curve exactly.
@@ -88,7 +88,7 @@ def judged(
     *,
     iou: float = 0.5,
 ) -> tuple[np.ndarray, np.ndarray, int]:
-    """Rank all detections that count, and say which are right, by the ICDAR 2015 protocol.
+    """Rank all detections that count, and mark the right ones, by the ICDAR 2015 protocol.
 
     Args:
       found: image name to quads (n, 4, 2).
@@ -116,7 +116,7 @@ def judged(
 
 
 def _curve(scores: np.ndarray, right: np.ndarray, texts: int) -> Curve:
-    """From all detections that count, best first."""
+    """Build the curve from all detections that count, best first."""
     matched, count = np.cumsum(right), np.arange(1, len(right) + 1)
     precision, recall = matched / count, matched / max(1, texts)
     last = np.flatnonzero(np.append(scores[1:] != scores[:-1], len(scores) > 0))
@@ -137,7 +137,7 @@ def sampled(
     scores: Mapping[str, np.ndarray],
     truths: Mapping[str, Truth],
 ) -> Curve:
-    """Computes a curve by any protocol, by scoring what each of some thresholds leaves.
+    """Compute a curve by any protocol, by scoring what each of some thresholds leaves.
 
     Args:
       score: the protocol.
@@ -163,7 +163,7 @@ def sampled(
 def above(
     found: Mapping[str, np.ndarray], scores: Mapping[str, np.ndarray], threshold: float
 ) -> dict[str, np.ndarray]:
-    """Returns the detections from a score on, image name to quads, in their order.
+    """Return the detections from a score on, image name to quads, in their order.
 
     Args:
       found: image name to quads (n, 4, 2).
@@ -174,7 +174,7 @@ def above(
 
 
 def thinned(points: Sequence[Point], most: int) -> list[Point]:
-    """Returns at most so many points, evenly spread, the first, the last and the best one among them.
+    """Return at most so many points, evenly spread, the first, the last and the best one among them.
 
     Args:
       points: of a curve.

@@ -1,7 +1,7 @@
-"""A report as a page that needs nothing but the files beside it, and runs no script.
+"""The HTML page of a report. It needs only the files beside it, and runs no script.
 
-Names and transcriptions come from other people's files: every one is escaped, and the page forbids a
-browser to run or to fetch anything.
+Names and transcriptions come from other people's files, so all of them are escaped, and the page's policy
+forbids a browser to run or to fetch anything.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def page(
     charts: Sequence[str],
     pictures: Mapping[str, str],
 ) -> bytes:
-    """Writes the page of a report.
+    """Write the page of a report.
 
     Args:
       scored: the result.
@@ -75,7 +75,7 @@ def page(
         _kinds(scored.kinds),
         *_gallery(rows, pictures),
         _images(rows),
-        f"<p class='note'>As files: {_links((FIGURES, IMAGES_TABLE, IMAGES))}</p>",
+        f"<p class='note'>Data files: {_links((FIGURES, IMAGES_TABLE, IMAGES))}</p>",
     ]
     head = (
         "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
@@ -95,7 +95,7 @@ def _share(value: float | None) -> str:
 
 
 def _table(columns: Iterable[str], rows: Iterable[Iterable[str]], style: str = "") -> str:
-    """Cells are HTML already."""
+    """Make a table of cells that are HTML already."""
     head = "".join(f"<th>{column}</th>" for column in columns)
     body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>\n" for row in rows)
     return f"<table class='{style}'><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>"
@@ -104,7 +104,7 @@ def _table(columns: Iterable[str], rows: Iterable[Iterable[str]], style: str = "
 def _summary(scored: Scored, values: Mapping[str, Any]) -> str:
     result = scored.result
     average = values.get("average_precision")
-    columns = ["images", "legible texts", "detections that count", "precision", "recall", "hmean"]
+    columns = ["images", "legible texts", "counted detections", "precision", "recall", "hmean"]
     row = [str(len(scored.truths)), str(result.care_truths), str(result.care_detections)]
     row += [_share(value) for value in (result.precision, result.recall, result.hmean)]
     if average is not None:
@@ -115,8 +115,8 @@ def _summary(scored: Scored, values: Mapping[str, Any]) -> str:
         at = f"score threshold {threshold:g} and " if threshold is not None else ""
         lines.append(
             f"<p>The best hmean, {_share(point.hmean)} (precision {_share(point.precision)}, recall "
-            f"{_share(point.recall)}), is at {at}box threshold {point.threshold:.4g}. It was read off these "
-            "images: choose thresholds on others than those you report on.</p>"
+            f"{_share(point.recall)}), is at {at}box threshold {point.threshold:.4g}. It was found on these "
+            "images. Choose thresholds on other images than those you report on.</p>"
         )
     if average is not None:
         lines.append(f"<p class='note'>Average precision: {_text(AVERAGE_PRECISION)}.</p>")
@@ -141,7 +141,7 @@ def _kinds(kinds: Mapping[str, Sequence[Bin]]) -> str:
             for part in bins
         ]
         tables.append(_table([kind, "texts", "recall", "detections", "precision"], rows))
-    note = "Recall is of the texts of that kind, precision of the detections of that kind."
+    note = "Recall counts the texts of each kind, precision the detections of each kind."
     return f"<h2>By kind of text</h2><p class='note'>{note}</p><div class='kinds'>{''.join(tables)}</div>"
 
 
@@ -180,7 +180,7 @@ def _images(rows: Sequence[Mapping[str, Any]]) -> str:
         name = _text(row["image"])
         linked = f"<a href='{_text(row['picture'])}'>{name}</a>" if row["picture"] else name
         cells.append([linked, *(_number(row[column]) for column in columns)])
-    return "<h2>All images, the worst first</h2>" + _table(["image", *columns], cells)
+    return "<h2>All images, worst first</h2>" + _table(["image", *columns], cells)
 
 
 def _number(value: float) -> str:

@@ -27,7 +27,7 @@ from efficientnet_east.structures import Truth
 
 _LEAST_RECALL, _LEAST_PRECISION = 0.8, 0.4
 _SPLIT = 0.8  # what a text counts that several detections share, and each of these
-_SAME_PLACE = 1.0  # centres are nearer than the mean diagonal
+_SAME_PLACE = 1.0  # centers are nearer than the mean diagonal
 _DIGITS = 4  # sums of shares are rounded to, so that 0.5 + 0.3 is 0.8
 
 
@@ -63,7 +63,7 @@ class _Matching:
 
 
 def score(detections: Mapping[str, np.ndarray], truths: Mapping[str, Truth]) -> Result:
-    """Scores detections against the ground truth.
+    """Score detections against the ground truth.
 
     Args:
       detections: image name to quads (n, 4, 2) in pixels. An image that is missing has none.
@@ -150,7 +150,7 @@ def _common_areas(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Between two centres, in mean diagonals."""
-    centres = [(box[:2] + box[2:] + 1) / 2 for box in (a, b)]
+    """Between two centers, in mean diagonals."""
+    centers = [(box[:2] + box[2:] + 1) / 2 for box in (a, b)]
     diagonals = [np.linalg.norm(box[2:] - box[:2] + 1) for box in (a, b)]
-    return float(2 * np.linalg.norm(centres[0] - centres[1]) / sum(diagonals))
+    return float(2 * np.linalg.norm(centers[0] - centers[1]) / sum(diagonals))

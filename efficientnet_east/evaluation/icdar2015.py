@@ -70,7 +70,7 @@ class Result:
 
 
 def score(detections: Mapping[str, np.ndarray], truths: Mapping[str, Truth], *, iou: float = 0.5) -> Result:
-    """Scores detections against the ground truth.
+    """Score detections against the ground truth.
 
     Args:
       detections: image name to quads (n, 4, 2) in pixels. An image that is missing has none.
@@ -90,7 +90,7 @@ def score(detections: Mapping[str, np.ndarray], truths: Mapping[str, Truth], *, 
 
 
 def combined(images: dict[str, ImageResult], recalled: float, precise: float) -> Result:
-    """Sums images up.
+    """Sum up images.
 
     Args:
       images: image name to its score.
@@ -109,7 +109,7 @@ def combined(images: dict[str, ImageResult], recalled: float, precise: float) ->
 
 
 def of_all_images(detections: Mapping[str, np.ndarray], truths: Mapping[str, Truth]) -> dict[str, np.ndarray]:
-    """Pairs every image with its detections.
+    """Pair every image with its detections.
 
     Args:
       detections: image name to quads (n, 4, 2).
@@ -150,7 +150,7 @@ def _score_image(quads: np.ndarray, truth: Truth, threshold: float) -> ImageResu
 
 
 def _match(candidates: np.ndarray) -> tuple[tuple[int, int], ...]:
-    """Gives every truth (row) the first free detection (column), in file order and not best first."""
+    """Give every truth (row) the first free detection (column), in file order and not best first."""
     free = np.ones(candidates.shape[1], np.bool_)
     pairs = []
     for row, candidate in enumerate(candidates):
@@ -166,7 +166,7 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 
 def harmonic_mean(precision: float, recall: float) -> float:
-    """Returns 2PR / (P + R), 0 where both are 0."""
+    """Return 2PR / (P + R), 0 where both are 0."""
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 

@@ -1,4 +1,4 @@
-"""What wrong detections are: several words, a part of a word, a word placed loosely, or background."""
+"""Classify wrong detections: several words, a part of a word, a loosely placed box, or background."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from efficientnet_east.structures import Truth
 JOINED, CUT, LOOSE, BACKGROUND = "joined", "cut", "loose", "background"
 KINDS = {
     JOINED: "covers more than half of each of several words",
-    CUT: "lies for the most part in one word and covers less than half of it",
-    LOOSE: "shares at least a third of the union with a word",
+    CUT: "lies mostly inside one word and covers less than half of it",
+    LOOSE: "has an IoU of at least 1/3 with a word",
     BACKGROUND: "none of these",
 }
 _MOST, _LOOSE_IOU = 0.5, 1 / 3
@@ -24,7 +24,7 @@ _MOST, _LOOSE_IOU = 0.5, 1 / 3
 def kinds_of(
     result: Result, found: Mapping[str, np.ndarray], truths: Mapping[str, Truth]
 ) -> dict[str, dict[int, str]]:
-    """Name what each wrong detection is.
+    """Classify each wrong detection.
 
     Args:
       result: of the ICDAR 2015 protocol.

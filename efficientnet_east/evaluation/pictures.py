@@ -17,7 +17,7 @@ EXTREMES = 4  # best and worst images that are shown
 PICTURE_SIDE = 2000  # pixels, at most
 
 
-class Found(Protocol):
+class AnyBoxes(Protocol):
     """Detections, best first or in a file's order; `scores` may be None."""
 
     @property
@@ -48,7 +48,7 @@ def extremes(images: Mapping[str, ImageResult], most: int = EXTREMES) -> dict[st
     return {f"{kind}_{rank}": name for kind, names in ranks for rank, name in enumerate(names, start=1)}
 
 
-def validation_picture(sample: Sample, found: Found, result: ImageResult) -> np.ndarray:
+def validation_picture(sample: Sample, found: AnyBoxes, result: ImageResult) -> np.ndarray:
     """Draw an image with its texts on the left and with what was found on the right.
 
     Args:

@@ -1,12 +1,12 @@
-"""One folder that says everything about a result: figures, curves, every image, the worst and the best ones.
+"""The report of a result, in one folder: figures, curves, all images, the worst and the best ones.
 
 | file | what it is |
 |---|---|
-| `report.html` | all of it as a page, with the pictures of this folder only |
+| `report.html` | everything on one page |
 | `report.json` | the figures: protocol, curve, best thresholds, by size, angle and script |
-| `images.csv`, `images.json` | every image: its score; every text and detection, and what became of it |
+| `images.csv`, `images.json` | every image: its score; every text and detection, and whether it matched |
 | `curve.png`, `thresholds.png`, `reliability.png`, `kinds.png` | charts |
-| `pictures/` | the worst and the best images, the ground truth on the left |
+| `pictures/` | the worst and the best images, with the ground truth on the left |
 """
 
 from __future__ import annotations
@@ -51,15 +51,15 @@ POINTS = 200  # of a curve in a file, at most
 # What a spreadsheet takes for the beginning of a formula, in the full-width forms of East Asia, too.
 _FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 AVERAGE_PRECISION = (
-    "mean over all legible texts of the precision at the rank of the detection that found the text, 0 where "
-    "none did; detections ranked by score, those on illegible texts left out; nothing interpolated, as in "
-    "the ICDAR scripts"
+    "mean over all legible texts of the precision at the rank of the detection that found the text (0 if "
+    "none did). Detections are ranked by score, without those on illegible texts. Nothing is interpolated, "
+    "as in the ICDAR scripts"
 )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Found:
-    """The detections of one image, as they were scored.
+class Boxes:
+    """The boxes of one image, as they were scored.
 
     Attributes:
       quads: (n, 4, 2), pixels.
@@ -72,7 +72,7 @@ class Found:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Scored:
-    """A result with all that it is made from.
+    """A result, and everything that it was computed from.
 
     Attributes:
       subject: what was scored, such as a checkpoint or a file.
@@ -89,13 +89,13 @@ class Scored:
 
     subject: str
     protocol: str
-    found: Mapping[str, Found]
+    found: Mapping[str, Boxes]
     truths: Mapping[str, Truth]
     result: Result
     curve: Curve | None
     sweep: Mapping[float, Curve] = dataclasses.field(default_factory=dict)
     mistakes: Mapping[str, Mapping[int, str]] | None = None
-    reliability: Sequence[calibration.Bin] = ()
+    reliability: Sequence[calibration.ScoreBin] = ()
 
     @property
     def quads(self) -> dict[str, np.ndarray]:
@@ -121,7 +121,7 @@ class Scored:
 
 
 def figures(scored: Scored, **about: Any) -> dict[str, Any]:
-    """Collects what `report.json` holds.
+    """Collect what `report.json` holds.
 
     Args:
       scored: the result.
@@ -164,7 +164,7 @@ def _shares(point: Point) -> dict[str, float]:
 
 
 def image_rows(scored: Scored, pictures: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Collects one row for each image.
+    """Collect one row for each image.
 
     Args:
       scored: the result.
@@ -192,7 +192,7 @@ def image_rows(scored: Scored, pictures: Mapping[str, str]) -> list[dict[str, An
 
 
 def image_details(scored: Scored) -> dict[str, Any]:
-    """Collects every text and every detection with what became of it.
+    """Collect every text and every detection with what became of it.
 
     Args:
       scored: the result.
@@ -205,7 +205,7 @@ def image_details(scored: Scored) -> dict[str, Any]:
 
 def _image_detail(scored: Scored, name: str) -> dict[str, Any]:
     image, truth = scored.result.images[name], scored.truths[name]
-    found = scored.found.get(name, Found(np.zeros((0, 4, 2)), None))
+    found = scored.found.get(name, Boxes(np.zeros((0, 4, 2)), None))
     by_text, by_detection = ({pair[side] for pair in image.pairs} for side in (0, 1))
     wrong = (scored.mistakes or {}).get(name, {})
     texts = [
@@ -238,7 +238,7 @@ def _rounded(quad: np.ndarray) -> list[list[float]]:
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> bytes:
-    """Writes a table that a spreadsheet may open: no cell of text begins like a formula, none breaks a line.
+    """Write a table that a spreadsheet may open: no cell of text begins like a formula, none breaks a line.
 
     Args:
       rows: with these columns each.
@@ -265,7 +265,7 @@ def _cell(value: Any) -> Any:
 def write_data(
     folder: Path, values: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], details: Any
 ) -> None:
-    """Writes the files for programs.
+    """Write the files for programs.
 
     Args:
       folder: of the report.
@@ -286,7 +286,7 @@ def _json(values: Any) -> bytes:
 
 
 def write_charts(folder: Path, scored: Scored) -> list[str]:
-    """Draws the charts.
+    """Draw the charts.
 
     Args:
       folder: of the report.
@@ -312,7 +312,7 @@ def write_charts(folder: Path, scored: Scored) -> list[str]:
 
 
 def curve_chart(title: str, scored: Scored) -> bytes:
-    """Draws precision against recall, a line for each threshold on the score map.
+    """Draw precision against recall, a line for each threshold on the score map.
 
     Args:
       title: above all.
@@ -322,7 +322,7 @@ def curve_chart(title: str, scored: Scored) -> bytes:
       A PNG of 1000 x 520 pixels.
     """
     named = {f"score map ≥ {threshold:g}": curve for threshold, curve in scored.sweep.items()}
-    named = named or {"detections from a score on": scored.curve or Curve((), None)}
+    named = named or {"all detections": scored.curve or Curve((), None)}
     lines = [
         Series(
             label, [point.recall for point in curve.points], [point.precision for point in curve.points], {}
@@ -337,7 +337,7 @@ def curve_chart(title: str, scored: Scored) -> bytes:
 
 
 def thresholds_chart(title: str, curve: Curve) -> bytes:
-    """Draws precision, recall and hmean against the score from which a detection counts.
+    """Draw precision, recall and hmean against the score from which a detection counts.
 
     Args:
       title: above all.
@@ -351,11 +351,13 @@ def thresholds_chart(title: str, curve: Curve) -> bytes:
         Series(name, x, [getattr(point, name) for point in curve.points], {})
         for name in ("precision", "recall", "hmean")
     ]
-    return draw(title, "box threshold", [Panel("of the detections from there on", lines, limits=(0, 1.02))])
+    return draw(
+        title, "box threshold", [Panel("of the detections above the threshold", lines, limits=(0, 1.02))]
+    )
 
 
-def reliability_chart(title: str, bins: Sequence[calibration.Bin]) -> bytes:
-    """Draws the share of right detections against their score, and how many there are of each score.
+def reliability_chart(title: str, bins: Sequence[calibration.ScoreBin]) -> bytes:
+    """Draw the share of right detections against their score, and how many there are of each score.
 
     Args:
       title: above all.
@@ -369,18 +371,18 @@ def reliability_chart(title: str, bins: Sequence[calibration.Bin]) -> bytes:
     counts = [float(part.count) for part in filled]
     error = calibration.expected_error(bins)
     lines = [
-        Series("as good as they say", [0.0, 1.0], [0.0, 1.0], {"linestyle": "--", "color": "0.6"}),
+        Series("perfect calibration", [0.0, 1.0], [0.0, 1.0], {"linestyle": "--", "color": "0.6"}),
         Series(f"detections (error {error:.3f})", scores, right, {"marker": "o"}),
     ]
     panels = [
-        Panel("share that is right", lines, limits=(0, 1.02)),
+        Panel("share of right detections", lines, limits=(0, 1.02)),
         Panel("detections", [Series("number", scores, counts, {"marker": "o"})], limits=(0, None)),
     ]
     return draw(title, "score", panels)
 
 
 def kinds_chart(title: str, kinds: Mapping[str, Sequence[Bin]]) -> bytes:
-    """Draws precision and recall by size, angle and script.
+    """Draw precision and recall by size, angle and script.
 
     Args:
       title: above all.

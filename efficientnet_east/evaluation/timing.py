@@ -1,6 +1,6 @@
-"""How long a detector takes for an image, part by part.
+"""Measure how long a detector takes for an image, part by part.
 
-Parts are those that a user waits for: `file` (decoding it), `resize` (scaling, padding, tiles, and putting
+The parts: `file` (decoding it), `resize` (scaling, padding, tiles, and putting
 their maps together), `network`, `boxes` (decoding the maps and merging), `draw`. `detector` is what
 `Detector.__call__` does with an array: resize, network and boxes.
 """
@@ -26,12 +26,12 @@ _IN_DETECTOR = ("resize", "network", "boxes")
 def time_image(
     detector: Detector, data: bytes, clock: Callable[[], float] = time.perf_counter
 ) -> tuple[dict[str, float], Detections]:
-    """Detect in one image, and look at the clock between the parts.
+    """Detect in one image, and read the clock between the parts.
 
     Args:
       detector: any.
       data: the bytes of an image file.
-      clock: gives seconds.
+      clock: returns seconds.
 
     Returns:
       Seconds by part, with `detector`; and what was found.
@@ -57,12 +57,12 @@ def time_image(
 
 
 def watch(run: Run, seconds: list[float], clock: Callable[[], float]) -> Run:
-    """A network that notes how long each of its runs takes.
+    """Wrap a network, and note how long each of its runs takes.
 
     Args:
       run: the network.
       seconds: to which they are appended.
-      clock: gives seconds.
+      clock: returns seconds.
     """
 
     def watched(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -74,14 +74,14 @@ def watch(run: Run, seconds: list[float], clock: Callable[[], float]) -> Run:
     return watched
 
 
-def summarise(laps: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
-    """What many images took.
+def summarize(laps: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """Summarize the times of many images.
 
     Args:
       laps: seconds by part, of each image; at least one.
 
     Returns:
-      By part, in milliseconds: the median, `p90`, which nine of ten images do not exceed, and the least.
+      By part, in milliseconds: `median`, `p90` (nine of ten images take no longer) and `least`.
     """
     found = {}
     for part in laps[0]:

@@ -19,7 +19,7 @@ LEAST_THRESHOLD = 1e-3  # on cells; nothing would be background below it
 
 @dataclasses.dataclass(frozen=True)
 class Tuned:
-    """What was found.
+    """Thresholds and calibration that were chosen, and their quality.
 
     Attributes:
       scale: of the score's logit.
@@ -40,7 +40,7 @@ class Tuned:
     error_after: float
 
     def as_dict(self) -> dict[str, float]:
-        """The figures, those of `best` among them."""
+        """Return the figures, including those of `best`."""
         values = dataclasses.asdict(self)
         return (
             values
@@ -77,7 +77,7 @@ def tune(by_threshold: Mapping[float, Mapping[str, Detections]], truths: Mapping
 
 
 def _parts(found: Mapping[str, Detections]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Image name to quads, and to scores."""
+    """Return image name to quads, and to scores."""
     quads = {name: part.quads for name, part in found.items()}
     return quads, {name: part.scores for name, part in found.items()}
 

@@ -111,12 +111,12 @@ def describe(
     section = network.config.model
     backbone = catalog.get_backbone(section.backbone, pre_stride=section.pre_stride)
     known = section.normalization
-    wanted = Input.model_validate(
+    spec = Input.model_validate(
         {"name": network.inputs, "layout": layout, "mean": network.mean, "size": size, "batch": batch}
     )
     return Metadata.model_validate({
         "efficientnet_east": efficientnet_east.__version__, "format": kind, "precision": precision,
-        "input": wanted, "score": network.outputs[0], "geometry": network.outputs[1],
+        "input": spec, "score": network.outputs[0], "geometry": network.outputs[1],
         "boxes": section.geometry, "stride": section.output_stride, "divisor": section.size_divisor,
         "normalization": backbone.normalization if known == "auto" else known,
         "detect": folded(network.config.detect).model_dump(mode="json"),

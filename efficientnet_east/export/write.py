@@ -15,7 +15,7 @@ import numpy as np
 from efficientnet_east.config import Config
 from efficientnet_east.errors import UserError
 from efficientnet_east.evaluation import icdar2015
-from efficientnet_east.evaluation.run import detect_all, quads_of
+from efficientnet_east.evaluation.predictions import detect_all, quads_of
 from efficientnet_east.export import sample_images, verify
 from efficientnet_east.export.formats import FORMATS, Format, encode
 from efficientnet_east.export.network import Network, load

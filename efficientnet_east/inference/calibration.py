@@ -22,7 +22,7 @@ _STEPS, _SMOOTHING = 50, 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
-class Bin:
+class ScoreBin:
     """Boxes of about the same score.
 
     Attributes:
@@ -103,7 +103,7 @@ def fit(scores: np.ndarray, right: np.ndarray, fixed: float | None = None) -> tu
     return scale, float(weights[1]) - scale * shift
 
 
-def reliability(scores: np.ndarray, right: np.ndarray, bins: int = BINS) -> list[Bin]:
+def reliability(scores: np.ndarray, right: np.ndarray, bins: int = BINS) -> list[ScoreBin]:
     """Divide boxes by their score.
 
     Args:
@@ -120,11 +120,11 @@ def reliability(scores: np.ndarray, right: np.ndarray, bins: int = BINS) -> list
         inside = number == index
         count = int(inside.sum())
         means = [float(np.mean(part[inside])) if count else 0.0 for part in (scores, right)]
-        table.append(Bin(index / bins, (index + 1) / bins, count, *means))
+        table.append(ScoreBin(index / bins, (index + 1) / bins, count, *means))
     return table
 
 
-def expected_error(bins: Sequence[Bin]) -> float:
+def expected_error(bins: Sequence[ScoreBin]) -> float:
     """Compute the expected calibration error: how far score and share are apart, a mean over all boxes."""
     total = sum(part.count for part in bins)
     return sum(part.count * abs(part.score - part.right) for part in bins) / total if total else 0.0

@@ -54,7 +54,7 @@ def load_graph(prefix: str, config: Config) -> Run:
       config: its sections `model` and `train.threads` are read.
 
     Returns:
-      A runtime, see `runtimes.runtime.Run`; it keeps its session until it is dropped, see `here_only`.
+      A runtime, see `runtimes.runtime.Run` and `refuse_after_fork`; it keeps its session until it is dropped.
 
     Raises:
       UserError: the checkpoint is damaged or of another architecture.
@@ -65,11 +65,11 @@ def load_graph(prefix: str, config: Config) -> Run:
         score, geometry = session.run(outputs, {images: batch})
         return score, geometry
 
-    return here_only(run)
+    return refuse_after_fork(run)
 
 
-def here_only(run: Run) -> Run:
-    """Raise an error where a session would wait for ever: in a fork, which takes none of its threads along.
+def refuse_after_fork(run: Run) -> Run:
+    """Raise an error in a forked process, where a session would wait for ever for threads that it lacks.
 
     Args:
       run: what runs a session.
@@ -82,7 +82,7 @@ def here_only(run: Run) -> Run:
     def checked(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if os.getpid() != home:
             raise RuntimeError(
-                "TensorFlow does not survive a fork: load the detector in the process that uses it"
+                "TensorFlow does not work in a forked process. Load the detector in the process that uses it."
             )
         return run(batch)
 

@@ -27,7 +27,7 @@ from typing import Protocol
 from efficientnet_east.config import Train
 from efficientnet_east.errors import WriteError
 from efficientnet_east.evaluation import icdar2015
-from efficientnet_east.evaluation.run import detect_all, quads_of
+from efficientnet_east.evaluation.predictions import detect_all, quads_of
 from efficientnet_east.structures import Source
 from efficientnet_east.training.messages import unfailing_logger
 from efficientnet_east.training.results import Results

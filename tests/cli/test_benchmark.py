@@ -33,8 +33,8 @@ def test_the_parts_add_up() -> None:
 
 def test_figures_of_many_images() -> None:
     laps = [{"file": number / 1000} for number in (5, 1, 3, 2, 4, 9, 7, 8, 6, 100)]
-    assert timing.summarise(laps) == {"file": {"median": 5.5, "p90": 100, "least": 1}}
-    assert timing.summarise(laps[:1]) == {"file": {"median": 5, "p90": 5, "least": 5}}
+    assert timing.summarize(laps) == {"file": {"median": 5.5, "p90": 100, "least": 1}}
+    assert timing.summarize(laps[:1]) == {"file": {"median": 5, "p90": 5, "least": 5}}
 
 
 @pytest.fixture

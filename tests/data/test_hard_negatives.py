@@ -17,7 +17,7 @@ from efficientnet_east.data.datasets import ImageDataset, find_records
 from efficientnet_east.data.hard_negatives import HardNegative, HardNegatives
 from efficientnet_east.data.loader import batches
 from efficientnet_east.errors import UserError
-from efficientnet_east.evaluation.run import false_alarms
+from efficientnet_east.evaluation.predictions import false_alarms
 from efficientnet_east.inference.detector import Detector
 from efficientnet_east.structures import Detections, Sample, Truth
 from efficientnet_east.training import sources

@@ -24,8 +24,8 @@ from efficientnet_east.data.images import read_image
 from efficientnet_east.data.submissions import read_scored
 from efficientnet_east.evaluation import gallery, icdar2015
 from efficientnet_east.evaluation.curve import precision_recall
-from efficientnet_east.evaluation.report import Found, Scored, as_csv, figures, image_details, image_rows
-from efficientnet_east.evaluation.run import detect_at
+from efficientnet_east.evaluation.predictions import detect_at
+from efficientnet_east.evaluation.report import Boxes, Scored, as_csv, figures, image_details, image_rows
 from efficientnet_east.inference.detector import Detector
 from efficientnet_east.structures import Sample, Truth
 
@@ -236,7 +236,7 @@ def test_options_that_cannot_be_used(
 def scored(names: list[str], text: str = "word") -> Scored:
     quad = np.array([[[0, 0], [30, 0], [30, 9], [0, 9]]], np.float32)
     truths = {name: Truth(quad, np.zeros(1, np.bool_), (text,)) for name in names}
-    found = {name: Found(quad, np.array([0.5])) for name in names}
+    found = {name: Boxes(quad, np.array([0.5])) for name in names}
     quads = {name: part.quads for name, part in found.items()}
     curve = precision_recall(quads, {name: np.array([0.5]) for name in names}, truths)
     return Scored(names[0], "IoU", found, truths, icdar2015.score(quads, truths), curve)

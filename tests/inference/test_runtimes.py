@@ -333,7 +333,7 @@ for path in sys.argv[1:]:
         try:
             detector(image)
         except RuntimeError as error:
-            os._exit(7 if "does not survive a fork" in str(error) else 8)
+            os._exit(7 if "does not work in a forked process" in str(error) else 8)
         os._exit(9)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7, path
 """

@@ -26,12 +26,12 @@ def write(network: Network, described: Metadata, images: Sequence[np.ndarray]) -
     Returns:
       The file.
     """
-    wanted = described.input
-    shape = [None, None, None, 3] if wanted.size is None else [1, *wanted.size, 3]
+    spec = described.input
+    shape = [None, None, None, 3] if spec.size is None else [1, *spec.size, 3]
 
     def examples() -> Iterator[list[np.ndarray]]:
         for image in images:
-            yield [feed.to_input(image[None], wanted)]
+            yield [feed.to_input(image[None], spec)]
 
     with tf.Graph().as_default() as graph, tf.Session(graph=graph) as session:
         images = tf.placeholder(tf.float32, shape, name=network.inputs)

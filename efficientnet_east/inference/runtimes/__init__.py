@@ -3,7 +3,7 @@
 opened = open_runtime("b0.onnx", threads=2)
 score, geometry = opened.run(images)
 
-To add a runtime, write a module here with `open(path, threads) -> Runtime`, and add a row to `RUNTIMES`.
+To add a runtime, write a module here with `load(path, threads) -> Runtime`, and add a row to `RUNTIMES`.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def _open(path: Path, entry: Entry, threads: int) -> Runtime:
             raise
         problem = f"needs {entry.needs}, and {error.name} is not installed"
         raise UserError(path, problem, f"Run `pip install {entry.needs}`, or use an .onnx file.") from None
-    opened: Runtime = module.open(path, threads)
+    opened: Runtime = module.load(path, threads)
     return opened
 
 

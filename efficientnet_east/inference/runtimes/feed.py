@@ -13,23 +13,23 @@ from efficientnet_east.inference.runtimes.metadata import Input
 from efficientnet_east.inference.runtimes.runtime import Run
 
 
-def to_input(batch: np.ndarray, wanted: Input) -> np.ndarray:
+def to_input(batch: np.ndarray, spec: Input) -> np.ndarray:
     """Bring images to the form that a network is fed.
 
     Args:
       batch: uint8 (n, height, width, 3), RGB.
-      wanted: layout, type, and what is taken off.
+      spec: layout, type, and what is taken off.
 
     Returns:
       The images in this form; without a copy where they have it already.
     """
-    if wanted.layout == "NCHW" and wanted.dtype == "float32":
-        return cv2.dnn.blobFromImages(list(batch), 1.0, mean=wanted.mean)
-    arranged = batch.transpose(0, 3, 1, 2) if wanted.layout == "NCHW" else batch
-    if wanted.dtype == "uint8":
+    if spec.layout == "NCHW" and spec.dtype == "float32":
+        return cv2.dnn.blobFromImages(list(batch), 1.0, mean=spec.mean)
+    arranged = batch.transpose(0, 3, 1, 2) if spec.layout == "NCHW" else batch
+    if spec.dtype == "uint8":
         return np.ascontiguousarray(arranged)
     floats = arranged.astype(np.float32)
-    return floats - np.array(wanted.mean, np.float32) if any(wanted.mean) else floats
+    return floats - np.array(spec.mean, np.float32) if any(spec.mean) else floats
 
 
 def to_maps(maps: np.ndarray, layout: str) -> np.ndarray:
@@ -78,18 +78,18 @@ def one_at_a_time(run: Run) -> Run:
     return alone
 
 
-def expect_size(path: str | Path, batch: np.ndarray, wanted: Input) -> None:
+def expect_size(path: str | Path, batch: np.ndarray, spec: Input) -> None:
     """Refuse images that a network of one size does not take.
 
     Args:
       path: of the network, for the error.
       batch: (n, height, width, 3).
-      wanted: with the size, if there is one.
+      spec: with the size, if there is one.
 
     Raises:
       UserError: the images have another size.
     """
     size = batch.shape[1:3]
-    if wanted.size is not None and size != wanted.size:
-        problem = f"was written for images of {wanted.size[0]} x {wanted.size[1]} pixels"
+    if spec.size is not None and size != spec.size:
+        problem = f"was written for images of {spec.size[0]} x {spec.size[1]} pixels"
         raise UserError(path, f"{problem}, not {size[0]} x {size[1]}", "expected an export without --size")

@@ -13,7 +13,7 @@ from efficientnet_east.inference.runtimes.runtime import Runtime
 from efficientnet_east.system.limits import available_threads
 
 
-def open(path: Path, threads: int) -> Runtime:
+def load(path: Path, threads: int) -> Runtime:
     """Open a .tflite file, see `runtimes.open_runtime`.
 
     Args:
@@ -33,20 +33,20 @@ def open(path: Path, threads: int) -> Runtime:
     except (ValueError, RuntimeError) as error:
         problem = f"cannot be opened ({str(error).partition(chr(10))[0]})"
         raise UserError(path, problem, "expected a network that this version of LiteRT knows") from None
-    wanted = described.input
+    spec = described.input
     index = interpreter.get_input_details()[0]["index"]
     outputs = {detail["name"]: detail["index"] for detail in interpreter.get_output_details()}
     shape: list[int] = []
 
     def run(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        feed.expect_size(path, batch, wanted)
-        if wanted.batch == 1 < len(batch):
+        feed.expect_size(path, batch, spec)
+        if spec.batch == 1 < len(batch):
             return feed.one_by_one(run, batch)
         if shape != list(batch.shape):  # memory is laid out anew for each size
             interpreter.resize_tensor_input(index, batch.shape)
             interpreter.allocate_tensors()
             shape[:] = batch.shape
-        interpreter.set_tensor(index, feed.to_input(batch, wanted))
+        interpreter.set_tensor(index, feed.to_input(batch, spec))
         interpreter.invoke()
         score, geometry = (interpreter.get_tensor(outputs[name]) for name in names)
         return feed.to_maps(score, "NHWC"), feed.to_maps(geometry, "NHWC")

@@ -46,7 +46,7 @@ class Input(_Strict):
     batch: int | None = None  # images at a time; None: any number
 
 
-class Source(_Strict):
+class CheckpointSource(_Strict):
     """The checkpoint whose averaged weights were written."""
 
     checkpoint: str
@@ -76,7 +76,7 @@ class Metadata(_Strict):
     divisor: int
     normalization: str = pydantic.Field(validation_alias=_either("normalization", "normalisation"))
     detect: dict[str, Any]
-    source: Source
+    source: CheckpointSource
     versions: dict[str, str]
     calibration: Calibration | None = None
 

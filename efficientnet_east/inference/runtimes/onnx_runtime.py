@@ -15,7 +15,7 @@ from efficientnet_east.inference.runtimes.runtime import Runtime
 from efficientnet_east.system.limits import available_threads
 
 
-def open(path: Path, threads: int) -> Runtime:
+def load(path: Path, threads: int) -> Runtime:
     """Open an .onnx file, see `runtimes.open_runtime`.
 
     Args:
@@ -50,12 +50,12 @@ def open(path: Path, threads: int) -> Runtime:
         raise UserError(
             path, problem, "expected a network that ONNX Runtime knows; a newer one may"
         ) from None
-    wanted, names = described.input, [described.score, described.geometry]
+    spec, names = described.input, [described.score, described.geometry]
 
     def run(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        feed.expect_size(path, batch, wanted)
-        score, geometry = session.run(names, {wanted.name: feed.to_input(batch, wanted)})
-        return feed.to_maps(score, wanted.layout), feed.to_maps(geometry, wanted.layout)
+        feed.expect_size(path, batch, spec)
+        score, geometry = session.run(names, {spec.name: feed.to_input(batch, spec)})
+        return feed.to_maps(score, spec.layout), feed.to_maps(geometry, spec.layout)
 
     return described.as_runtime(run, "onnxruntime", threads or available_threads())
 

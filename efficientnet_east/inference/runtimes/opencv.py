@@ -16,7 +16,7 @@ _DIM_VALUE, _DIM_PARAM = 0x08, 0x12  # field and wire type within ONNX's TensorS
 _ANY_SIDE = 384
 
 
-def open(path: Path, threads: int) -> Runtime:
+def load(path: Path, threads: int) -> Runtime:
     """Open an .onnx or .pb file, see `runtimes.open_runtime`.
 
     Args:
@@ -34,19 +34,19 @@ def open(path: Path, threads: int) -> Runtime:
         protobuf.expect_single_file(path, data)
     threads = threads or available_threads()
     net = _read(path, data)
-    wanted, names = described.input, [described.score, described.geometry]
+    spec, names = described.input, [described.score, described.geometry]
     # Whatever layout the file has, OpenCV computes with channels first.
-    fed = wanted.model_copy(update={"layout": "NCHW", "dtype": "float32"})
+    nchw = spec.model_copy(update={"layout": "NCHW", "dtype": "float32"})
 
     def run(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        feed.expect_size(path, batch, wanted)
+        feed.expect_size(path, batch, spec)
         if len(batch) > 1:  # together they are no quicker, and older .pb files take one at a time
             return feed.one_by_one(run, batch)
         height, width = (side // described.stride for side in batch.shape[1:3])
         batch = _at_least(batch, least_side(described.divisor))
         if cv2.getNumThreads() != threads:
             cv2.setNumThreads(threads)
-        net.setInput(feed.to_input(batch, fed))
+        net.setInput(feed.to_input(batch, nchw))
         try:
             score, geometry = net.forward(names)
         except cv2.error as error:

@@ -11,7 +11,7 @@ from efficientnet_east.inference.detector import config_beside
 from efficientnet_east.inference.runtimes.runtime import Runtime
 
 
-def open(path: Path, threads: int) -> Runtime:
+def load(path: Path, threads: int) -> Runtime:
     """Open a checkpoint, see `runtimes.open_runtime`; its configuration is read from the same folder.
 
     Args:

@@ -14,7 +14,7 @@ import numpy as np
 
 from efficientnet_east.compat import tf
 from efficientnet_east.errors import UserError
-from efficientnet_east.inference.graph import here_only, session_config
+from efficientnet_east.inference.graph import refuse_after_fork, session_config
 from efficientnet_east.inference.runtimes import SAVED_MODEL_FILE, feed, metadata, protobuf
 from efficientnet_east.inference.runtimes.runtime import Runtime
 from efficientnet_east.system.limits import available_threads
@@ -28,7 +28,7 @@ _META_GRAPHS = 2  # the field of a SavedModel
 _PROGRAM = "an export of this project: models are programs, and foreign ones are not run"
 
 
-def open(path: Path, threads: int) -> Runtime:
+def load(path: Path, threads: int) -> Runtime:
     """Open a frozen .pb or the folder of a SavedModel, see `runtimes.open_runtime`.
 
     Args:
@@ -60,7 +60,7 @@ def open(path: Path, threads: int) -> Runtime:
         score, geometry = session.run(maps, {images: feed.to_input(batch, described.input)})
         return score, geometry
 
-    return described.as_runtime(here_only(run), "tensorflow", threads)
+    return described.as_runtime(refuse_after_fork(run), "tensorflow", threads)
 
 
 def _parse(file: Path, data: bytes) -> Any:

@@ -1,4 +1,4 @@
-"""Running a detector over a data set."""
+"""Run a detector over a data set."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _each(
 def detect_at(
     detector: Detector, samples: Source, thresholds: Sequence[float], progress: bool = True
 ) -> tuple[dict[float, dict[str, Detections]], dict[str, Truth]]:
-    """Detect in every image with several thresholds on the score map; the network runs once for each image.
+    """Detect in every image with several thresholds on the score map; the network runs once per image.
 
     Args:
       detector: whose other settings are kept.
@@ -76,7 +76,7 @@ def detect_at(
 def false_alarms(
     detector: Callable[[np.ndarray], Detections], samples: Source, progress: bool = True
 ) -> list[HardNegative]:
-    """Find where a detector sees text that shares no pixel with any text, illegible ones included.
+    """Find the boxes that share no pixel with any text, legible or not.
 
     Args:
       detector: uint8 (height, width, 3) RGB to detections.
@@ -84,7 +84,7 @@ def false_alarms(
       progress: as for `detect_all`.
 
     Returns:
-      The boxes, cut off at the image's border, in the order of the images, best first.
+      The boxes, clipped to the image, in the order of the images, best first.
     """
     places = []
     for index in track(range(len(samples)), len(samples), "mine", show=progress):
@@ -98,5 +98,5 @@ def false_alarms(
 
 
 def quads_of(detections: Mapping[str, Detections]) -> dict[str, np.ndarray]:
-    """The boxes alone, as `evaluation.icdar.score` and `write_submission` want them."""
+    """Return the boxes alone, as the protocols and `write_submission` take them."""
     return {name: found.quads for name, found in detections.items()}
