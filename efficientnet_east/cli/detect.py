@@ -24,6 +24,7 @@ from efficientnet_east.drawing.overlays import angle_picture, heat_overlay
 from efficientnet_east.errors import UserError, WriteError, one_line
 from efficientnet_east.files.atomic import remove_leftovers, write_file
 from efficientnet_east.files.folders import make_folder
+from efficientnet_east.inference import shards
 from efficientnet_east.inference.detector import Detector
 from efficientnet_east.inference.runtimes import AUTO, RUNTIMES
 from efficientnet_east.structures import Detections
@@ -67,6 +68,8 @@ class Options:
       crop_turn: see `Detections.crops`, `turn_tall`.
       max_pixels: larger images are refused.
       skip_bad: whether the exit code is 0 although images were skipped.
+      shard: the part of the images that this job reads, or None.
+      resume: whether a part is completed that has been begun.
     """
 
     images: Sequence[str]
@@ -85,6 +88,8 @@ class Options:
     crop_turn: float | None
     max_pixels: int
     skip_bad: bool
+    shard: shards.Shard | None
+    resume: bool
 
 
 COMMON = ("score_threshold", "nms_iou", "max_side", "scales")
@@ -123,6 +128,10 @@ def _add_input(group: Any) -> None:
     pixels = options.number(int, 1, PILLOW_MAX_PIXELS)
     help = f"refuse larger images [{MAX_PIXELS}]"
     group.add_argument("--max-pixels", metavar="N", type=pixels, default=MAX_PIXELS, help=help)
+    help = "read part I of N only, and write one .jsonl file instead of --formats"
+    group.add_argument("--shard", metavar="I/N", type=_shard, help=help)
+    help = "with --shard: keep what is done, and go on behind it"
+    group.add_argument("--resume", action="store_true", help=help)
     help = "exit with 0 even if some images could not be read"
     group.add_argument("--skip-bad", action="store_true", help=help)
 
@@ -138,6 +147,14 @@ def _add_output(group: Any) -> None:
     group.add_argument("--crop-margin", metavar="X", type=margin, default=0.0, help=help)
     help = "rotate crops 90 degrees counter-clockwise if height/width > X, such as 1.5 [never]"
     group.add_argument("--crop-turn", metavar="X", type=options.number(float, 1), help=help)
+
+
+def _shard(text: str) -> shards.Shard:
+    """Read `--shard`."""
+    try:
+        return shards.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _formats(text: str) -> tuple[str, ...]:
@@ -160,10 +177,30 @@ def run(given: Mapping[str, Any]) -> int:
     chosen = options.pick(Options, given)
     if chosen.lines and not {"json", "picture", "film"} & set(chosen.formats):
         raise UserError("lines", "needs one of the formats json, picture and film", "Add one to --formats.")
+    if chosen.resume and not chosen.shard:
+        raise UserError("resume", "has no effect without shard", "Add --shard; 1/1 is all images.")
     pictures, total = _pictures(chosen)
     overrides = options.fields_of(given, "detect", threads=True)
     detector = Detector.load(chosen.model, {**overrides, "runtime": chosen.runtime})
+    if chosen.shard:
+        return _detect_shard(list(pictures), detector, chosen, chosen.shard)
     return _detect_all(pictures, total, detector, chosen)
+
+
+def _detect_shard(
+    pictures: Sequence[inputs.InputImage], detector: Detector, chosen: Options, shard: shards.Shard
+) -> int:
+    path = shard.path(make_folder(chosen.output, "output"))
+    found = shards.detect_all(
+        detector, shard.of(pictures), path, resume=chosen.resume, lines=chosen.lines,
+        track=lambda items, total: progress.track(items, total, "detect"),
+    )  # fmt: skip
+    counts = found.images, found.words, len(found.failures)
+    logger.info("%s: %d images, %d words, %d failures", path, *counts)
+    _summarize(found.images - len(found.failures), found.failures)
+    if found.failures and (len(found.failures) == found.images or not chosen.skip_bad):
+        return NONE_READ if len(found.failures) == found.images else SOME_SKIPPED
+    return 0
 
 
 def _detect_all(
@@ -194,9 +231,13 @@ def _pictures(chosen: Options) -> tuple[Iterator[inputs.InputImage], int | None]
     if (chosen.camera is None) == (not names):
         raise UserError("detect", "what to read is not clear", "Give images or --list, or --camera alone.")
     every, limit = chosen.every, chosen.limit
+    if chosen.camera is not None and chosen.shard:
+        raise UserError("shard", "takes images, not a camera", "Use --camera without --shard.")
     if chosen.camera is not None:
         return itertools.islice(inputs.camera_images(chosen.camera, every=every), limit), limit
     found = inputs.find_files(names, recursive=chosen.recursive, avoid=Path(chosen.output))
+    if chosen.shard and any(entry.path.suffix.lower() in video.SUFFIXES for entry in found):
+        raise UserError("shard", "takes images, and there is a video among them", "Leave the video out.")
     shown = (inputs.images_of(entry, every=every, max_pixels=chosen.max_pixels) for entry in found)
     has_videos = any(entry.path.suffix.lower() in video.SUFFIXES for entry in found)
     if chosen.formats == ("film",) and not has_videos:

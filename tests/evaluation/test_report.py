@@ -210,9 +210,9 @@ def test_rectangles_of_a_network_for_icdar_2013(
     [
         (["--sweep", "0.5,2"], "--sweep: '0.5,2' cannot be used; expected numbers between 0 and 1"),
         (["--sweep", "high"], "--sweep: 'high' cannot be used"),
-        (["--gallery", "-1"], "--gallery: -1 cannot be used; expected 0 or more"),
+        (["--gallery", "-1"], "--gallery: is -1; expected 0 or more"),
         (["--report", "{tmp}/file"], "--report: {tmp}/file cannot be made"),
-        ([], "--data: is missing; an exported network validated on nothing"),
+        ([], "--data: is missing: an exported network has no validation images of its own"),
     ],
 )
 def test_options_that_cannot_be_used(
