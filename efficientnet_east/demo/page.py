@@ -46,7 +46,7 @@ _CSS = """
 #examples button { min-width: 0; aspect-ratio: 3 / 2; height: auto; font-size: 0; background-size: cover;
   background-position: center; border: 1px solid #0002; }
 #examples button:hover { outline: 2px solid #10b981; }
-#code-python, #code-shell { flex-grow: 0 !important; }
+#code-shell { max-height: 180px !important; }
 footer { display: none !important; }
 @media (max-width: 700px) {
   .gradio-container { padding: 12px !important; }
