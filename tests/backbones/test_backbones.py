@@ -247,7 +247,8 @@ def test_unknown_names() -> None:
 
 def test_named_builders_and_scopes(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    monkeypatch.setattr(backbones, "efficientnet", lambda _, network, **given: calls.append((network, given)))
+    graphs = sys.modules[backbones.efficientnet.__module__]
+    monkeypatch.setattr(graphs, "efficientnet", lambda _, network, **given: calls.append((network, given)))
     for name in ("b0", "b1", "b2", "b3", "b4", "b5", "b6", "b7", "b4-modified"):
         getattr(backbones, f"efficientnet_{name.replace('-', '_')}")(
             tf.zeros([1, 32, 32, 3]), is_training=False
