@@ -6,6 +6,7 @@ import os
 import resource
 import shutil
 import signal
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.disks import python_on_small_disk
-from helpers.project import SMALL, Runner, Trained, patch_stream, tensors
+from helpers.project import SMALL, Runner, patch_stream, tensors
 
 from efficientnet_east.checkpoints import tf_checkpoints
 from efficientnet_east.compat import tf
@@ -37,16 +38,17 @@ def assert_same_weights(one: Path, other: Path) -> None:
 # --- interrupted and resumed
 
 
-def test_resumed_at_every_step(run: Runner, tmp_path: Path, trained: Trained) -> None:
+def test_resumed_at_every_step(quick_run: Runner, tmp_path: Path) -> None:
     """From each of twelve checkpoints one step leads to the next, in every variable: so does any number."""
     words = ["--steps=12", "--save-every=1", "--keep-checkpoints=12", "--warmup-steps=4"]
-    code, _, err = run("run", *words)
+    code, _, err = quick_run("run", *words)
     assert code == 0, err
     config = load(str(tmp_path / "run" / "config.yaml"))
     source = loop.sources.training_source(config.data, config.train.seed, [])
     threads = session_config(config.train.threads)
-    with trained.graph.as_default(), tf.Session(graph=trained.graph, config=threads) as opened:
-        engine = session.SessionEngine(config, opened, *trained.parts)
+    graph, built = session.build_graph(config, types.SimpleNamespace(strategy=None), False)
+    with graph.as_default(), tf.Session(graph=graph, config=threads) as opened:
+        engine = session.SessionEngine(config, opened, *built)
         kept = Checkpoints(tmp_path, config)
         variables = {variable.op.name: variable for variable in tf.global_variables()}
         for done in range(1, 12):
