@@ -114,3 +114,18 @@ def test_without_onnx_runtime_the_weights_run_in_tensorflow(monkeypatch: pytest.
     assert runtimes.able(model_file.DEFAULT) == ("tensorflow",)
     with pytest.raises(UserError, match=r"bundled model is missing .*Install efficientnet_east again"):
         runtimes.open_runtime(model_file.DEFAULT)
+
+
+@pytest.mark.parametrize("broken", [".onnx", ".npz"])
+def test_a_broken_model_says_how_to_mend_it(
+    broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Cut off, as by a full disk while the package was installed."""
+    shipped = tmp_path / "b0.npz"
+    monkeypatch.setattr(model_file, "SHIPPED", shipped)
+    shipped.with_suffix(broken).write_bytes(b"PK\x03\x04 cut off")
+    cv2.imwrite(str(tmp_path / "photo.jpg"), placard()[0])
+    assert main.main(["detect", str(tmp_path / "photo.jpg"), "--output", str(tmp_path / "out")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: default: the bundled model cannot be used (")
+    assert "Install efficientnet_east again" in line

@@ -325,9 +325,9 @@ def test_names_choose_no_file(
     said = capsys.readouterr().err
     runs = network.runs
     assert main.main(["eval", *words, "--json", str(tmp_path / "out.json")]) == 2
-    assert "error: <b>x: this image name cannot be in a submission" in capsys.readouterr().err
+    assert "error: <b>x: cannot be the name of an image in a submission" in capsys.readouterr().err
     assert network.runs == runs, "said before the work is done"
-    assert "detections.zip is left out: <b>x: this image name cannot be in a submission" in said
+    assert "detections.zip is left out: <b>x: cannot be the name of an image in a submission" in said
     written = {path.relative_to(report) for path in report.rglob("*") if path.is_file()}
     assert all(path.parts[0] == "pictures" or len(path.parts) == 1 for path in written)
     assert {path.name for path in report.glob("pictures/*")} <= {
