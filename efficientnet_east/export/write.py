@@ -148,10 +148,10 @@ def _check(options: Options, config: Config) -> None:
 def _check_size(options: Options, divisor: int) -> None:
     if options.size is None and options.format.needs_size:
         problem = f"is missing; {options.kind} is written for one size"
-        raise UserError("size", problem, "Give the height and width of the images, such as 736x1280.")
+        raise UserError("size", problem, "Give the size of the images, such as 1280x736.")
     if options.size and any(side % divisor or side < 1 for side in options.size):
-        sides = "x".join(map(str, options.size))
-        raise UserError("size", f"is {sides}", f"expected multiples of {divisor}")
+        height, width = options.size
+        raise UserError("size", f"is {width}x{height}", f"expected multiples of {divisor}")
 
 
 def _calibrations(options: Options, config: Config) -> tuple[list[np.ndarray], Sequence[Calibration | None]]:

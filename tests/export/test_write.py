@@ -219,7 +219,7 @@ def test_saved_model_serves(exported: Path) -> None:
 def test_one_size_and_opencv_mean(workdir: Path) -> None:
     """Programs for OpenCV's own EAST take the mean off, and the file expects it. One size is one size."""
     path = workdir.parent / "mean.onnx"
-    assert write(workdir, path, "onnx", "--opencv-mean", "--size", "64x96") == 0
+    assert write(workdir, path, "onnx", "--opencv-mean", "--size", "96x64") == 0
     image = noise(64, 96)
     score, geometry, _ = Detector.load(workdir).maps(image)
     net = cv2.dnn.readNetFromONNX(str(path))
@@ -237,7 +237,7 @@ def test_one_size_and_opencv_mean(workdir: Path) -> None:
 def for_opencv(workdir: Path, exported: Path) -> Path:
     """The files that `plain` reads."""
     folder = workdir.parent / "opencv"
-    assert write(workdir, folder / "b_sized.onnx", "onnx", "--size", "96x128", "--no-verify") == 0
+    assert write(workdir, folder / "b_sized.onnx", "onnx", "--size", "128x96", "--no-verify") == 0
     assert write(workdir, folder / "b_mean.pb", "frozen", "--opencv-mean", "--no-verify") == 0
     for name in ("b.onnx", "b.pb"):
         shutil.copy(exported / name, folder)
@@ -305,7 +305,7 @@ def test_int8(kind: str, workdir: Path, exported: Path, capsys: pytest.CaptureFi
     """It really is int8, its calibration is on record, its loss measured, and too much of it refused."""
     data, path = make_data(workdir.parent / "data"), workdir.parent / f"int8_{NAMES[kind]}"
     words = ["--precision", "int8", "--calibration", str(data / "images"), "--data", str(data)]
-    assert write(workdir, path, kind, *words, "--size", "96x128") == 0
+    assert write(workdir, path, kind, *words, "--size", "128x96") == 0
     report = json.loads(path.with_name(f"{path.name}.report.json").read_text())
     images = {
         file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in (data / "images").iterdir()
@@ -320,13 +320,13 @@ def test_int8(kind: str, workdir: Path, exported: Path, capsys: pytest.CaptureFi
         scores = iter([0.5, 0.47] * 6)
         patch.setattr(icdar2015.Result, "as_dict", lambda result: {"hmean": next(scores)})
         capsys.readouterr()
-        assert write(workdir, path, kind, *words, "--size", "96x128", "--calibration-images", "1") == 2
+        assert write(workdir, path, kind, *words, "--size", "128x96", "--calibration-images", "1") == 2
         out, error = capsys.readouterr()
         assert out.count("Trying again with more layers in float32") == 2
         assert "hmean 0.4700 in int8, 0.5000 before, 3.00 points less; expected at most 2" in error
         assert path.read_bytes() == before
         words += ["--allow-loss", "--calibration-images", "1"]
-        assert write(workdir, path, kind, *words, "--size", "96x128") == 0
+        assert write(workdir, path, kind, *words, "--size", "128x96") == 0
     assert path.read_bytes() != before
 
 
@@ -448,13 +448,13 @@ def test_unverified_says_so(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> N
         ("onnx", ["--precision", "int8"], r"--calibration: is missing"),
         ("onnx", ["--calibration", "x"], r"--calibration: has no effect with float32"),
         ("onnx", ["--size", "100x64"], r"--size: is 100x64; expected multiples of 32"),
-        ("onnx", ["--size", "100"], r"--size: is 100; expected height and width"),
+        ("onnx", ["--size", "100"], r"--size: is 100x100; expected multiples of 32"),
         ("stablehlo", [], r"--size: is missing"),
         ("onnx", ["--steps", "4"], r"--steps: has no effect with --format onnx"),
         ("onnx", ["--texts", "4"], r"--texts: has no effect"),
-        ("onnx", ["--list", "x"], r"--list: is given without --data"),
-        ("onnx", ["--allow-loss"], r"--allow-loss: is given without --precision int8"),
-        ("onnx", ["--calibration-images", "3"], r"--calibration-images: is given without --calibration"),
+        ("onnx", ["--list", "x"], r"--list: needs --data"),
+        ("onnx", ["--allow-loss"], r"--allow-loss: requires --precision int8"),
+        ("onnx", ["--calibration-images", "3"], r"--calibration-images: needs --calibration"),
         ("stablehlo-train", ["--size", "64x64"], r"--size: has no effect with --format stablehlo-train"),
         ("stablehlo-train", ["--opencv-mean"], r"--opencv-mean: has no effect"),
     ],

@@ -92,4 +92,4 @@ def expect_size(path: str | Path, batch: np.ndarray, spec: Input) -> None:
     size = batch.shape[1:3]
     if spec.size is not None and size != spec.size:
         problem = f"was written for images of {spec.size[0]} x {spec.size[1]} pixels"
-        raise UserError(path, f"{problem}, not {size[0]} x {size[1]}", "expected an export without --size")
+        raise UserError(path, f"{problem}, not {size[0]} x {size[1]}", "Export it without a size.")
