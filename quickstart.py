@@ -41,7 +41,7 @@ def demo() -> None:
     """Train on synthetic images, evaluate, draw, and say what to try next."""
     print("\nTraining takes about three minutes on two cores. Then the model is evaluated on 20 new images.")
     run("train.py", "--config", "configs/demo.yaml", "--workdir", DEMO)
-    run("eval.py", "--checkpoint", DEMO, "--json", DEMO / "hmean.json", "--pictures", DEMO / "pictures")
+    run("eval.py", "--model", DEMO, "--json", DEMO / "hmean.json", "--pictures", DEMO / "pictures")
     print(
         f"\nPictures of the detections (green) and the ground truth (blue): {DEMO / 'pictures'}\n\nTry next:"
     )
@@ -51,19 +51,22 @@ def demo() -> None:
     print(f"  {program} train --data DIR --init default --workdir runs/mine")
 
 
-def test() -> None:
-    """Check the style and the types, and run the tests."""
+def test(*words: str) -> None:
+    """Check the style and the types, and run the tests, with more options of pytest if there are any."""
     run("-m", "ruff", "check")
     run("-m", "ruff", "format", "--check")
     run("-m", "mypy")
-    run("-m", "pytest")
+    run("-m", "pytest", *words)
 
 
 if __name__ == "__main__":
-    commands = {"demo": demo, "test": test}
-    if len(sys.argv) != 2 or sys.argv[1] not in commands:
+    command, *options = sys.argv[1:] or [""]
+    if command not in ("demo", "test") or (command == "demo" and options):
         sys.exit(__doc__)
     if sys.version_info < (3, 11):  # noqa: UP036  (an older Python meets this script first)
         sys.exit(f"error: this is Python {sys.version.split()[0]}; you need 3.11 or later")
     install()
-    commands[sys.argv[1]]()
+    if command == "demo":
+        demo()
+    else:
+        test(*options)
