@@ -142,7 +142,7 @@ def test_skip_bad_cannot_make_data(tmp_path: Path, capsys: pytest.CaptureFixture
     for path in (data / "images").iterdir():
         path.write_text("no image")
     line = error_of(capsys, ["train", "--skip-bad", "--data", str(data), "--workdir", str(tmp_path / "run")])
-    assert "none of the images can be read; expected images" in line
+    assert "none of the images can be read; expected at least one" in line
     assert f"(first problem: {data / 'images' / 'img_1.png'}: " in line
 
 
@@ -167,8 +167,8 @@ def test_skip_bad_cannot_make_data(tmp_path: Path, capsys: pytest.CaptureFixture
         (["train", "--activation", "gelu"], "--activation: invalid choice: 'gelu'; expected relu, relu6"),
         (["train", "--scale-min", "3"], "expected --scale-min must not be larger than --scale-max"),
         (["train", "--config", "no.yaml"], "no.yaml: no such file; expected a YAML configuration"),
-        (["train", "--list", "names.txt"], "--list: names images of no folder; expected --data beside it"),
-        (["train", "--val-list", "names.txt"], "--val-list: names images of no folder; expected --val-data"),
+        (["train", "--list", "names.txt"], "--list: names images, but there is no folder; Give --data, too"),
+        (["train", "--val-list", "names.txt"], "--val-list: names images, but there is no folder; Give"),
         (["eval", "--gt", "gt.zip"], "eval: what to score is not clear; Give --model, or --sub"),
         (["eval", "--submission", "a.zip", "--model", "b"], "eval: what to score is not clear"),
         (["eval", "--submission", "a.zip"], "--gt: is missing; Give the ground truth of the sub"),
