@@ -109,7 +109,7 @@ def test_from_opencv(here: Path) -> None:
     scale_variables(workdir, spread)
     for kind, name in (("frozen", "b0.pb"), ("onnx", "b0.onnx")):
         words = ["--format", kind, "--output", name, "--no-verify", "--opencv-mean"]
-        assert main.main(["export", "--checkpoint", "runs/b0", *words, "--size", "96x128"]) == 0
+        assert main.main(["export", "--checkpoint", "runs/b0", *words, "--size", "128x96"]) == 0
     left = run("docs/from-opencv.md")
     found = Detector.load("runs/b0", {"min_box_side": 0})(read_image("photo.jpg"))
     assert len(found) >= 3
