@@ -13,6 +13,7 @@ from types import FrameType
 SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 # Launchers pass on what the process has received already: only what comes later is a second request.
 ECHO = 0.5  # seconds
+_watching: list[Interruption] = []  # those of `watch` that have not ended, the innermost last
 
 
 class Interruption:
@@ -55,10 +56,22 @@ def watch() -> Iterator[Interruption]:
     if threading.current_thread() is threading.main_thread():
         before = {number: signal.getsignal(number) for number in SIGNALS}
     handled = [number for number, handler in before.items() if handler != signal.SIG_IGN]
+    _watching.append(interruption)
     try:
         for number in handled:
             signal.signal(number, interruption.receive)
         yield interruption
     finally:
+        _watching.pop()
         for number in handled:
             signal.signal(number, before[number])
+
+
+def check() -> None:
+    """Raise KeyboardInterrupt again if a signal came and its exception was lost.
+
+    Python drops an exception that is raised inside a destructor or a weak reference's callback, and a signal
+    may arrive just there. So a loop that is to stop asks here, too.
+    """
+    if _watching and _watching[-1].received is not None:
+        raise KeyboardInterrupt

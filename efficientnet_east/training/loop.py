@@ -11,6 +11,7 @@ from efficientnet_east.data.decoded_cache import keep_decoded
 from efficientnet_east.data.loader import Batch, Batches, LabelOptions, Mixture, TextOptions, batches
 from efficientnet_east.errors import UserError
 from efficientnet_east.structures import Source
+from efficientnet_east.system import interruption
 from efficientnet_east.training import sources
 from efficientnet_east.training.engine import Engine
 from efficientnet_east.training.hooks import HOOKS, Hook, Patience, Validate, patience_is_over
@@ -75,6 +76,7 @@ def _steps(run: Run, stream: Iterator[Batch], hooks: Sequence[Hook]) -> bool:
     """Step until the run is over (True), or until Ctrl-C (False)."""
     try:
         while not run.is_over:
+            interruption.check()
             run.advance(stream)
             for hook in hooks:
                 hook.after_step(run)

@@ -97,3 +97,22 @@ def test_an_echo_is_no_second_signal() -> None:
         assert process.stdout is not None and process.stdout.readline() == "saving\n"
         process.send_signal(signal.SIGINT)
         assert process.stdout.readline() == "saved\n" and process.wait(10) == 143
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_signal_whose_exception_was_lost_is_raised_again() -> None:
+    """Python drops exceptions in destructors; a signal that arrives there must stop the run all the same."""
+
+    class Doomed:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.05)  # the handler runs here
+
+    with interruption.watch() as watched:
+        interruption.check()
+        doomed = Doomed()
+        del doomed
+        assert watched.received == signal.SIGTERM
+        with pytest.raises(KeyboardInterrupt):
+            interruption.check()
+    interruption.check()
