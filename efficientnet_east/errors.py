@@ -17,7 +17,7 @@ class UserError(Exception):
     costs_image = False
 
     def __init__(self, where: object, problem: str, hint: str) -> None:
-        super().__init__(one_line(f"{where}: {problem}; {hint}"))
+        super().__init__(one_line(f"{where}: {joined(problem, hint)}"))
         self.where, self.problem, self.hint = str(where), problem, hint
 
     def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
@@ -39,3 +39,13 @@ def one_line(text: str) -> str:
       The text in printable characters.
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def joined(problem: str, hint: str) -> str:
+    """Join a problem and its hint: a phrase follows a semicolon, a sentence is a sentence of its own.
+
+    Args:
+      problem: what is wrong, without a full stop.
+      hint: such as "expected 4 numbers", or "Use either images or data.".
+    """
+    return f"{problem}. {hint}" if hint[:1].isupper() else f"{problem}; {hint}"

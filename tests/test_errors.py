@@ -21,3 +21,7 @@ def test_survives_pickling() -> None:
     error = pickle.loads(pickle.dumps(UserError("a", "b", "expected c")))
     assert (error.where, error.problem, error.hint) == ("a", "b", "expected c")
     assert str(error) == str(UserError("a", "b", "expected c"))
+
+
+def test_a_hint_that_is_a_sentence_stands_by_itself() -> None:
+    assert str(UserError("a", "is in use", "Wait for it.")) == "a: is in use. Wait for it."

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator, Mapping
 
 from efficientnet_east import config as configuration
-from efficientnet_east.errors import UserError, one_line
+from efficientnet_east.errors import UserError, joined, one_line
 from efficientnet_east.system import progress
 
 PACKAGE = "efficientnet_east"
@@ -40,7 +40,7 @@ def describe(error: UserError, given: Mapping[str, object], flags: Mapping[str, 
         names = where.split(", ")
         where = ", ".join(flags[name] for name in names) if set(names) <= flags.keys() else where
     problem, hint = (_with_flags(text, flags) for text in (error.problem, error.hint))
-    return one_line(f"{where}: {problem}; {hint}")
+    return one_line(f"{where}: {joined(problem, hint)}")
 
 
 def _with_flags(text: str, flags: Mapping[str, str]) -> str:

@@ -22,7 +22,7 @@ from efficientnet_east.data.images import check_image, image_size, is_turned, re
 from efficientnet_east.drawing.charts import Bars, draw_bars
 from efficientnet_east.drawing.overlays import at_most, contact_sheet, draw_quads, titled
 from efficientnet_east.drawing.palette import GRAY, GREEN, YELLOW
-from efficientnet_east.errors import UserError, one_line
+from efficientnet_east.errors import UserError, joined, one_line
 from efficientnet_east.geometry.bins import ANGLES, SIZES, bin_labels, bin_of, text_heights
 from efficientnet_east.geometry.quads import clockwise, min_area_rectangle, tilt
 from efficientnet_east.structures import Truth
@@ -53,7 +53,7 @@ class Issue:
 
     def __str__(self) -> str:
         where = self.file if self.line is None else f"{self.file}:{self.line}"
-        return one_line(f"{where}: {self.problem}; {self.fix}")
+        return one_line(f"{where}: {joined(self.problem, self.fix)}")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -133,10 +133,10 @@ def test_no_model_came_along(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(model_file, "SHIPPED", tmp_path / "none.npz")
-    with pytest.raises(UserError, match="no model came with this package"):
+    with pytest.raises(UserError, match="the bundled model is missing"):
         Detector.load()
     said = error_of(capsys, ["eval", f"--data={make_data(tmp_path / 'data')}"])
-    assert said.startswith("error: default: no model came with this package")
+    assert said.startswith("error: default: the bundled model is missing")
 
 
 def test_weights_alone_are_no_detector(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_damaged_files(written: Path, tmp_path: Path) -> None:
 
 def test_half_is_for_files(trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["export-weights", f"--checkpoint={trained.workdir}", f"--output={tmp_path / 'x.ckpt'}", "--half"]
-    assert error_of(capsys, words).startswith("error: --half: is given for a checkpoint")
+    assert error_of(capsys, words).startswith("error: --half: is for a file, not for a checkpoint")
 
 
 def test_checkpoint_with_its_configuration(trained: Trained, tiny: None, tmp_path: Path) -> None:

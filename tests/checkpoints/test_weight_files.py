@@ -328,7 +328,7 @@ def test_missing_packages(
     monkeypatch.setitem(sys.modules, package, None)
     (tmp_path / name).write_bytes(content)
     pip = package.partition(".")[0]
-    with pytest.raises(UserError, match=f"which is not installed; expected `pip install {pip}`"):
+    with pytest.raises(UserError, match=f"which is not installed. Install it with `pip install {pip}`"):
         weight_files.read(tmp_path / name)
 
 

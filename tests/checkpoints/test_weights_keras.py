@@ -251,7 +251,7 @@ def test_object_checkpoints_without_names(tmp_path: Path) -> None:
     model = tf2.Module()
     model.parts = [tf2.Variable(np.full(3, float(number)), name="kernel") for number in range(3)]
     tf2.train.Checkpoint(model=model).write(str(tmp_path / "c"))
-    said = "several variables are called kernel; Save the same weights with Keras as .weights.h5"
+    said = "several variables are called kernel. Save the same weights with Keras as .weights.h5"
     with pytest.raises(UserError, match=said):
         weight_files.read(tmp_path / "c")
 

@@ -167,25 +167,25 @@ def test_skip_bad_cannot_make_data(tmp_path: Path, capsys: pytest.CaptureFixture
         (["train", "--activation", "gelu"], "--activation: invalid choice: 'gelu'; expected relu, relu6"),
         (["train", "--scale-min", "3"], "expected --scale-min must not be larger than --scale-max"),
         (["train", "--config", "no.yaml"], "no.yaml: no such file; expected a YAML configuration"),
-        (["train", "--list", "names.txt"], "--list: names images, but there is no folder; Give --data, too"),
-        (["train", "--val-list", "names.txt"], "--val-list: names images, but there is no folder; Give"),
-        (["eval", "--gt", "gt.zip"], "eval: what to score is not clear; Give --model, or --sub"),
+        (["train", "--list", "names.txt"], "--list: names images, but there is no folder. Give --data, too"),
+        (["train", "--val-list", "names.txt"], "--val-list: names images, but there is no folder. Give"),
+        (["eval", "--gt", "gt.zip"], "eval: what to score is not clear. Give --model, or --sub"),
         (["eval", "--submission", "a.zip", "--model", "b"], "eval: what to score is not clear"),
-        (["eval", "--submission", "a.zip"], "--gt: is missing; Give the ground truth of the sub"),
+        (["eval", "--submission", "a.zip"], "--gt: is missing. Give the ground truth of the sub"),
         (["eval", "--submission", "no.zip", "--gt", "gt.zip"], "no.zip: cannot be read"),
         (["eval", "--model", "no", "--json", "o.zip"], "--json: o.zip is a folder or a .zip; expected"),
         (["eval", "--model", "no", "--json", "."], "--json: . is a folder or a .zip; expected"),
         (["eval", "--model", "no"], "no: no such checkpoint; expected a workdir of train.py"),
-        (["eval", "--model", "no", "--limit", "3"], "--limit: needs --data; Give both"),
+        (["eval", "--model", "no", "--limit", "3"], "--limit: needs --data. Give both"),
         (["eval", "--gallery", "-1"], "--gallery: is -1; expected 0 or more"),
         (["eval", "--sweep", "0.5,2"], "--sweep: '0.5,2' cannot be used; expected numbers between 0 and 1"),
         (["detect", "a.jpg"], "the following arguments are required: --output; see `"),
         (["detect", "a.jpg", *DETECT], "no: no such checkpoint; expected a"),
         (["detect", "a/a.jpg", "b/a.jpg", *DETECT], "b/a.jpg: would write the same"),
-        (["detect", *DETECT], "detect: what to read is not clear; Give images"),
+        (["detect", *DETECT], "detect: what to read is not clear. Give images"),
         (["detect", "a.jpg", "--camera=0", *DETECT], "what to read is not clear"),
         (["detect", "*.jpg", *DETECT], "*.jpg: matches no file; expected image files"),
-        (["detect", "http://a/b.jpg", *DETECT], "is an address; Download it first"),
+        (["detect", "http://a/b.jpg", *DETECT], "is an address. Download it first"),
         (["detect", ".", *DETECT], ".: holds no image; expected files"),
         (["detect", "a.jpg", "--list=no.txt", *DETECT], "no.txt: cannot be read"),
         (["detect", "a", "--formats=xml", *DETECT], "--formats: 'xml' is unknown"),
@@ -223,7 +223,7 @@ def test_a_workdir_that_is_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main(["train", "--data", str(data), "--workdir", str(tmp_path / "run")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     problem = f"--workdir: {tmp_path / 'run'} cannot be made (File exists)"
-    assert line == f"error: {problem}; expected a folder that can be written"
+    assert line == f"error: {problem}. Name a folder that you can write to."
     assert (tmp_path / "run").read_text() == "mine"
 
 

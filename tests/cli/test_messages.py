@@ -19,7 +19,7 @@ LOGGER = logging.getLogger("efficientnet_east.training.loop")
         (("train.patience", "needs validations", "set data.val_data"),
          "--patience: needs validations; set --val-data"),
         (("train.patience", "needs validations", "Set data.val_data."),
-         "--patience: needs validations; Set --val-data."),
+         "--patience: needs validations. Set --val-data."),
         (("run.yaml: train.patience", "is -1", "0 or more"), "run.yaml: train.patience: is -1; 0 or more"),
         (("train.patience", "is 3", "see docs/train.patience.md"),
          "--patience: is 3; see docs/train.patience.md"),

@@ -61,7 +61,7 @@ def test_every_problem_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[st
     for where, problem in expected.items():
         (line,) = [line for line in problems if line.startswith(f"problem: {data}/{where}: ")]
         assert problem in line and "; expected " in line
-    assert lines[-1] == f"{data}: NOT as training wants it"
+    assert lines[-1] == f"{data} has problems"
     figures = json.loads((report / "check.json").read_text())
     by_place = {(Path(f["file"]).name, f["line"]) for f in figures["problems"]}
     assert {("gt_img_5.txt", 2), ("gt_img_5.txt", 4), ("img_2.png", None)} <= by_place
@@ -79,7 +79,7 @@ def test_a_clean_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     data = make_data(tmp_path / "data", range(1, 4))
     assert main.main(["check-data", "--data", str(data)]) == 0
     out = capsys.readouterr().out
-    assert "problem:" not in out and "hint:" not in out and out.endswith(f"{data}: as training wants it\n")
+    assert "problem:" not in out and "hint:" not in out and out.endswith(f"{data} is ready for training\n")
     assert f"{3:8d} trainable texts" in out and "size: 24–32 3" in out and "angle: 0–5 3" in out
     assert list(tmp_path.iterdir()) == [data], "nothing is written without --report"
 
@@ -177,7 +177,7 @@ def test_polygons_are_hints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     truth = data / "gts" / "gt_img_1.txt"
     truth.write_text(f"{LINE}a\n20,60,50,60,80,60,80,80,50,80,20,80,hexagon\n")
     assert main.main(["check-data", "--data", str(data)]) == 0
-    said = f"hint: {truth}:2: a polygon of 6 corners is read as the smallest rectangle around it; Give 4 "
+    said = f"hint: {truth}:2: a polygon of 6 corners is read as the smallest rectangle around it. Give 4 "
     assert said in capsys.readouterr().out
 
 
@@ -203,8 +203,8 @@ def test_what_is_skipped_is_masked(tmp_path: Path) -> None:
     [
         (["--data", "{tmp}/gone"], "{tmp}/gone: cannot be listed"),
         (["--data", "{tmp}"], "{tmp}: no train images found"),
-        (["--data", "{tmp}/data", "--limit", "0"], "--limit: 0 cannot be used"),
-        (["--data", "{tmp}/data", "--scale-max", "nan"], "--min-text-side, --scale-max"),
+        (["--data", "{tmp}/data", "--limit", "0"], "--limit: is 0; expected 1 or more"),
+        (["--data", "{tmp}/data", "--scale-max", "nan"], "--scale-max: is nan; expected a number above 0"),
         (["--data", "{tmp}/data", "--list", "{tmp}/none.txt"], "{tmp}/none.txt: cannot be read"),
         (["--data", "{tmp}/data", "--report", "{tmp}/data"], "--report: {tmp}/data is a folder of the data"),
         (["--data", "{tmp}/data", "--report", "{tmp}/data/gts/../images"], "--report: "),

@@ -44,7 +44,7 @@ def test_converting_leaves_images_where_they_are(tmp_path: Path, capsys: pytest.
     lines = (tmp_path / "out" / "gts" / "gt_a b.txt").read_bytes().decode().split("\r\n")
     assert lines[0] == "10,10,60,10,60,30,10,30,wörd" and lines[1].endswith(",###") and lines[3] == ""
     assert main.main([*words, "--output", str(tmp_path / "out"), "--limit", "0"]) == 2
-    assert "--limit: 0 cannot be used" in capsys.readouterr().err
+    assert "--limit: is 0; expected 1 or more" in capsys.readouterr().err
 
 
 def test_converting_never_writes_into_the_data_set(
@@ -54,7 +54,7 @@ def test_converting_never_writes_into_the_data_set(
     path = tmp_path / "data" / "gts" / "gt_img_1.txt"
     before = path.read_bytes()
     assert main.main(["convert", "--data", str(tmp_path / "data"), "--output", str(tmp_path / "data")]) == 2
-    said = "is a folder of the data set itself, or below one; Choose another output folder."
+    said = "is a folder of the data set itself, or below one. Choose another output folder."
     assert said in capsys.readouterr().err
     assert path.read_bytes() == before
     make("label_txt", tmp_path / "list")

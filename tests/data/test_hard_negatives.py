@@ -158,7 +158,7 @@ def test_mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     monkeypatch.setattr(tf_checkpoints, "find", lambda path: f"{path}/model.ckpt-5")
     words = ["mine", "--checkpoint", "run", "--data", str(data), "--limit", "2", "--score-threshold", "0.6"]
     assert main([*words, "--output", str(tmp_path / "mined.txt")]) == 2
-    assert not asked and "no .json file" in capsys.readouterr().err
+    assert not asked and "does not end in .json" in capsys.readouterr().err
     assert main([*words, "--output", str(tmp_path / "mined.json")]) == 0
     assert asked == [("run/model.ckpt-5", {"score_threshold": "0.6"})]
     assert "2 places without text in 2 of 2 images" in capsys.readouterr().out

@@ -198,7 +198,7 @@ def test_a_decoder_that_is_not_installed_is_named(
     images._can_decode.cache_clear()
     (tmp_path / "photo.jpg").write_bytes(HEADS[kind] + bytes(500))
     name, install = ("AVIF", "pillow>=11.3") if "avif" in kind else ("HEIC", "pillow-heif")
-    said = rf"photo\.jpg: is in {name}, and its decoder is not installed; Run `pip install '?{install}"
+    said = rf"photo\.jpg: is in {name}, and its decoder is not installed. Run `pip install '?{install}"
     for read in (read_image, check_image, image_size):
         with pytest.raises(UserError, match=said):
             read(tmp_path / "photo.jpg")

@@ -36,7 +36,7 @@ def test_a_folder_stands_for_its_images(tmp_path: Path) -> None:
 def test_results_within_the_folder_of_images_are_not_images(tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg", "out/a_words.png")
     assert names(inputs.find_files([str(tmp_path)], recursive=True, avoid=tmp_path / "out")) == ["a"]
-    with pytest.raises(UserError, match=r"output: .* is the folder of the images; Choose another"):
+    with pytest.raises(UserError, match=r"output: .* is the folder of the images. Choose another"):
         inputs.find_files([str(tmp_path)], avoid=tmp_path / "." / "out" / "..")
 
 

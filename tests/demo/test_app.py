@@ -464,7 +464,7 @@ def test_names_of_models() -> None:
         (["--password-file", "none"], "--password-file: none cannot be read (No such file"),
         (["--password-file", "empty"], "--password-file: empty is empty"),
         (["--port", "65536"], "--port: is 65536"),
-        (["--max-upload", "0"], "--max-upload: is 0.0; expected a number above 0"),
+        (["--max-upload", "0"], "--max-upload: is 0; expected a number above 0"),
         (["--max-pixels", "400000000"], "--max-pixels: is 400000000"),
         (["--image-seconds", "nan"], "--image-seconds: is nan"),
         (["--no-page"], "none.onnx: no such file"),
@@ -489,12 +489,12 @@ def test_a_port_that_is_taken(tmp_path: Path, capsys: Any) -> None:
 def test_without_gradio(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.setitem(sys.modules, "gradio", None)
     line = error_of(capsys, ["demo", "--model", "none.onnx", "--port", "0"])
-    assert line == "gradio: is not installed; Run `pip install efficientnet_east[demo]`."
+    assert line == "gradio: is not installed. Run `pip install efficientnet_east[demo]`."
     monkeypatch.setitem(sys.modules, "fastapi", None)
     monkeypatch.delitem(sys.modules, "efficientnet_east.demo.app", raising=False)
     monkeypatch.delattr("efficientnet_east.demo.app", raising=False)
     line = error_of(capsys, ["demo", "--model", "none.onnx", "--no-page", "--port", "0"])
-    assert line == "fastapi: is not installed; Run `pip install efficientnet_east[demo]`."
+    assert line == "fastapi: is not installed. Run `pip install efficientnet_east[demo]`."
 
 
 def test_the_whole_program(tmp_path: Path) -> None:
@@ -554,7 +554,7 @@ def test_folders_of_others_are_not_used(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     folder = demo._own_folder()
     folder.chmod(0o755)
-    with pytest.raises(UserError, match="others may look into it"):
+    with pytest.raises(UserError, match="or others can read it"):
         demo._own_folder()
     folder.rmdir()
     (tmp_path / "elsewhere").mkdir(mode=0o700)

@@ -1,5 +1,7 @@
 """What tests of the command line share."""
 
+import re
+
 import pytest
 
 from efficientnet_east.cli.main import main
@@ -10,5 +12,5 @@ def error_of(capsys: pytest.CaptureFixture[str], words: list[str]) -> str:
     assert main(words) == 2
     captured = capsys.readouterr().err
     (line,) = captured.splitlines()
-    assert line.startswith("error: ") and "; " in line
+    assert line.startswith("error: ") and re.search(r"; [a-z`'-]|\. [A-Z]", line), "a problem and a hint"
     return line.removeprefix("error: ")

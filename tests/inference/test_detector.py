@@ -204,7 +204,7 @@ def test_what_is_unknown_is_named_by_its_type(tmp_path: Path) -> None:
     detector = Detector(BrightSpots(), Detect())
     (tmp_path / "text.txt").write_text("a line\n")
     with open(tmp_path / "text.txt", encoding="utf-8") as text:
-        wrong = {"NoneType": None, "int": 5, "float": 0.5, "test_detector.Tensor": Tensor(), "dict": {"a": 1},
+        wrong = {"NoneType": None, "int": 5, "float": 0.5, f"{__name__}.Tensor": Tensor(), "dict": {"a": 1},
                  "cv2.VideoCapture": cv2.VideoCapture(), "_io.StringIO": io.StringIO("a"),
                  "_io.TextIOWrapper": text, "type": Tensor}  # fmt: skip
         for name, value in wrong.items():

@@ -78,12 +78,12 @@ def test_runtime_is_chosen_by_the_file(name: str, runtime: str, folder: Path) ->
             r"b\.onnx: is not for the runtime litert; expected a \.tflite file",
         ),
         ("b.tflite", {"runtime": "opencv"}, r"b\.tflite: is not for the runtime opencv"),
-        ("b.onnx", {"score_threshold": 2}, "--score-threshold: 2 cannot be used"),
-        ("b.onnx", {"threads": -1}, "--threads: -1 cannot be used"),
-        ("b.onnx", {"thresholds": 1}, "--thresholds: unknown key"),
+        ("b.onnx", {"score_threshold": 2}, "detect.score_threshold: 2 cannot be used"),
+        ("b.onnx", {"threads": -1}, "train.threads: -1 cannot be used"),
+        ("b.onnx", {"thresholds": 1}, "thresholds: unknown key"),
         ("none.onnx", {}, r"none\.onnx: no such file"),
         ("none", {}, "no such checkpoint"),
-        ("x.h5", {}, "no runtime here opens .h5 files; models are programs"),
+        ("x.h5", {}, "no runtime opens .h5 files; expected a workdir"),
     ],
 )
 def test_what_cannot_be_opened(name: str, overrides: dict[str, object], problem: str, folder: Path) -> None:

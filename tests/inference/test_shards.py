@@ -95,7 +95,7 @@ def test_a_file_is_not_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     shards.detect_all(detector, PICTURES[:2], path)
     before = path.read_bytes()
-    with pytest.raises(UserError, match="exists; Set resume"):
+    with pytest.raises(UserError, match=r"exists\. Set resume"):
         shards.detect_all(detector, PICTURES, path)
     for others in (PICTURES[1:], PICTURES[:1]):
         with pytest.raises(UserError, match="not that of image"):

@@ -540,6 +540,6 @@ def test_another_network_in_the_same_workdir(
     checkpoint_of(tmp_path / "run", load())
     before = snapshot(tmp_path)
     assert main(["train", option, "--workdir", str(tmp_path / "run")]) == 2
-    expected = f"error: {tmp_path / 'run'}: {said}; Use the same value, or another --workdir.\n"
+    expected = f"error: {tmp_path / 'run'}: {said}. Use the same value, or another --workdir.\n"
     assert capsys.readouterr().err == expected
     assert snapshot(tmp_path) == before

@@ -138,7 +138,7 @@ def test_who_is_killed_is_missed_and_who_is_asked_stops_all(processes: Processes
     wait_until(lambda: (folder / "model.ckpt-3.index").exists() or other.poll() is not None)
     other.send_signal(signal.SIGKILL)
     assert processes.wait("run", 60) == 2
-    said = re.findall(r"\berror: 127\S*: is lost; Start all processes again", processes.output("run"))
+    said = re.findall(r"\berror: 127\S*: is lost. Start all processes again", processes.output("run"))
     assert len(said) == 1, processes.output("run")
     assert "Traceback" not in processes.output("run")
     saved = int(tf_checkpoints.find(folder).rpartition("-")[2])
@@ -160,7 +160,7 @@ def test_what_does_not_go_together_is_refused(processes: Processes) -> None:
     processes.start_two("patient", "--patience=2", "--val-data", str(processes.folder / "data"))
     said = {
         "odd": "error: --batch-size: is 3 on 2 devices; expected a multiple of 2",
-        "patient": "error: --patience: cannot be used in a cluster; Only the chief validates. Set it to 0.",
+        "patient": "error: --patience: cannot be used in a cluster. Only the chief validates. Set it to 0.",
         "other": "error: --patience: cannot be used in a cluster",
     }
     for name, line in said.items():

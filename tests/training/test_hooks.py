@@ -125,7 +125,7 @@ def test_steps_are_waited_for_when_something_needs_them_and_not_before(tmp_path:
 
 def test_nothing_is_saved_of_a_step_that_is_not_finite(tmp_path: Path) -> None:
     engine = Counting(bad=5)
-    with pytest.raises(UserError, match=r"step 5: the loss is not finite on img_1.png; Try a lower"):
+    with pytest.raises(UserError, match=r"step 5: the loss is not finite on img_1.png. Try a lower"):
         train(configuration(tmp_path), engine, [])
     assert engine.saved == [3]
 

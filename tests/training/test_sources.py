@@ -54,7 +54,7 @@ def test_a_folder_without_text_teaches_background_beside_others(tmp_path: Path) 
     blank, data = make_data(tmp_path / "blank", text="###"), make_data(tmp_path / "data")
     assert len(opened(f"{blank}=1", f"{data}=1")[0].sources) == 2
     assert len(opened(f"{blank}=1", "synthetic=1")[0].sources) == 2
-    with pytest.raises(UserError, match=r"data.mix: no trainable text in 2 images of 1 source; Add a source"):
+    with pytest.raises(UserError, match=r"data.mix: no trainable text in 2 images of 1 source. Add a source"):
         opened(f"{blank}=1")
 
 
@@ -92,7 +92,7 @@ def test_nothing_but_folders_without_text(tmp_path: Path, capsys: pytest.Capture
     assert main.main(["train", *words, "--workdir", str(tmp_path / "run")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line == (
-        "error: --mix: no trainable text in 4 images of 2 sources; Add a source with text, or `synthetic`."
+        "error: --mix: no trainable text in 4 images of 2 sources. Add a source with text, or `synthetic`."
     )
 
 

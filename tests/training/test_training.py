@@ -316,7 +316,7 @@ def test_non_finite_loss_names_the_images_and_spares_the_checkpoint(
     code, out, err = quick_run("run", "--steps", "5", "--save-every", "2", "--no-color")
     assert code == 2 and "interrupted" not in out
     (line,) = [line for line in err.splitlines() if line.startswith("error:")]
-    assert line.startswith(f"error: step 3: the loss is not finite on {', '.join(seen[-1].names)}; Try")
+    assert line.startswith(f"error: step 3: the loss is not finite on {', '.join(seen[-1].names)}. Try")
     assert "Traceback" not in err
     assert tf_checkpoints.find(tmp_path / "run") == str(tmp_path / "run" / "model.ckpt-2")
     assert all(np.isfinite(value).all() for value in tensors(tmp_path / "run").values())

@@ -43,7 +43,7 @@ def test_the_second_process_is_refused_until_the_first_is_killed(
         with pytest.raises(UserError) as refused, hold(workdir):
             raise AssertionError("both train")
         host = os.uname().nodename
-        expected = f"{workdir}: is in use by process {process.pid} on {host}; Wait for it to finish"
+        expected = f"{workdir}: is in use by process {process.pid} on {host}. Wait for it to finish"
         assert str(refused.value).startswith(expected)
         process.kill()
     assert (workdir / LOCK).exists() and len(list((workdir / "best").iterdir())) == 1
@@ -111,4 +111,4 @@ def test_windows_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
     with pytest.raises(UserError) as refused:
         expect_posix()
-    assert str(refused.value) == "training: runs on Linux and macOS only; On Windows use WSL."
+    assert str(refused.value) == "training: runs on Linux and macOS only. On Windows use WSL."
