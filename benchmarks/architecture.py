@@ -56,7 +56,7 @@ def direct(wants: Mapping[str, set[str]]) -> list[tuple[str, str]]:
         below[room] = wants[room].union(*(below[other] for other in wants[room]))
     return [
         (room, other)
-        for room, others in wants.items()
+        for room, others in sorted(wants.items())
         for other in sorted(others)
         if not any(other in below[third] for third in others - {other})
     ]

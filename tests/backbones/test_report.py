@@ -425,7 +425,7 @@ def test_page_shows_what_was_measured() -> None:
         {key: row[key] for key in case} for row, case in zip(rows, memory.cases(), strict=True)
     ] == memory.cases()
     assert [row["estimated_mb"] for row in rows] == [round(memory.estimate(row)) for row in rows]
-    assert memory.table(rows) in (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
+    assert memory.table(rows) in (ROOT / "benchmarks" / "results" / "memory.md").read_text(encoding="utf-8")
 
 
 def test_a_reader_that_has_seen_enough_is_no_error() -> None:

@@ -40,4 +40,4 @@ def test_the_page_shows_what_was_measured() -> None:
     figures = json.loads((ROOT / "benchmarks" / "results" / "step.json").read_text(encoding="utf-8"))
     rows = figures["rows"]
     assert step.summary(figures["rounds"], rows[0]["batch"]) == rows
-    assert step.table(rows) in (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    assert step.table(rows) in (ROOT / "benchmarks" / "results" / "step.md").read_text(encoding="utf-8")
