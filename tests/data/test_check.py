@@ -167,7 +167,7 @@ def test_turned_photographs_are_counted_in_one_hint(
     assert main.main(["check-data", "--data", str(data)]) == 0
     hints = [line for line in capsys.readouterr().out.splitlines() if "turned by" in line]
     assert hints == [
-        f"hint: {data}: 4 of 8 images are turned by their EXIF data; "
+        f"hint: {data}: 4 of 8 images are turned by their EXIF data. "
         "Make sure that the corners fit the turned images, as viewers show them: look at the report."
     ]
 
