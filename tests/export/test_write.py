@@ -269,14 +269,6 @@ def test_plain_environment(for_opencv: Path, workdir: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_plain_requirements_are_those_of_the_package() -> None:
-    root = Path(__file__).resolve().parents[2]
-    lines = (root / "requirements-detect.txt").read_text().splitlines()
-    wanted = [line.partition("#")[0].strip() for line in lines if not line.startswith("#")]
-    installed = (root / "setup.py").read_text()
-    assert len(wanted) >= 8 and all(f'"{requirement}"' in installed for requirement in wanted)
-
-
 @pytest.mark.parametrize(("kind", "limit"), [("onnx", 0.65), ("tflite", 0.65)])
 def test_half_precision(kind: str, limit: float, workdir: Path, exported: Path) -> None:
     path = workdir.parent / f"half_{NAMES[kind]}"

@@ -1,5 +1,6 @@
 """What one training step computes: averages, decay, clipping. On a network of four layers."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from helpers.steps import Toy, crops, trainable
 
 from efficientnet_east import model
 from efficientnet_east.config import Config
+from efficientnet_east.options import ModelOptions
 from efficientnet_east.training import step as training_step
 
 
@@ -165,7 +167,15 @@ def test_every_pass_drops_its_own_blocks(monkeypatch: pytest.MonkeyPatch) -> Non
     assert found == [[5, 0], [5, 1], [5, 2], [5, 3]]
 
 
-def test_the_step_is_the_models(tiny: None) -> None:
+def test_the_step_is_the_models(monkeypatch: pytest.MonkeyPatch) -> None:
     """The toy stands in for this: the step hands the whole section `model` and its own options on."""
     assert training_step.model is model
-    assert Config().model.model_dump().keys() <= model.build.__kwdefaults__.keys()
+    known = {field.name for field in dataclasses.fields(ModelOptions)} | model.build.__kwdefaults__.keys()
+    given: set[str] = set()
+
+    def toy_and_tell(images: Any, **options: Any) -> model.Outputs:
+        given.update(options)
+        return toy(images, **options)
+
+    Toy(monkeypatch, network=toy_and_tell)
+    assert Config().model.model_dump().keys() <= given <= known

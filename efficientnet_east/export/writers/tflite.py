@@ -34,12 +34,12 @@ def write(network: Network, described: Metadata, images: Sequence[np.ndarray]) -
             yield [feed.to_input(image[None], spec)]
 
     with tf.Graph().as_default() as graph, tf.Session(graph=graph) as session:
-        images = tf.placeholder(tf.float32, shape, name=network.inputs)
+        fed = tf.placeholder(tf.float32, shape, name=network.inputs)
         accurate = folding.accurate(network.graph, described.precision)
         maps = tf.import_graph_def(
-            accurate, {network.inputs: images}, [f"{name}:0" for name in network.outputs], name=""
+            accurate, {network.inputs: fed}, [f"{name}:0" for name in network.outputs], name=""
         )
-        converter = tf.lite.TFLiteConverter.from_session(session, [images], maps)
+        converter = tf.lite.TFLiteConverter.from_session(session, [fed], maps)
         if described.precision != "float32":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if described.precision == "float16":
