@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -61,7 +62,13 @@ def main(words: Sequence[str]) -> int:
     if unknown:
         print(f"error: {unknown[0]}: unknown argument; expected --json", file=sys.stderr)
         return USER_ERROR
-    return run(vars(given))
+    try:
+        code = run(vars(given))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # whoever read the output has seen enough, as `| head` does
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (nothing more can be written at exit, either)
+        return 0
 
 
 def abilities(of_machine: Sequence[CheckResult], of_libraries: Mapping[str, CheckResult]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def step_of(build: Any, dtype: Any, **options: Any) -> tuple[Any, list[np.ndarra
 
 
 def distances(found: list[np.ndarray], expected: list[np.ndarray]) -> np.ndarray:
-    """Norms of the differences by the norms; of gradients that nearly cancel, by 1/500 of the largest norm."""
+    """Norms of the differences by the norms; of gradients that nearly cancel, by 1/500 of the largest."""
     pairs = list(zip(found, expected, strict=True))
     least = max(np.linalg.norm(b) for b in expected) / 500
     return np.array([np.linalg.norm(a - b) / max(np.linalg.norm(b), least, 1e-6) for a, b in pairs])

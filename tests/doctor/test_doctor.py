@@ -191,3 +191,14 @@ def test_here() -> None:
     done = doctor("--json")
     told = json.loads(done.stdout)
     assert done.returncode == 0 and told["train"] is True and "tensorflow" in told["detect"]
+
+
+def test_a_reader_that_has_seen_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `doctor | head -1` is."""
+
+    def broken(given: object) -> int:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(cli_doctor, "run", broken)
+    monkeypatch.setattr(sys, "stdout", sys.stdout)  # put back after the test
+    assert cli_doctor.main([]) == 0
