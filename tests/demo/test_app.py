@@ -559,5 +559,5 @@ def test_folders_of_others_are_not_used(tmp_path: Path, monkeypatch: pytest.Monk
     folder.rmdir()
     (tmp_path / "elsewhere").mkdir(mode=0o700)
     folder.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(UserError, match="somebody else's"):
+    with pytest.raises(UserError, match="belongs to another user"):
         demo._own_folder()
