@@ -1,5 +1,9 @@
 """Hooks of your own: when they are called, what they see, and what they may ask of a run."""
 
+import contextlib
+import os
+import signal
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,6 +14,7 @@ from helpers.project import make_data
 
 from efficientnet_east.config import Config, load
 from efficientnet_east.errors import UserError
+from efficientnet_east.system import interruption
 from efficientnet_east.training import hooks, loop, sources
 from efficientnet_east.training.results import read
 from efficientnet_east.training.run import Run
@@ -134,3 +139,20 @@ def test_the_order_of_what_falls_due() -> None:
     """A validation loads the checkpoint of its step, and patience counts the validation."""
     order = [type(hook).__name__ for hook in hooks.HOOKS]
     assert order == ["FirstBatches", "Progress", "Maps", "Save", "Validate", "Row", "Patience"]
+
+
+class Swallow:
+    """Receives a signal at step 2 where its exception is lost, as in a destructor."""
+
+    def after_step(self, run: Run) -> None:
+        if run.done == 2:
+            with contextlib.suppress(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(0.05)  # the handler runs here
+
+
+def test_a_signal_whose_exception_was_lost_still_stops_the_run(tmp_path: Path) -> None:
+    engine = Counting()
+    with interruption.watch():
+        assert not train(configuration(tmp_path), engine, [Swallow()])
+    assert engine.done == 2 and engine.saved == [2]
