@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from efficientnet_east.checkpoints import model_file
+from efficientnet_east.checkpoints import bundled
 from efficientnet_east.cli import options
 from efficientnet_east.data import inputs, video
 from efficientnet_east.data.images import MAX_PIXELS, PILLOW_MAX_PIXELS, write_image
@@ -100,8 +100,8 @@ def add_options(parser: options.Parser) -> None:
     help = "image or video files, folders, or patterns such as 'a/*.jpg'"
     parser.add_argument("images", metavar="IMAGE", nargs="*", help=help)
     parser.add_argument("--output", metavar="DIR", required=True, help="folder for the results")
-    help = f"workdir of train.py, a prefix, or an exported file [{options.BUNDLED}]"
-    options.add_model(parser, help, default=model_file.DEFAULT)
+    help = "workdir of train.py, a prefix, or an exported file"
+    options.add_model(parser, help, default=bundled.DEFAULT)
     kinds = "; ".join(f"{name}: {what}" for name, what in FORMATS.items())
     help = f"comma-separated [{','.join(USUAL)}]. {kinds}"
     parser.add_argument("--formats", metavar="LIST", type=_formats, default=USUAL, help=help)
