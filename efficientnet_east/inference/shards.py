@@ -2,7 +2,7 @@
 
 The file has a line of JSON for each image, in the order of the images: what `Detections.to_json` gives, or
 `{"image": ..., "error": ...}`. A line is written when its image is done. So a job that is killed loses the
-image in work at most; the torn end of the file is cut off when the job resumes, and the finished file is the
+images in work at most; the torn end of the file is cut off when the job resumes, and the finished file is the
 same as that of a job that nobody stopped.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,6 +22,7 @@ import numpy as np
 from efficientnet_east.data.inputs import InputImage
 from efficientnet_east.errors import UserError
 from efficientnet_east.files.atomic import cannot_be_written
+from efficientnet_east.inference.overlap import overlapped
 from efficientnet_east.structures import Detections
 
 _Item = TypeVar("_Item")
@@ -87,7 +89,7 @@ def detect_all(
     *,
     resume: bool = False,
     lines: bool = False,
-    track: Callable[[Iterable[InputImage], int], Iterable[InputImage]] = lambda items, total: items,
+    track: Callable[[Iterable[bytes], int], Iterable[bytes]] = lambda items, total: items,
 ) -> Summary:
     """Detect in images, and write a line for each.
 
@@ -97,7 +99,7 @@ def detect_all(
       path: of the results.
       resume: keep what the file has already, and begin behind it.
       lines: add the lines of text, see `Detections.to_json`.
-      track: wraps the images that are left, to show progress; gets their number, too.
+      track: wraps the lines of the images that are left, to show progress; gets their number, too.
 
     Returns:
       What the whole file holds.
@@ -111,10 +113,10 @@ def detect_all(
     with _open(path) as file:
         summary = _finished(path, file, pictures)
         left = pictures[summary.images :]
-        for picture in track(left, len(left)):
-            line = _line(detector, picture, lines)
-            _write(file, line)
-            summary = summary.add(line)
+        find = functools.partial(_line, detector, lines)
+        with contextlib.closing(overlapped(left, _read, find, functools.partial(_write, file))) as written:
+            for line in track(written, len(left)):
+                summary = summary.add(line)
         os.fsync(file.fileno())
     return summary
 
@@ -161,11 +163,12 @@ def _finished(path: Path, file: BinaryIO, pictures: Sequence[InputImage]) -> Sum
     return summary
 
 
-def _write(file: BinaryIO, line: bytes) -> None:
-    """Write a line at once, so that a process that is killed after this loses nothing."""
+def _write(file: BinaryIO, line: bytes) -> bytes:
+    """Write a line at once, so that a process that is killed after this loses nothing; return it."""
     left = memoryview(line)
     while left:
         left = left[file.write(left) :]
+    return line
 
 
 def _image_of(line: bytes) -> object:
@@ -176,11 +179,25 @@ def _image_of(line: bytes) -> object:
     return values.get("image") if isinstance(values, dict) else None
 
 
-def _line(detector: Callable[[np.ndarray], Detections], picture: InputImage, lines: bool) -> bytes:
-    """Detect in one image; an image that cannot be used must not end the work on all others."""
+def _read(picture: InputImage) -> tuple[InputImage, np.ndarray | Exception]:
+    """Read an image; one that cannot be used must not end the work on all others."""
+    try:
+        return picture, picture.read()
+    except Exception as error:
+        return picture, error
+
+
+def _line(
+    detector: Callable[[np.ndarray], Detections],
+    lines: bool,
+    read: tuple[InputImage, np.ndarray | Exception],
+) -> bytes:
+    """Detect in one image, unless it could not be read."""
+    picture, image = read
     name = _name(picture)
     try:
-        image = picture.read()
+        if isinstance(image, Exception):
+            raise image
         height, width = image.shape[:2]
         text = detector(image).to_json(lines=lines, image=name, width=width, height=height)
     except Exception as error:
