@@ -108,7 +108,7 @@ def accurate(graph: GraphDef, precision: str) -> GraphDef:
 def with_merges_in_parts(graph: GraphDef) -> GraphDef:
     """Take the merges' 1x1 convolutions of each map alone, the coarse one's before it is enlarged.
 
-    conv(concat(enlarge(a), b)) = enlarge(conv_a(a)) + conv_b(b), for both steps are linear. So the convolution
+    conv(concat(enlarge(a), b)) = enlarge(conv_a(a)) + conv_b(b), as both steps are linear. So the convolution
     of the coarse map has a quarter of the cells, and no map with the channels of both is written to memory.
 
     Args:
