@@ -113,12 +113,49 @@ def detect_all(
     with _open(path) as file:
         summary = _finished(path, file, pictures)
         left = pictures[summary.images :]
-        find = functools.partial(_line, detector, lines)
-        with contextlib.closing(overlapped(left, _read, find, functools.partial(_write, file))) as written:
+        find = functools.partial(line_of, detector, lines)
+        with contextlib.closing(overlapped(left, read, find, functools.partial(_write, file))) as written:
             for line in track(written, len(left)):
                 summary = summary.add(line)
         os.fsync(file.fileno())
     return summary
+
+
+def read(picture: InputImage) -> tuple[InputImage, np.ndarray | Exception]:
+    """Read an image; one that cannot be used must not end the work on all others.
+
+    Returns:
+      The image's names, and its pixels, uint8 (height, width, 3) RGB, or what was wrong.
+    """
+    try:
+        return picture, picture.read()
+    except Exception as error:
+        return picture, error
+
+
+def line_of(
+    detector: Callable[[np.ndarray], Detections],
+    lines: bool,
+    seen: tuple[InputImage, np.ndarray | Exception],
+) -> bytes:
+    """Detect in one image, unless it could not be read, and give its line of the results.
+
+    Args:
+      detector: see `detect_all`.
+      lines: see `detect_all`.
+      seen: of `read`.
+    """
+    picture, image = seen
+    name = _name(picture)
+    try:
+        if isinstance(image, Exception):
+            raise image
+        height, width = image.shape[:2]
+        text = detector(image).to_json(lines=lines, image=name, width=width, height=height)
+    except Exception as error:
+        problem = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        text = json.dumps({"image": name, "error": _valid(problem)}, ensure_ascii=False)
+    return text.encode() + b"\n"
 
 
 @contextlib.contextmanager
@@ -177,33 +214,6 @@ def _image_of(line: bytes) -> object:
     except ValueError:
         return None
     return values.get("image") if isinstance(values, dict) else None
-
-
-def _read(picture: InputImage) -> tuple[InputImage, np.ndarray | Exception]:
-    """Read an image; one that cannot be used must not end the work on all others."""
-    try:
-        return picture, picture.read()
-    except Exception as error:
-        return picture, error
-
-
-def _line(
-    detector: Callable[[np.ndarray], Detections],
-    lines: bool,
-    read: tuple[InputImage, np.ndarray | Exception],
-) -> bytes:
-    """Detect in one image, unless it could not be read."""
-    picture, image = read
-    name = _name(picture)
-    try:
-        if isinstance(image, Exception):
-            raise image
-        height, width = image.shape[:2]
-        text = detector(image).to_json(lines=lines, image=name, width=width, height=height)
-    except Exception as error:
-        problem = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        text = json.dumps({"image": name, "error": _valid(problem)}, ensure_ascii=False)
-    return text.encode() + b"\n"
 
 
 def _name(picture: InputImage) -> str:
