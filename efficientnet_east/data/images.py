@@ -161,10 +161,20 @@ def write_image(path: str | os.PathLike[str], rgb: np.ndarray) -> None:
     if suffix not in _WRITTEN:
         problem = f"{suffix!r} is no suffix of an image format that can be written"
         raise UserError(path, problem, f"expected one of {', '.join(_WRITTEN)}")
+    write_file(path, encode_image(rgb, suffix))
+
+
+def encode_image(rgb: np.ndarray, suffix: str) -> bytes:
+    """Encode an image as the bytes of a file, without metadata.
+
+    Args:
+      rgb: uint8 (height, width, 3), RGB.
+      suffix: chooses the format, such as `.png`.
+    """
     buffer = io.BytesIO()
     kind = Image.registered_extensions()[suffix]
     Image.fromarray(rgb).save(buffer, kind, quality=95, compress_level=_PNG_EFFORT)
-    write_file(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def _opened(source: Encoded, use: Callable[[Image.Image, object], _Result]) -> _Result:
