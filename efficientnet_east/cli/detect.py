@@ -45,7 +45,7 @@ class Options:
       model: path of the model.
       runtime: that runs it.
       output: the folder for the results.
-      formats: keys of `detect_results.FORMATS`.
+      formats: keys of `detect_results.FORMATS`; none for a part unless they are asked for.
       lines: whether words are grouped into lines.
       crop_height: of the crops in pixels, or None for that of each word.
       crop_margin: around the crops, as a share of their height.
@@ -88,7 +88,7 @@ def add_options(parser: options.Parser) -> None:
     options.add_model(parser, help, default=bundled.DEFAULT)
     kinds = "; ".join(f"{name}: {what}" for name, what in detect_results.FORMATS.items())
     help = f"comma-separated [{','.join(USUAL)}]. {kinds}"
-    parser.add_argument("--formats", metavar="LIST", type=_formats, default=USUAL, help=help)
+    parser.add_argument("--formats", metavar="LIST", type=_formats, help=help)
     help = "what runs the model; opencv also reads .onnx and .pb [auto]"
     parser.add_argument("--runtime", choices=(AUTO, *RUNTIMES), default=AUTO, help=help)
     options.add_threads(parser)
@@ -112,7 +112,7 @@ def _add_input(group: Any) -> None:
     pixels = options.number(int, 1, PILLOW_MAX_PIXELS)
     help = f"refuse larger images [{MAX_PIXELS}]"
     group.add_argument("--max-pixels", metavar="N", type=pixels, default=MAX_PIXELS, help=help)
-    help = "read part I of N only, and write one .jsonl file instead of --formats"
+    help = "read part I of N only, and write one .jsonl file, with --formats also their files"
     group.add_argument("--shard", metavar="I/N", type=_shard, help=help)
     help = "with --shard: keep what is done, and go on behind it"
     group.add_argument("--resume", action="store_true", help=help)
@@ -160,8 +160,9 @@ def run(given: Mapping[str, Any]) -> int:
     Raises:
       UserError: options that cannot be used, no image, no detector, or results that cannot be written.
     """
-    chosen = options.pick(Options, given)
-    if chosen.lines and not {"json", "picture", "film"} & set(chosen.formats):
+    formats = given["formats"] or (() if given["shard"] else USUAL)
+    chosen = options.pick(Options, {**given, "formats": formats})
+    if chosen.lines and not (chosen.shard or {"json", "picture", "film"} & set(formats)):
         raise UserError("lines", "needs one of the formats json, picture and film", "Add one to --formats.")
     if chosen.resume and not chosen.shard:
         raise UserError("resume", "has no effect without shard", "Add --shard; 1/1 is all images.")
@@ -176,9 +177,11 @@ def run(given: Mapping[str, Any]) -> int:
 def _detect_shard(
     pictures: Sequence[inputs.InputImage], detector: Detector, chosen: Options, shard: shards.Shard
 ) -> int:
-    path = shard.path(make_folder(chosen.output, "output"))
+    path, results = shard.path(make_folder(chosen.output, "output")), _results(chosen)
+    if results.needs_maps:
+        raise UserError("formats", "has score or angle, which are not written of a part", "Leave them out.")
     found = shards.detect_all(
-        detector, shard.of(pictures), path, resume=chosen.resume, lines=chosen.lines,
+        detector, shard.of(pictures), path, resume=chosen.resume, lines=chosen.lines, also=results.write_row,
         track=lambda items, total: progress.track(items, total, "detect"),
     )  # fmt: skip
     counts = found.images, found.words, len(found.failures)
@@ -192,8 +195,7 @@ def _detect_shard(
 def _detect_all(
     pictures: Iterator[inputs.InputImage], total: int | None, detector: Detector, chosen: Options
 ) -> int:
-    crop = {"height": chosen.crop_height, "margin": chosen.crop_margin, "turn_tall": chosen.crop_turn}
-    results = detect_results.Results(Path(chosen.output), chosen.formats, crop, chosen.lines)
+    results = _results(chosen)
     detect = functools.partial(detect_results.detect, detector, results.needs_maps)
     steps = overlapped(pictures, detect_results.read, detect, results.take)
     try:
@@ -205,6 +207,11 @@ def _detect_all(
     if results.skipped and (not results.read or not chosen.skip_bad):
         return SOME_SKIPPED if results.read else NONE_READ
     return 0
+
+
+def _results(chosen: Options) -> detect_results.Results:
+    crop = {"height": chosen.crop_height, "margin": chosen.crop_margin, "turn_tall": chosen.crop_turn}
+    return detect_results.Results(Path(chosen.output), chosen.formats, crop, chosen.lines)
 
 
 def _pictures(chosen: Options) -> tuple[Iterator[inputs.InputImage], int | None]:

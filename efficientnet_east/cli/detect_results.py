@@ -20,6 +20,7 @@ from efficientnet_east.drawing.overlays import angle_picture, heat_overlay
 from efficientnet_east.errors import UserError, WriteError, one_line
 from efficientnet_east.files.atomic import remove_leftovers, write_file
 from efficientnet_east.files.folders import make_folder
+from efficientnet_east.inference import shards
 from efficientnet_east.inference.detector import Detector
 from efficientnet_east.structures import Detections
 from efficientnet_east.system import progress
@@ -137,6 +138,11 @@ class Results(contextlib.ExitStack):
         words = "1 word" if len(seen.found) == 1 else f"{len(seen.found)} words"
         progress.write(one_line(f"{seen.picture.where}: {words} -> {written}"), sys.stdout)
         self.read += 1
+
+    def write_row(self, row: shards.Row) -> None:
+        """Write everything about one picture of a part, if it could be used."""
+        if self._formats and row.image is not None and row.found is not None:
+            self.write(Seen(row.picture, row.image, row.found))
 
     def write(self, seen: Seen) -> str:
         """Write everything about one picture.

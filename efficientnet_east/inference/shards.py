@@ -70,6 +70,23 @@ class Summary:
         return Summary(self.images + 1, self.words + len(values.get("words", ())), (*self.failures, *failed))
 
 
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One image of a part.
+
+    Attributes:
+      line: of the results.
+      picture: its names.
+      image: uint8 (height, width, 3), RGB; None if it could not be used.
+      found: in it; None likewise.
+    """
+
+    line: bytes
+    picture: InputImage
+    image: np.ndarray | None = None
+    found: Detections | None = None
+
+
 def parse(text: str) -> Shard:
     """Read `I/N`, such as `3/8`.
 
@@ -89,6 +106,7 @@ def detect_all(
     *,
     resume: bool = False,
     lines: bool = False,
+    also: Callable[[Row], object] = lambda row: None,
     track: Callable[[Iterable[bytes], int], Iterable[bytes]] = lambda items, total: items,
 ) -> Summary:
     """Detect in images, and write a line for each.
@@ -99,6 +117,7 @@ def detect_all(
       path: of the results.
       resume: keep what the file has already, and begin behind it.
       lines: add the lines of text, see `Detections.to_json`.
+      also: called with each image before its line is written, such as to write files of its own.
       track: wraps the lines of the images that are left, to show progress; gets their number, too.
 
     Returns:
@@ -113,8 +132,8 @@ def detect_all(
     with _open(path) as file:
         summary = _finished(path, file, pictures)
         left = pictures[summary.images :]
-        find = functools.partial(line_of, detector, lines)
-        with contextlib.closing(overlapped(left, read, find, functools.partial(_write, file))) as written:
+        steps = read, functools.partial(detect, detector, lines), functools.partial(_write, file, also)
+        with contextlib.closing(overlapped(left, *steps)) as written:
             for line in track(written, len(left)):
                 summary = summary.add(line)
         os.fsync(file.fileno())
@@ -133,12 +152,12 @@ def read(picture: InputImage) -> tuple[InputImage, np.ndarray | Exception]:
         return picture, error
 
 
-def line_of(
+def detect(
     detector: Callable[[np.ndarray], Detections],
     lines: bool,
     seen: tuple[InputImage, np.ndarray | Exception],
-) -> bytes:
-    """Detect in one image, unless it could not be read, and give its line of the results.
+) -> Row:
+    """Detect in one image, unless it could not be read.
 
     Args:
       detector: see `detect_all`.
@@ -151,11 +170,13 @@ def line_of(
         if isinstance(image, Exception):
             raise image
         height, width = image.shape[:2]
-        text = detector(image).to_json(lines=lines, image=name, width=width, height=height)
+        found = detector(image)
+        text = found.to_json(lines=lines, image=name, width=width, height=height)
+        return Row(text.encode() + b"\n", picture, image, found)
     except Exception as error:
         problem = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         text = json.dumps({"image": name, "error": _valid(problem)}, ensure_ascii=False)
-    return text.encode() + b"\n"
+        return Row(text.encode() + b"\n", picture)
 
 
 @contextlib.contextmanager
@@ -200,12 +221,13 @@ def _finished(path: Path, file: BinaryIO, pictures: Sequence[InputImage]) -> Sum
     return summary
 
 
-def _write(file: BinaryIO, line: bytes) -> bytes:
+def _write(file: BinaryIO, also: Callable[[Row], object], row: Row) -> bytes:
     """Write a line at once, so that a process that is killed after this loses nothing; return it."""
-    left = memoryview(line)
+    also(row)
+    left = memoryview(row.line)
     while left:
         left = left[file.write(left) :]
-    return line
+    return row.line
 
 
 def _image_of(line: bytes) -> object:

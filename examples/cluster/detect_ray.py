@@ -34,7 +34,7 @@ class FindWords:
     """
 
     def __init__(self, model: str, threads: int) -> None:
-        self._line_of = functools.partial(shards.line_of, Detector.load(model, {"threads": threads}), False)
+        self._detect = functools.partial(shards.detect, Detector.load(model, {"threads": threads}), False)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Detect in a batch of image files.
@@ -50,7 +50,7 @@ class FindWords:
             for path in map(Path, batch["path"])
             for picture in inputs.images_of(inputs.InputFile(path, Path(path.name)))
         ]
-        lines = list(overlapped(pictures, shards.read, self._line_of, bytes.decode))
+        lines = list(overlapped(pictures, shards.read, self._detect, lambda row: row.line.decode()))
         return {"number": batch["number"], "line": np.array(lines, object)}
 
 

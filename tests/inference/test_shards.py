@@ -170,6 +170,21 @@ def test_killed_jobs_go_on(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys
         assert f"{path}: 150 images, " in capsys.readouterr().out
 
 
+def test_files_of_each_image_beside_the_lines(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They say the same as the lines; the maps of an image are not kept for a part."""
+    monkeypatch.chdir(folder)
+    given = words(folder, "out", "--shard", "1/1", "--limit", "3")
+    assert main([*given, "--formats", "json", "--lines"]) == 0
+    lines = Path("out/words-00001-of-00001.jsonl").read_text().splitlines()
+    files = [Path(f"out/img_{number}_words.json").read_text().rstrip() for number in (1, 2, 3)]
+    assert lines == files and all("corners" in line for line in lines)
+    assert len(list(Path("out").iterdir())) == 4
+    assert main([*given, "--formats", "score", "--resume"]) == 2
+    assert "--formats: has score or angle" in capsys.readouterr().err
+
+
 def test_all_parts_together(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     for number in (1, 2):
