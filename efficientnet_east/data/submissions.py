@@ -19,7 +19,7 @@ import numpy as np
 from efficientnet_east.data.annotations import parse_truth
 from efficientnet_east.data.folders import is_foreign, natural_key
 from efficientnet_east.data.formats.coordinates import from_text, rectangle
-from efficientnet_east.errors import UserError
+from efficientnet_east.errors import UserError, hint_of
 from efficientnet_east.files import text_files
 from efficientnet_east.files.atomic import write_file
 from efficientnet_east.geometry.quads import clockwise
@@ -189,8 +189,8 @@ def _entries(path: str | os.PathLike[str], prefix: str) -> Iterator[tuple[str, b
     # A damaged archive makes zipfile raise almost anything: BadZipFile, zlib.error, struct.error...
     except Exception as error:
         problem = getattr(error, "strerror", None) or error
-        expected = f"a zip file of {prefix}_<image>.txt files"
-        raise UserError(path, f"cannot be read ({problem})", f"expected {expected}") from None
+        hint = hint_of(error, f"a zip file of {prefix}_<image>.txt files")
+        raise UserError(path, f"cannot be read ({problem})", hint) from None
 
 
 def _checked(

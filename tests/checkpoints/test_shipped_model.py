@@ -20,6 +20,7 @@ from efficientnet_east.inference.detector import Detector
 from efficientnet_east.inference.runtimes import metadata
 from efficientnet_east.system import installed
 
+pytestmark = pytest.mark.rewritten
 REPOSITORY = Path(__file__).resolve().parents[2]
 WORDS = {"STATION": (150, 160), "coffee": (620, 330), "Exit 24": (260, 560)}  # where their baselines begin
 

@@ -5,6 +5,7 @@ import signal
 import sys
 from typing import Any
 
+from helpers import sessions
 from helpers.graphs import narrow_network
 
 from efficientnet_east import backbones, model
@@ -33,5 +34,7 @@ def small(images: Any, *, batch_norm: str, is_training: bool = False, **options:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    sessions.let_tests_choose()
+    sessions.REWRITES[:] = [False]
     model.build = functools.partial(small)  # type: ignore[assignment]
     sys.exit(main.main(["train", *sys.argv[1:]]))
