@@ -12,7 +12,7 @@ from efficientnet_east.cli.main import main
 from efficientnet_east.compat import tf
 from efficientnet_east.config import Config, dump, load
 from efficientnet_east.errors import UserError
-from efficientnet_east.training.checkpointing import Checkpoints, compare, start_from
+from efficientnet_east.training.checkpointing import Checkpoints, changed_fields, start_from
 
 
 def begun(one_graph: Any, folder: Path, init: str) -> tuple[str, dict[str, np.ndarray]]:
@@ -111,11 +111,11 @@ def test_changes_since_the_last_run(tmp_path: Path) -> None:
     before = load(None, {"steps": 10, "workdir": "elsewhere", "init": "some.npz"})
     checkpoint_of(tmp_path / "run", before)
     now = load(None, {"steps": 20, "seed": 3, "score_threshold": 0.5})
-    assert compare(tmp_path / "run", now) == [
+    assert changed_fields(tmp_path / "run", now) == [
         "train.init: 'some.npz' -> None", "train.steps: 10 -> 20", "train.seed: 1 -> 3",
         "detect.score_threshold: 0.9 -> 0.5",
     ]  # fmt: skip
-    assert compare(tmp_path / "run", before) == [] == compare(tmp_path / "new", now)
+    assert changed_fields(tmp_path / "run", before) == [] == changed_fields(tmp_path / "new", now)
 
 
 @pytest.mark.parametrize(
