@@ -167,7 +167,7 @@ def efficientnet(
         tf.variable_scope(scope, reuse=reuse, custom_getter=float32_variables),
         isolated(REGULARIZERS),
     ):
-        drops = {"drop_connect": drop_connect, "seed": seed}
+        drops: dict[str, Any] = {"drop_connect": drop_connect, "seed": seed}
         net, end_points = _trunk(images, network, found, frozen, recompute, **drops, **options)
         with _arg_scope(**options):
             if num_classes is not None or pre_stride == "expand":

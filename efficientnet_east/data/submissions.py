@@ -18,7 +18,7 @@ import numpy as np
 
 from efficientnet_east.data.annotations import parse_truth
 from efficientnet_east.data.folders import is_foreign, natural_key
-from efficientnet_east.data.formats.coordinates import from_text, rectangle
+from efficientnet_east.data.formats.coordinates import from_text, rectangle_quad
 from efficientnet_east.errors import UserError, hint_of
 from efficientnet_east.files import text_files
 from efficientnet_east.files.atomic import write_file
@@ -164,7 +164,7 @@ def _parse_detection(fields: list[str], count: int, where: str) -> np.ndarray:
         kind = "coordinates" if count in (4, 8) else "numbers"
         raise UserError(where, f"{len(fields)} {kind} instead of {count}", f"expected {_FORMS[count]}")
     numbers = from_text(fields, where, _FORMS[count])
-    corners = numbers[:8].reshape(4, 2) if count >= 8 else rectangle(*numbers[:4])
+    corners = numbers[:8].reshape(4, 2) if count >= 8 else rectangle_quad(*numbers[:4])
     return np.append(corners.astype(np.float32), numbers[-1] if count % 2 else np.nan)
 
 
