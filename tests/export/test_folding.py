@@ -5,12 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.layers import SMALL_RESNET
 from helpers.programs import make_workdir
 from helpers.project import TINY
 
 from efficientnet_east import scaling
-from efficientnet_east.backbones.families import resnet50
 from efficientnet_east.checkpoints import float16
 from efficientnet_east.compat import tf
 from efficientnet_east.errors import UserError
@@ -99,7 +97,9 @@ def test_swish_is_found() -> None:
             {"MaxPool", "Clip"},
         ),
         ({"activation": "relu6", "output_stride": 2}, {"Clip", "Resize"}),
-        ({"backbone": "resnet50", "normalization": "vgg"}, {"MaxPool", "Relu"}),
+        pytest.param(
+            {"backbone": "resnet50", "normalization": "vgg"}, {"MaxPool", "Relu"}, marks=pytest.mark.slow
+        ),
     ],
 )
 def test_every_kind_of_network(options: dict[str, Any], operations: set[str], tmp_path: Path) -> None:
@@ -109,7 +109,6 @@ def test_every_kind_of_network(options: dict[str, Any], operations: set[str], tm
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(scaling.VARIANTS, "tiny", TINY)
-        patch.setattr(resnet50, "ROWS", SMALL_RESNET)
         make_workdir(tmp_path / "run", **{"backbone": "tiny", **options})
         config = configuration.load(str(tmp_path / "run" / "config.yaml"))
         prefix = tf_checkpoints.find(tmp_path / "run")
