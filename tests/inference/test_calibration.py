@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from efficientnet_east import config, scaling
-from efficientnet_east.checkpoints import model_file
+from efficientnet_east.checkpoints import bundled, model_file
 from efficientnet_east.cli import main
 from efficientnet_east.evaluation import icdar2015, mistakes, tune
 from efficientnet_east.inference import calibration
@@ -100,7 +100,7 @@ def test_folded_weights_give_calibrated_scores(tmp_path: Path, monkeypatch: pyte
 def test_a_calibration_that_does_not_rise_is_refused(
     wrong: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arrays, text = model_file.read(model_file.SHIPPED)
+    arrays, text = model_file.read(bundled.MODELS[bundled.DEFAULT].weights)
     assert text is not None
     name = wrong.partition(":")[0]
     lines = [f"  {wrong}" if line.strip().startswith(name) else line for line in text.splitlines()]
