@@ -3,8 +3,8 @@
 Zhou et al., "EAST: An Efficient and Accurate Scene Text Detector", CVPR 2017, sections 3.2 and 3.3.
 
 In a graph that has not used the scope before, the outputs are the operations `feature_fusion/Conv_7/Sigmoid`
-and `feature_fusion/concat_3`, as in the well-known frozen EAST graph. For QUAD, which that graph does not know,
-the second has the same name and eight channels.
+and `feature_fusion/concat_3`, as in the well-known frozen EAST graph. For QUAD, which that graph does not
+know, the second has the same name and eight channels.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ precision only, no sorting. The rules are those of `geometry.label_maps.encode`,
 geometry is that of `geometry.quads`.
 
 Single precision moves edges by some 1e-4 pixels: a cell whose pixel lies that near to one may have another
-owner than in `geometry.label_maps.encode`, and of two texts of the same area, or of two least rectangles around
-one text, the other may be taken.
+owner than in `geometry.label_maps.encode`, and of two texts of the same area, or of two least rectangles
+around one text, the other may be taken.
 """
 
 from __future__ import annotations
