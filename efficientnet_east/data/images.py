@@ -17,7 +17,12 @@ from PIL import Image, UnidentifiedImageError, features
 from efficientnet_east.errors import UserError
 from efficientnet_east.files.atomic import write_file
 
-_WRITTEN = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
+# Pillow's own table of suffixes loads all of its plugins, which takes longer than writing an image.
+_WRITTEN = {
+    ".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".bmp": "BMP", ".webp": "WEBP", ".tif": "TIFF",
+    ".tiff": "TIFF", ".gif": "GIF",
+}  # fmt: skip
+PNG_LEVEL = 3  # of compression: half the time of Pillow's 6, and files 15 % larger
 _HEIF, _AVIF = (".heic", ".heif"), (".avif",)
 SUFFIXES = (*_WRITTEN, *_HEIF, *_AVIF)
 
@@ -161,7 +166,7 @@ def write_image(path: str | os.PathLike[str], rgb: np.ndarray) -> None:
         problem = f"{suffix!r} is no suffix of an image format that can be written"
         raise UserError(path, problem, f"expected one of {', '.join(_WRITTEN)}")
     buffer = io.BytesIO()
-    Image.fromarray(rgb).save(buffer, Image.registered_extensions()[suffix], quality=95)
+    Image.fromarray(rgb).save(buffer, _WRITTEN[suffix], quality=95, compress_level=PNG_LEVEL)
     write_file(path, buffer.getvalue())
 
 
