@@ -21,7 +21,7 @@ def main() -> int:
         from efficientnet_east.cli import main as cli
     except ImportError as error:
         first = str(error).partition("\n")[0]
-        hint = "run `python -m efficientnet_east doctor` to see what to install"
+        hint = "run `efficientnet-east doctor` to see what to install"
         print(f"error: {first}; {hint}", file=sys.stderr)
         return 2
     cli.complete()

@@ -104,7 +104,8 @@ def add_options(parser: options.Parser) -> None:
     options.add_model(parser, help, default=model_file.DEFAULT)
     kinds = "; ".join(f"{name}: {what}" for name, what in FORMATS.items())
     help = f"comma-separated [{','.join(USUAL)}]. {kinds}"
-    parser.add_argument("--formats", metavar="LIST", type=_formats, default=USUAL, help=help)
+    formats = parser.add_argument("--formats", metavar="LIST", type=_formats, default=USUAL, help=help)
+    options.suggest(formats, FORMATS)
     help = "what runs the model; opencv also reads .onnx and .pb [auto]"
     parser.add_argument("--runtime", choices=(AUTO, *RUNTIMES), default=AUTO, help=help)
     options.add_threads(parser)

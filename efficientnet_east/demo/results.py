@@ -85,7 +85,7 @@ def python_code(upload: str, model: str, changed: Mapping[str, float]) -> str:
 
 def command_line(upload: str, model: str, changed: Mapping[str, float]) -> str:
     """Write the command that gives the boxes on the page, see `python_code`."""
-    words = ["python -m efficientnet_east detect", shlex.quote(_shown_name(upload))]
+    words = ["efficientnet-east detect", shlex.quote(_shown_name(upload))]
     if model != model_file.DEFAULT:
         words.append(f"--checkpoint {shlex.quote(model)}")
     words += [f"--{name.replace('_', '-')} {value:g}" for name, value in changed.items()]
