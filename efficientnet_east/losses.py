@@ -234,6 +234,42 @@ def east_losses(
     return {"score": score_term} | terms | {"model": score_weight * score_term + weighted}
 
 
+def teacher_losses(
+    score: Tensor,
+    geometry: Tensor,
+    teacher_score: Tensor,
+    teacher_geometry: Tensor,
+    *,
+    score_weight: float = 1.0,
+    **geometry_weights: float,
+) -> dict[str, Tensor]:
+    """Compare a detector's maps with those of a better one, in every cell (Hinton et al. 2015).
+
+    Labels say yes or no, and nothing where a text is ignored. A teacher says how sure one can be, everywhere.
+
+    Args:
+      score: float32 (batch, h, w, 1), predicted.
+      geometry: float32 (batch, h, w, 5 or 8), predicted.
+      teacher_score: of the shape of `score`, in [0, 1].
+      teacher_geometry: of the shape of `geometry`; it counts where `teacher_score` is above a half, and as
+        much as that score.
+      score_weight: of the score's term.
+      **geometry_weights: of the geometry's terms, see `geometry_losses`.
+
+    Returns:
+      Scalars `score` (the Kullback-Leibler divergence, by the cells that `mined_cross_entropy` would count)
+      and those of the geometry (unweighted), and `total`, their weighted sum. All are 0 if the maps agree.
+    """
+    score, target = (tf.clip_by_value(s, _LEAST_SCORE, 1.0 - _LEAST_SCORE) for s in (score, teacher_score))
+    divergence = target * tf.log(target / score) + (1.0 - target) * tf.log((1.0 - target) / (1.0 - score))
+    images = tf.cast(tf.shape(score)[0], tf.float32)
+    total, text, images = replicas.sums_over(tf.reduce_sum(divergence), tf.reduce_sum(target), images)
+    score_term = total / (text + tf.maximum(MINED_RATIO * text, LEAST_MINED * images))
+    sure = target * tf.cast(target > 0.5, tf.float32)
+    terms, weighted = geometry_losses(geometry, teacher_geometry, sure, **geometry_weights)
+    return {"score": score_term} | terms | {"total": score_weight * score_term + weighted}
+
+
 def _mean(values: Tensor, weights: Tensor) -> Tensor:
     """Weighted mean, 0 where all weights are 0."""
     total, weight = replicas.sums_over(tf.reduce_sum(values * weights), tf.reduce_sum(weights))

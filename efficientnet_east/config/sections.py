@@ -271,6 +271,10 @@ class Train(Section):
     iou_weight: float = _field(1.0, "weight of the box loss, -log IoU", ge=0)
     angle_weight: float = _field(10.0, "weight of the angle loss", ge=0)
     quad_weight: float = _field(1.0, "weight of the loss of the four corners (geometry quad)", ge=0)
+    teacher: str | None = _field(
+        None, "learn from the maps of this model, too: a workdir, a weight file or `default`"
+    )
+    teacher_weight: float = _field(1.0, "weight of the losses against the teacher's maps", ge=0)
     seed: int = _field(1, "seed of all random numbers", ge=0, lt=2**31)
     devices: str = _field(
         "auto", "auto: all GPUs, or the CPU; cpu; cpu:2 for two replicas; or numbers of GPUs, such as 0,1",

@@ -43,16 +43,7 @@ def export(config: Config, folder: Path, checkpoint: str | None, texts: int | No
     Raises:
       UserError: the data, a weight file or the checkpoint cannot be used, or the folder cannot be written.
     """
-    if config.train.accumulate > 1:
-        problem = f"is {config.train.accumulate}, but a step of several passes cannot be exported"
-        raise UserError("train.accumulate", problem, "Set it to 1, and train.batch_size higher.")
-    if config.train.unfreeze_at:
-        problem = f"is {config.train.unfreeze_at}, but an exported step cannot unfreeze anything"
-        hint = "Set it to 0. To unfreeze, export again from the checkpoint."
-        raise UserError("train.unfreeze_at", problem, hint)
-    if config.data.between != 1:
-        problem = f"is {config.data.between}, but an exported step does not weigh gaps between words"
-        raise UserError("data.between", problem, "Set it to 1.")
+    _expect_exportable(config)
     source = sources.training_source(config.data, config.train.seed, [])
     most = texts or -(-most_texts(source) // TEXTS_STEP) * TEXTS_STEP
     values, report = _initial_values(config, checkpoint)
@@ -67,6 +58,23 @@ def export(config: Config, folder: Path, checkpoint: str | None, texts: int | No
     size = len(program) / 1e6
     line = "%d state tensors, up to %d texts in an image, %.1f MB of program -> %s"
     logger.info(line, len(names), most, size, folder)
+
+
+def _expect_exportable(config: Config) -> None:
+    """Refuse what is no part of an exported step."""
+    if config.train.accumulate > 1:
+        problem = f"is {config.train.accumulate}, but a step of several passes cannot be exported"
+        raise UserError("train.accumulate", problem, "Set it to 1, and train.batch_size higher.")
+    if config.train.unfreeze_at:
+        problem = f"is {config.train.unfreeze_at}, but an exported step cannot unfreeze anything"
+        hint = "Set it to 0. To unfreeze, export again from the checkpoint."
+        raise UserError("train.unfreeze_at", problem, hint)
+    if config.data.between != 1:
+        problem = f"is {config.data.between}, but an exported step does not weigh gaps between words"
+        raise UserError("data.between", problem, "Set it to 1.")
+    if config.train.teacher:
+        problem = f"is {config.train.teacher}, but an exported step has no teacher"
+        raise UserError("train.teacher", problem, "Leave it out.")
 
 
 def _initial_values(config: Config, checkpoint: str | None) -> tuple[dict[str, np.ndarray], str]:

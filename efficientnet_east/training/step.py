@@ -12,7 +12,7 @@ from efficientnet_east.backbones.batch_norm import is_statistic
 from efficientnet_east.checkpoints import tf_checkpoints
 from efficientnet_east.compat import Tensor, tf
 from efficientnet_east.config import Config, Train
-from efficientnet_east.training import rates
+from efficientnet_east.training import rates, teacher
 from efficientnet_east.training.loss_scale import LossScale
 from efficientnet_east.training.optimizer import Adam, decay, kernels
 
@@ -127,7 +127,12 @@ def _losses(
         quad_weight=train.quad_weight,
     )  # fmt: skip
     l2 = 0.0 if train.optimizer == "adamw" else train.weight_decay * _l2()
-    return outputs, terms | {"total": terms["model"] + l2}
+    total = terms["model"] + l2
+    if train.teacher:
+        taught = teacher.build_losses(images, outputs, config)
+        total += train.teacher_weight * taught.pop("total")
+        terms |= {f"teacher_{name}": term for name, term in taught.items()}
+    return outputs, terms | {"total": total}
 
 
 def _gradients(loss: Tensor, variables: Sequence[Any], scale: LossScale | None) -> list[Tensor]:
