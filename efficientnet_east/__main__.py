@@ -1,9 +1,13 @@
 # PYTHON_ARGCOMPLETE_OK
 """`python -m efficientnet_east COMMAND ...`."""
 
+import contextlib
 import sys
 
 from efficientnet_east.system import installed
+
+with contextlib.suppress(ImportError):  # what is missing is for `doctor` to say
+    import efficientnet_east.data  # noqa: F401  (a worker process loads this module before Grain)
 
 
 def main() -> int:

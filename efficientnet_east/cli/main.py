@@ -11,6 +11,7 @@ import types
 from collections.abc import Sequence
 from typing import Any
 
+import efficientnet_east.data  # noqa: F401  (a worker process of train.py loads this module before Grain)
 from efficientnet_east import __version__
 from efficientnet_east.cli import messages
 from efficientnet_east.cli.options import Parser
