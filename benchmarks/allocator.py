@@ -22,7 +22,7 @@ from typing import Any
 
 import step
 
-from efficientnet_east.checkpoints import model_file
+from efficientnet_east.checkpoints import bundled
 from efficientnet_east.system.environment import ALLOCATOR
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,7 +42,7 @@ def evaluate(arm: str, data: str, limit: int) -> dict[str, float]:
     """Time `eval.py` with the weights in the package, from the start of the process to its end."""
     environment = os.environ | {ALLOCATOR: ARMS[arm], "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, "-W", "ignore", str(ROOT / "eval.py"), "--data", data, "--limit", str(limit)]
-    command += ["--checkpoint", str(model_file.SHIPPED)]  # which TensorFlow runs
+    command += ["--checkpoint", str(bundled.resolve(bundled.DEFAULT))]  # which TensorFlow runs
     before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     clock, after = time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)

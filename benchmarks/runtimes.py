@@ -124,20 +124,22 @@ def initial(config: Any, images: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
 # --- one case, in a process of its own
 
 
-def measure(path: str, runtime: str, threads: int, images: int) -> dict[str, Any]:
-    """The milliseconds of each image, of all and of the network alone, and how many boxes came out."""
+def measure(detector: Any, images: int, scale: float = 1.0) -> dict[str, Any]:
+    """The milliseconds of each image, of all and of the network alone, and how many boxes came out.
+
+    Args:
+      detector: whose own `scales` do not count.
+      images: that are timed.
+      scale: by which each is scaled before.
+    """
     from efficientnet_east.data.synthetic.scenes import SyntheticScenes
     from efficientnet_east.geometry import label_maps
-    from efficientnet_east.inference.detector import Detector
 
     scene = SyntheticScenes(SCENE + 1, 0, SHAPE)[SCENE]
-    labels = label_maps.encode(scene.truth.quads, scene.truth.ignore, SHAPE)
-    below = -(labels.score.shape[0]) % 8
-    score, geometry = (
-        np.pad(part.reshape(*labels.score.shape, -1), ((0, below), (0, 0), (0, 0)))[None]
-        for part in (labels.score, labels.geometry)
-    )
-    detector = Detector.load(path, {"runtime": runtime, "threads": threads})
+    sides = [round(side * scale) for side in SHAPE]
+    padded = tuple(side + -side % detector.divisor for side in sides)
+    labels = label_maps.encode(scene.truth.quads * scale, scene.truth.ignore, padded)
+    score, geometry = (part.reshape(1, *labels.score.shape, -1) for part in (labels.score, labels.geometry))
     own, spent = detector.run, []
 
     def run(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -148,21 +150,22 @@ def measure(path: str, runtime: str, threads: int, images: int) -> dict[str, Any
             raise SystemExit(f"maps of {shapes}, not {[score.shape, geometry.shape]}")
         return score, geometry
 
-    detector.run, whole = run, []
+    scaled = detector.with_detect(detector.detect.model_copy(update={"scales": (scale,)})).with_run(run)
+    whole = []
     for _ in range(WARM_UP + images):
         begin = time.perf_counter()
-        found = detector(scene.image)
+        found = scaled(scene.image)
         whole.append(1e3 * (time.perf_counter() - begin))
     timed = {"whole": whole, "network": spent}
     rounded = {name: [round(value, 1) for value in values[WARM_UP:]] for name, values in timed.items()}
     return rounded | {"cells": int(labels.score.sum()), "boxes": len(found)}
 
 
-def in_process(*words: str) -> dict[str, Any]:
-    """This program once more; what it printed last."""
+def in_process(*words: str, program: str = __file__) -> dict[str, Any]:
+    """A program, by default this one, once more; what it printed last."""
     root = str(Path(__file__).resolve().parents[1])
     environment = {ALLOCATOR: "true"} | os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": root}
-    command = [sys.executable, "-W", "ignore", __file__, *words]
+    command = [sys.executable, "-W", "ignore", program, *words]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(done.stderr)
@@ -239,8 +242,11 @@ def main() -> None:
         prepare(Path(options.prepare[0]), NETWORKS[options.prepare[1]], options.ways)
         print("{}")
     elif options.measure:
+        from efficientnet_east.inference.detector import Detector
+
         path, runtime = options.measure
-        print(json.dumps(measure(path, runtime, options.threads, options.images)))
+        detector = Detector.load(path, {"runtime": runtime, "threads": options.threads})
+        print(json.dumps(measure(detector, options.images)))
     else:
         with tempfile.TemporaryDirectory() as temporary:
             compare(options, options.folder or Path(temporary))

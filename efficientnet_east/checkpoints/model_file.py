@@ -1,8 +1,4 @@
-"""A detector in one file, as `export-weights` writes it: weights by name, and their configuration.
-
-One such file comes with the package, under the name `default`, and beside it the same network as ONNX, which
-detects without TensorFlow.
-"""
+"""A detector in one file, as `export-weights` writes it: weights by name, and their configuration."""
 
 from __future__ import annotations
 
@@ -13,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from efficientnet_east.checkpoints import bundled
 from efficientnet_east.checkpoints.float16 import round_kernel
 from efficientnet_east.errors import UserError
 from efficientnet_east.files.archives import read_arrays
@@ -20,11 +17,7 @@ from efficientnet_east.files.atomic import write_file
 
 SUFFIX = ".npz"
 CONFIG = "config.yaml"  # its member, beside the arrays
-DEFAULT = "default"
-SHIPPED = Path(__file__).parents[1] / "models" / "b0.npz"
 _EXPECTED = "a file of export-weights"
-# What to do about a bundled model that is missing or broken.
-MEND = "Install efficientnet_east again (pip install --force-reinstall --no-deps), or name another model."
 _MOST_CONFIG = 1 << 20  # bytes
 
 
@@ -33,48 +26,22 @@ def is_model_file(path: str | Path) -> bool:
     return Path(path).suffix == SUFFIX
 
 
-def resolve(path: str | Path, as_onnx: bool = False) -> Path:
-    """Give the path of the model that a user named.
-
-    Args:
-      path: of a model of any kind; `default` stands for the one that comes with the package (a folder of
-        that name is `./default`).
-      as_onnx: of `default`, give the ONNX file and not the weights.
-
-    Returns:
-      The path.
-
-    Raises:
-      UserError: `default`, and none came with this package.
-    """
-    if str(path) != DEFAULT:
-        return Path(path)
-    shipped = shipped_onnx() if as_onnx else SHIPPED
-    if not shipped.is_file():
-        raise UserError(DEFAULT, f"the bundled model is missing ({shipped})", MEND)
-    return shipped
-
-
-def shipped_onnx() -> Path:
-    """Give the path of the ONNX file that belongs to the weights in the package; it may be absent."""
-    return SHIPPED.with_suffix(".onnx")
-
-
 def short_names(paths: Sequence[str]) -> dict[str, str]:
     """Shorten the paths of models, so that a client learns nothing of the server's folders.
 
     Args:
-      paths: of the models.
+      paths: of the models, or names of bundled ones.
 
     Returns:
       Name -> path: the path's last part, as much of it as is needed to tell them apart.
     """
-    parts = [Path(os.path.abspath(path)).parts for path in dict.fromkeys(paths)]
+    different = dict.fromkeys(paths)
+    parts = [(path,) if bundled.is_bundled(path) else Path(os.path.abspath(path)).parts for path in different]
     for length in range(1, 1 + max(map(len, parts))):
         names = ["/".join(part[-length:]).lstrip("/") for part in parts]
         if len(set(names)) == len(names):
             break
-    return dict(zip(names, dict.fromkeys(paths), strict=True))
+    return dict(zip(names, different, strict=True))
 
 
 def write(path: str | Path, arrays: Mapping[str, np.ndarray], config: str, half: bool = False) -> None:

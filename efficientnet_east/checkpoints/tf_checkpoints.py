@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from efficientnet_east.checkpoints import model_file, object_checkpoints
+from efficientnet_east.checkpoints import bundled, model_file, object_checkpoints
 from efficientnet_east.compat import tf
 from efficientnet_east.errors import UserError
 from efficientnet_east.files import atomic, plain_paths
@@ -26,7 +26,7 @@ def find(path: str | Path) -> str:
 
     Args:
       path: a workdir (its newest checkpoint), or a checkpoint's prefix, with or without `.index`; or a
-        file of `export-weights`, see `model_file.resolve`.
+        file of `export-weights`, or the name of a bundled model.
 
     Returns:
       The prefix, or the path of the file.
@@ -34,7 +34,7 @@ def find(path: str | Path) -> str:
     Raises:
       UserError: there is none.
     """
-    path = model_file.resolve(path)
+    path = bundled.resolve(path)
     if model_file.is_model_file(path) and path.is_file():
         return str(path)
     if path.is_dir():
@@ -44,7 +44,7 @@ def find(path: str | Path) -> str:
         return newest
     prefix = str(path).removesuffix(".index")
     if not Path(prefix + ".index").exists():
-        raise UserError(path, "no such checkpoint", f"expected {_EXPECTED}")
+        raise UserError(path, "no such checkpoint", bundled.did_you_mean(path) or f"expected {_EXPECTED}")
     return prefix
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from efficientnet_east.checkpoints import model_file, tf_checkpoints
+from efficientnet_east.checkpoints import bundled, model_file, tf_checkpoints
 from efficientnet_east.errors import UserError
 from efficientnet_east.files.atomic import write_file
 
@@ -55,8 +55,8 @@ def read(path: str | Path, format: str | None = None) -> WeightFile:
     """Read a weight file.
 
     Args:
-      path: of the file; of a TensorFlow checkpoint its prefix, one of its files or its folder; `default` is
-        the model that comes with the package.
+      path: of the file; of a TensorFlow checkpoint its prefix, one of its files or its folder; or the name
+        of a bundled model.
       format: a key of `FORMATS`; None takes what the contents, or else the ending, tell.
 
     Returns:
@@ -66,7 +66,7 @@ def read(path: str | Path, format: str | None = None) -> WeightFile:
       UserError: there is no such file, it is damaged or of another kind, it holds something else than finite
         numbers, or a package is missing that reads it.
     """
-    path = Path(model_file.resolve(path))
+    path = bundled.resolve(path)
     path = path.parent if path.name == "saved_model.pb" else path  # the weights lie beside this graph
     format = format or format_of(path)
     path = _checkpoint_of(Path(path)) if format == "tpu" else path
@@ -99,9 +99,8 @@ def format_of(path: str | Path) -> str:
     elif path.suffix in _SUFFIXES:  # its reader says what is missing
         by_contents = None
     else:
-        raise UserError(
-            path, "no such file or checkpoint", "expected a weight file, a checkpoint or a workdir"
-        )
+        expected = "expected a weight file, a checkpoint or a workdir"
+        raise UserError(path, "no such file or checkpoint", bundled.did_you_mean(path) or expected)
     format = by_contents or _SUFFIXES.get(path.suffix)
     if format is None:
         raise UserError(path, "is no weight file of a known kind", f"expected {'; '.join(FORMATS.values())}")

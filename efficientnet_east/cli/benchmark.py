@@ -13,7 +13,7 @@ from typing import Any
 
 from PIL import Image
 
-from efficientnet_east.checkpoints import model_file
+from efficientnet_east.checkpoints import bundled, model_file
 from efficientnet_east.cli import options
 from efficientnet_east.data import inputs
 from efficientnet_east.data.datasets import find_records
@@ -64,7 +64,7 @@ class Options:
     """What is measured on what.
 
     Attributes:
-      model: paths of models, or None for the one that comes with the package.
+      model: paths or names of models, or None for the default.
       runtime: names of runtimes, or None for all that are installed.
       images: files, folders or patterns, or None.
       data: images with ground truth, or None.
@@ -88,7 +88,7 @@ class Options:
 
 def add_options(parser: options.Parser) -> None:
     """Declare the options."""
-    help = f"workdir of train.py, a prefix, or an exported file; can be repeated [{options.BUNDLED}]"
+    help = "workdir of train.py, a prefix, or an exported file; can be repeated"
     options.add_model(parser, help, several=True)
     help = "can be repeated [all that are installed and read the model]"
     parser.add_argument("--runtime", choices=tuple(runtimes.RUNTIMES), action="append", help=help)
@@ -200,7 +200,7 @@ def _generated(index: int) -> Picture:
 
 def _cases(chosen: Options, overrides: Mapping[str, Any]) -> list[Case]:
     """Open every model in every runtime. One that is not installed is an error if it was asked for."""
-    named = model_file.short_names(chosen.model or [model_file.DEFAULT])
+    named = model_file.short_names(chosen.model or [bundled.DEFAULT])
     cases, errors = [], []
     for name, path in named.items():
         able = runtimes.able(path)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from efficientnet_east import config as configuration
-from efficientnet_east.checkpoints import model_file
+from efficientnet_east.checkpoints import bundled, model_file
 from efficientnet_east.cli import options
 from efficientnet_east.files.folders import make_folder
 from efficientnet_east.inference import calibration
@@ -73,7 +73,7 @@ def _calibrate(chosen: Options, detect: dict[str, Any]) -> int:
     from efficientnet_east.inference.detector import Detector, config_beside
     from efficientnet_east.training import sources
 
-    prefix = tf_checkpoints.find(model_file.resolve(chosen.model))
+    prefix = tf_checkpoints.find(bundled.resolve(chosen.model))
     fields = {name: value for name, value in detect.items() if name != "threads"}
     config = configuration.load(str(config_beside(prefix)), fields)
     samples = sources.open_images(chosen.data, chosen.list, None, None, "train")

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from efficientnet_east.checkpoints import model_file
+from efficientnet_east.checkpoints import bundled, model_file
 from efficientnet_east.cli import options
 from efficientnet_east.data.images import PILLOW_MAX_PIXELS
 from efficientnet_east.demo import page
@@ -35,7 +35,7 @@ class Options:
     """What is served, where, and to whom.
 
     Attributes:
-      model: paths of models, or None for the one that comes with the package.
+      model: paths or names of models, or None for those of the package.
       host: name or address to listen at.
       port: to listen at; 0 for any, None for `PORT` or the next free one.
       no_page: whether there is an HTTP endpoint only.
@@ -66,7 +66,7 @@ class Options:
 def add_options(parser: options.Parser) -> None:
     """Declare the options."""
     help = "workdir of train.py, a prefix, or an exported file; can be repeated, the first is preset"
-    options.add_model(parser, f"{help} [{options.BUNDLED}]", several=True)
+    options.add_model(parser, help, several=True, otherwise="all models of the package")
     parser.add_argument("--host", metavar="ADDRESS", default=HOST, help=f"address to listen at [{HOST}]")
     help = f"port to listen at; 0 takes any free one [{PORT}, or the next free one]"
     parser.add_argument("--port", metavar="N", type=options.number(int, 0, 65535), help=help)
@@ -120,7 +120,7 @@ def _serve(chosen: Options, overrides: dict[str, Any], quietly: bool) -> int:
     except ImportError as error:
         raise UserError(error.name or "the server", "is not installed", page.INSTALL) from None
     limits, with_page = _limits(chosen), not chosen.no_page
-    named = model_file.short_names(chosen.model or [model_file.DEFAULT])
+    named = model_file.short_names(chosen.model or list(bundled.MODELS))
     load = functools.partial(load_models, named, overrides, quietly)
     worker = Worker(load, chosen.image_seconds, chosen.max_waiting)
     with partial_folder(_own_folder()) as folder, server.listen(*_where(chosen)) as listening:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from efficientnet_east import config as configuration
-from efficientnet_east.checkpoints import model_file
+from efficientnet_east.checkpoints import bundled
 from efficientnet_east.cli import options
 from efficientnet_east.data import datasets, submissions
 from efficientnet_east.data.datasets import find_records
@@ -90,7 +90,7 @@ class Options:
 def add_options(parser: options.Parser) -> None:
     """Declare the options."""
     help = "workdir of train.py, its folder `best`, a prefix, or a file of export or export-weights"
-    options.add_model(parser, f"{help} [{options.BUNDLED}]")
+    options.add_model(parser, help)
     options.add_data(
         parser, "images and ground truth [what the run validated on]", limit="use", required=False
     )
@@ -148,7 +148,7 @@ def run(given: Mapping[str, Any]) -> int:
     """
     chosen = options.pick(Options, given)
     if (chosen.submission or chosen.gt) is None and chosen.model is None:
-        chosen = dataclasses.replace(chosen, model=model_file.DEFAULT)
+        chosen = dataclasses.replace(chosen, model=bundled.DEFAULT)
     if (chosen.submission is None) == (chosen.model is None):
         raise UserError("eval", "what to score is not clear", "Give --model, or --submission with --gt.")
     folder = make_folder(chosen.report, "report") if chosen.report else None
@@ -241,12 +241,12 @@ def _open(chosen: Options) -> tuple[str, Source]:
     given, named = chosen.data is not None, str(chosen.model)
     # Without --data the run's own validation images count, so its training list and limit must not.
     fields = {"list": None, "limit": None} | chosen.images() | ({"mix": None} if given else {})
-    path = model_file.resolve(named)
+    path = bundled.resolve(named)
     if _is_export(path):
         if not given:
             problem = "is missing: an exported network has no validation images of its own"
             raise UserError("data.data", problem, "Give a folder of images with ground truth.")
-        subject = named if named == model_file.DEFAULT else str(path)
+        subject = named if bundled.is_bundled(named) else str(path)
         config = configuration.load(None, fields)
     else:
         from efficientnet_east.checkpoints import tf_checkpoints

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from efficientnet_east import config as configuration
-from efficientnet_east.checkpoints import model_file
+from efficientnet_east.checkpoints import bundled
 from efficientnet_east.cli import options
 from efficientnet_east.errors import UserError
 from efficientnet_east.export.formats import FORMATS
@@ -66,7 +66,7 @@ def add_options(parser: options.Parser) -> None:
     help = "file to write; a folder for saved_model and stablehlo-train"
     parser.add_argument("--output", metavar="FILE", required=True, help=help)
     help = "workdir of train.py, a prefix, or a file of export-weights"
-    options.add_model(parser, f"{help} [{options.BUNDLED}]")
+    options.add_model(parser, help)
     help = "float16: smaller; int8: smaller and faster, needs --calibration [float32]"
     parser.add_argument("--precision", choices=PRECISIONS, help=help)
     help = "accept images of this size only: one side, or WIDTHxHEIGHT such as 1280x736 [any size]"
@@ -117,7 +117,7 @@ def _run_network(chosen: Options, overrides: dict[str, Any]) -> int:
     from efficientnet_east.inference.detector import config_beside
     from efficientnet_east.training import sources
 
-    prefix = tf_checkpoints.find(chosen.model or model_file.DEFAULT)
+    prefix = tf_checkpoints.find(chosen.model or bundled.DEFAULT)
     config = configuration.load(
         str(config_beside(prefix)), {"list": None, "limit": None, "mix": None, **overrides}
     )

@@ -15,6 +15,7 @@ from typing import Any, NoReturn, TypeVar
 
 from efficientnet_east import config as configuration
 from efficientnet_east.backbones import catalog
+from efficientnet_east.checkpoints import bundled
 from efficientnet_east.cli import slim_flags
 from efficientnet_east.errors import UserError
 
@@ -22,7 +23,6 @@ logger = logging.getLogger(__name__)
 
 COMMON = "common options"
 MORE = "more options"
-BUNDLED = "the model that comes with the package"
 MAX_SIDE = 65536  # pixels
 SHORT = 12  # options that the first line of the help lists
 _METAVARS = {
@@ -219,19 +219,28 @@ def fields_of(given: Mapping[str, Any], *sections: str, threads: bool = False) -
 
 
 def add_model(
-    parser: Parser, help: str, *, default: str | None = None, several: bool = False, required: bool = False
+    parser: Parser,
+    help: str,
+    *,
+    default: str | None = None,
+    several: bool = False,
+    required: bool = False,
+    otherwise: str = bundled.DEFAULT,
 ) -> None:
     """Add `--model`; `--checkpoint` is its old name.
 
     Args:
       parser: of the command.
-      help: which models it takes.
+      help: which models it takes, besides the bundled ones.
       default: if none is given.
       several: whether it may be given more than once. The value is a list then, or None.
       required: whether it must be given.
+      otherwise: what the command takes if it is not given, for people.
     """
+    known = ", ".join(f"{name} ({model.purpose})" for name, model in bundled.MODELS.items())
+    help = f"{help}; or a model of the package: {known}" + ("" if required else f" [{otherwise}]")
     action = parser.add_argument(
-        "--model", metavar="PATH", required=required, action="append" if several else "store",
+        "--model", metavar="PATH|NAME", required=required, action="append" if several else "store",
         default=default, help=help,
     )  # fmt: skip
     parser.add_silent(action, "--checkpoint")

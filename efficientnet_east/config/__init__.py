@@ -14,7 +14,7 @@ import pydantic
 import yaml
 
 from efficientnet_east.backbones import catalog
-from efficientnet_east.checkpoints import model_file
+from efficientnet_east.checkpoints import bundled, model_file
 from efficientnet_east.config.sections import (
     RENAMED,
     SECTIONS,
@@ -86,7 +86,7 @@ def load_for_training(path: str | None = None, overrides: Mapping[str, Any] | No
       overrides: see `load`.
 
     Returns:
-      The configuration. If `train.init` is a file of `export-weights`, or `default`, the fields of the
+      The configuration. If `train.init` is a file of `export-weights`, or a bundled model, the fields of the
       section `model` that are not given are those of the file.
 
     Raises:
@@ -95,7 +95,7 @@ def load_for_training(path: str | None = None, overrides: Mapping[str, Any] | No
     config = load(path, overrides)
     if config.train.init is None:
         return config
-    init = model_file.resolve(config.train.init)
+    init = bundled.resolve(config.train.init)
     is_file = model_file.is_model_file(init) and init.is_file()  # its reader says what is missing
     if not is_file or model_file.config_in(init) is None:
         return config

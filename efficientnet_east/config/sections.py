@@ -219,7 +219,8 @@ class Train(Section):
         "runs/b0", "folder of the run: checkpoints, events, pictures; a run in it is resumed"
     )
     init: str | None = _field(
-        None, "weights to start from: a weight file, a checkpoint, a workdir, or `default`"
+        None,
+        "weights to start from: a weight file, a checkpoint, a workdir, or a bundled model such as `default`",
     )
     steps: int = _field(100_000, "number of training steps", gt=0)
     batch_size: int = _field(8, "crops per batch, over all devices", gt=0)

@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
-from efficientnet_east.checkpoints import model_file
+from efficientnet_east.checkpoints import bundled
 from efficientnet_east.demo.service import Answer
 
 _LONGEST_STEM = 60
@@ -51,7 +51,7 @@ def summary(answer: Answer) -> str:
     count = len(answer.found)
     words = "No words" if not count else "1 word" if count == 1 else f"{count} words"
     maps, boxes = (answer.seconds[name] * 1000 for name in ("maps", "boxes"))
-    network = f"Network {maps:.0f} ms" if answer.fresh else "Network not run again"
+    network = f"Network {maps:.0f} ms" if answer.fresh else "Network: kept from before"
     return f"**{words}** in {answer.width} × {answer.height} pixels. {network}, boxes {boxes:.0f} ms."
 
 
@@ -71,7 +71,7 @@ def python_code(upload: str, model: str, changed: Mapping[str, float]) -> str:
       model: its short name.
       changed: the thresholds that differ from the model's own.
     """
-    given = [] if model == model_file.DEFAULT and not changed else [json.dumps(model)]
+    given = [] if model == bundled.DEFAULT and not changed else [json.dumps(model)]
     if changed:
         given.append("{" + ", ".join(f'"{name}": {value:g}' for name, value in changed.items()) + "}")
     return (
@@ -86,7 +86,7 @@ def python_code(upload: str, model: str, changed: Mapping[str, float]) -> str:
 def command_line(upload: str, model: str, changed: Mapping[str, float]) -> str:
     """Write the command that gives the boxes on the page, see `python_code`."""
     words = ["efficientnet-east detect", shlex.quote(_shown_name(upload))]
-    if model != model_file.DEFAULT:
+    if model != bundled.DEFAULT:
         words.append(f"--checkpoint {shlex.quote(model)}")
     words += [f"--{name.replace('_', '-')} {value:g}" for name, value in changed.items()]
     return " ".join([*words, "--output results"])

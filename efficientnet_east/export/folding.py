@@ -17,6 +17,7 @@ from efficientnet_east.compat import tf
 GraphDef = Any
 NodeDef = Any
 CONVOLUTIONS = ("Conv2D", "DepthwiseConv2dNative")
+ENLARGING = ("ResizeBilinear", "ResizeNearestNeighbor")
 
 
 def fold(graph: GraphDef, outputs: list[str]) -> GraphDef:
@@ -100,8 +101,44 @@ def with_kernels_rounded(graph: GraphDef) -> GraphDef:
 
 def accurate(graph: GraphDef, precision: str) -> GraphDef:
     """Return the graph in the form that loses least where another runtime adds up and rounds."""
-    graph = with_means_in_two_steps(graph)
+    graph = with_means_in_two_steps(with_merges_in_parts(graph))
     return with_kernels_rounded(graph) if precision == "float16" else graph
+
+
+def with_merges_in_parts(graph: GraphDef) -> GraphDef:
+    """Take the merges' 1x1 convolutions of each map alone, the coarse one's before it is enlarged.
+
+    conv(concat(enlarge(a), b)) = enlarge(conv_a(a)) + conv_b(b), as both steps are linear. So the convolution
+    of the coarse map has a quarter of the cells, and no map with the channels of both is written to memory.
+
+    Args:
+      graph: from `fold`.
+
+    Returns:
+      Another graph that computes the same.
+    """
+    changed = tf.GraphDef()
+    changed.CopyFrom(graph)
+    nodes = {node.name: node for node in changed.node}
+    readers = Counter(_name(source) for node in changed.node for source in node.input)
+    with tf.Graph().as_default() as known:
+        tf.import_graph_def(graph, name="")
+    more: dict[str, list[NodeDef]] = {}  # behind which operation -> what comes before it
+    for bias in changed.node:
+        merge = _merge_of(bias, nodes, readers)
+        if merge:
+            channels = int(known.get_tensor_by_name(f"{merge[1].input[0]}:0").shape[-1])
+            more[bias.name] = _divide_merge(bias, *merge, nodes, channels)
+    found = tf.GraphDef(versions=graph.versions)
+    for node in changed.node:
+        found.node.extend([*more.get(node.name, ()), node])
+    return tf.graph_util.extract_sub_graph(found, _ends(graph))
+
+
+def _ends(graph: GraphDef) -> list[str]:
+    """The operations that no other one reads."""
+    read = {_name(source) for node in graph.node for source in node.input}
+    return [node.name for node in graph.node if node.name not in read]
 
 
 def with_mean_as_bias(graph: GraphDef, images: str) -> GraphDef:
@@ -192,6 +229,77 @@ def _fold_batch_norm(node: NodeDef, nodes: dict[str, NodeDef], readers: Counter[
     node.input.extend([source, bias])
     node.attr["T"].type = kind
     node.attr["data_format"].s = b"NHWC"
+
+
+def _merge_of(
+    bias: NodeDef, nodes: dict[str, NodeDef], readers: Counter[str]
+) -> tuple[NodeDef, NodeDef, NodeDef] | None:
+    """The convolution, the enlarged map and the other map of a merge, where they are read by nobody else."""
+    if bias.op != "BiasAdd":
+        return None
+    conv = nodes[_name(bias.input[0])]
+    joined = nodes[_name(conv.input[0])] if conv.op == "Conv2D" else conv
+    if joined.op != "ConcatV2" or len(joined.input) != 3 or readers[joined.name] != 1:
+        return None
+    large, other = (nodes[_name(source)] for source in joined.input[:2])
+    alone = readers[large.name] == readers[conv.name] == 1 and large.op in ENLARGING
+    kernel = constant(nodes[_name(conv.input[1])])
+    return (conv, large, other) if alone and kernel.shape[:2] == (1, 1) else None
+
+
+def _divide_merge(
+    bias: NodeDef, conv: NodeDef, large: NodeDef, other: NodeDef, nodes: dict[str, NodeDef], channels: int
+) -> list[NodeDef]:
+    """Make a merge's bias the sum of the merge's parts, and return the operations that it needs before it.
+
+    Args:
+      bias: that the convolution's output is given; keeps its name.
+      conv: the convolution, which goes on with the other map alone.
+      large: the enlarged map.
+      other: the map that it was joined with.
+      nodes: all, by name.
+      channels: of the enlarged map.
+    """
+    kernel = nodes[_name(conv.input[1])]
+    values = constant(kernel)  # (1, 1, channels of both, outputs)
+    part, coarse = _renamed(kernel, f"{kernel.name}/coarse"), _renamed(conv, f"{conv.name}/coarse")
+    set_constant(part, values[:, :, :channels])
+    set_constant(kernel, values[:, :, channels:])
+    source = _name(large.input[0])
+    coarse.input[:] = [source, part.name]
+    size, enlarged = _sizes(large.input[1], source, coarse.name, nodes), _renamed(large, f"{conv.name}/large")
+    enlarged.input[:] = [coarse.name, size[-1].name if size else large.input[1]]
+    conv.input[0] = other.name
+    biased = _renamed(bias, f"{conv.name}/biased")
+    bias.op = "AddV2"
+    bias.input[:] = [biased.name, enlarged.name]
+    del bias.attr["data_format"]
+    return [part, coarse, *size, enlarged, biased]
+
+
+def _sizes(name: str, source: str, instead: str, nodes: dict[str, NodeDef]) -> list[NodeDef]:
+    """Copy the operations that compute a size from a map, and let them ask another map of the same size.
+
+    OpenCV's importer wants the size to be that of the very map that is enlarged.
+    """
+    node = nodes[_name(name)]
+    if node.op == "Const":
+        return []
+    copied, before = _renamed(node, f"{node.name}/coarse"), list[NodeDef]()
+    for index, below in enumerate(node.input):
+        if _name(below) == source:
+            copied.input[index] = instead
+        elif more := _sizes(below, source, instead, nodes):
+            before += more
+            copied.input[index] = more[-1].name
+    return [*before, copied]
+
+
+def _renamed(node: NodeDef, name: str) -> NodeDef:
+    copied = type(node)()
+    copied.CopyFrom(node)
+    copied.name = name
+    return copied
 
 
 def _fold_factor(conv: NodeDef, nodes: dict[str, NodeDef], readers: Counter[str]) -> None:

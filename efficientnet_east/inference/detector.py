@@ -13,7 +13,7 @@ import numpy as np
 import PIL.Image
 
 from efficientnet_east import config as configuration
-from efficientnet_east.checkpoints import model_file
+from efficientnet_east.checkpoints import bundled, model_file
 from efficientnet_east.config import Detect
 from efficientnet_east.data.images import Encoded, from_pillow, read_image
 from efficientnet_east.errors import UserError
@@ -55,14 +55,14 @@ class Detector:
         self.run, self.detect, self.stride, self.divisor, self.size = run, detect, stride, divisor, size
 
     @classmethod
-    def load(cls, path: str | Path = model_file.DEFAULT, overrides: dict[str, Any] | None = None) -> Detector:
+    def load(cls, path: str | Path = bundled.DEFAULT, overrides: dict[str, Any] | None = None) -> Detector:
         """Load a trained detector; the runtime is chosen by the file.
 
         Args:
           path: a workdir of train.py (its newest checkpoint), its folder `best`, or a checkpoint's prefix,
             with the configuration read from the same folder; a file of `export-weights`; or what `export`
-            wrote: .onnx, .pb, .tflite, the folder of a SavedModel. `default` is the model that comes with
-            the package.
+            wrote: .onnx, .pb, .tflite, the folder of a SavedModel. Or the name of a model that comes with
+            the package, see `checkpoints.bundled`.
           overrides: fields of the configuration's section `detect`; `threads`, by default as many as this
             process may use; and `runtime`, to take OpenCV (`opencv`) for an .onnx or .pb file.
 

@@ -2,7 +2,7 @@
 
 The file has a line of JSON for each image, in the order of the images: what `Detections.to_json` gives, or
 `{"image": ..., "error": ...}`. A line is written when its image is done. So a job that is killed loses the
-image in work at most; the torn end of the file is cut off when the job resumes, and the finished file is the
+images in work at most; the torn end of the file is cut off when the job resumes, and the finished file is the
 same as that of a job that nobody stopped.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,6 +22,7 @@ import numpy as np
 from efficientnet_east.data.inputs import InputImage
 from efficientnet_east.errors import UserError
 from efficientnet_east.files.atomic import cannot_be_written
+from efficientnet_east.inference.overlap import overlapped
 from efficientnet_east.structures import Detections
 
 _Item = TypeVar("_Item")
@@ -68,6 +70,23 @@ class Summary:
         return Summary(self.images + 1, self.words + len(values.get("words", ())), (*self.failures, *failed))
 
 
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One image of a part.
+
+    Attributes:
+      line: of the results.
+      picture: its names.
+      image: uint8 (height, width, 3), RGB; None if it could not be used.
+      found: in it; None likewise.
+    """
+
+    line: bytes
+    picture: InputImage
+    image: np.ndarray | None = None
+    found: Detections | None = None
+
+
 def parse(text: str) -> Shard:
     """Read `I/N`, such as `3/8`.
 
@@ -87,7 +106,8 @@ def detect_all(
     *,
     resume: bool = False,
     lines: bool = False,
-    track: Callable[[Iterable[InputImage], int], Iterable[InputImage]] = lambda items, total: items,
+    also: Callable[[Row], object] = lambda row: None,
+    track: Callable[[Iterable[bytes], int], Iterable[bytes]] = lambda items, total: items,
 ) -> Summary:
     """Detect in images, and write a line for each.
 
@@ -97,7 +117,8 @@ def detect_all(
       path: of the results.
       resume: keep what the file has already, and begin behind it.
       lines: add the lines of text, see `Detections.to_json`.
-      track: wraps the images that are left, to show progress; gets their number, too.
+      also: called with each image before its line is written, such as to write files of its own.
+      track: wraps the lines of the images that are left, to show progress; gets their number, too.
 
     Returns:
       What the whole file holds.
@@ -111,12 +132,51 @@ def detect_all(
     with _open(path) as file:
         summary = _finished(path, file, pictures)
         left = pictures[summary.images :]
-        for picture in track(left, len(left)):
-            line = _line(detector, picture, lines)
-            _write(file, line)
-            summary = summary.add(line)
+        steps = read, functools.partial(detect, detector, lines), functools.partial(_write, file, also)
+        with contextlib.closing(overlapped(left, *steps)) as written:
+            for line in track(written, len(left)):
+                summary = summary.add(line)
         os.fsync(file.fileno())
     return summary
+
+
+def read(picture: InputImage) -> tuple[InputImage, np.ndarray | Exception]:
+    """Read an image; one that cannot be used must not end the work on all others.
+
+    Returns:
+      The image's names, and its pixels, uint8 (height, width, 3) RGB, or what was wrong.
+    """
+    try:
+        return picture, picture.read()
+    except Exception as error:
+        return picture, error
+
+
+def detect(
+    detector: Callable[[np.ndarray], Detections],
+    lines: bool,
+    seen: tuple[InputImage, np.ndarray | Exception],
+) -> Row:
+    """Detect in one image, unless it could not be read.
+
+    Args:
+      detector: see `detect_all`.
+      lines: see `detect_all`.
+      seen: of `read`.
+    """
+    picture, image = seen
+    name = _name(picture)
+    try:
+        if isinstance(image, Exception):
+            raise image
+        height, width = image.shape[:2]
+        found = detector(image)
+        text = found.to_json(lines=lines, image=name, width=width, height=height)
+        return Row(text.encode() + b"\n", picture, image, found)
+    except Exception as error:
+        problem = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        text = json.dumps({"image": name, "error": _valid(problem)}, ensure_ascii=False)
+        return Row(text.encode() + b"\n", picture)
 
 
 @contextlib.contextmanager
@@ -161,11 +221,13 @@ def _finished(path: Path, file: BinaryIO, pictures: Sequence[InputImage]) -> Sum
     return summary
 
 
-def _write(file: BinaryIO, line: bytes) -> None:
-    """Write a line at once, so that a process that is killed after this loses nothing."""
-    left = memoryview(line)
+def _write(file: BinaryIO, also: Callable[[Row], object], row: Row) -> bytes:
+    """Write a line at once, so that a process that is killed after this loses nothing; return it."""
+    also(row)
+    left = memoryview(row.line)
     while left:
         left = left[file.write(left) :]
+    return row.line
 
 
 def _image_of(line: bytes) -> object:
@@ -174,19 +236,6 @@ def _image_of(line: bytes) -> object:
     except ValueError:
         return None
     return values.get("image") if isinstance(values, dict) else None
-
-
-def _line(detector: Callable[[np.ndarray], Detections], picture: InputImage, lines: bool) -> bytes:
-    """Detect in one image; an image that cannot be used must not end the work on all others."""
-    name = _name(picture)
-    try:
-        image = picture.read()
-        height, width = image.shape[:2]
-        text = detector(image).to_json(lines=lines, image=name, width=width, height=height)
-    except Exception as error:
-        problem = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        text = json.dumps({"image": name, "error": _valid(problem)}, ensure_ascii=False)
-    return text.encode() + b"\n"
 
 
 def _name(picture: InputImage) -> str:

@@ -21,7 +21,7 @@ import numpy as np
 import yaml
 
 from efficientnet_east import model
-from efficientnet_east.checkpoints import model_file, tf_checkpoints
+from efficientnet_east.checkpoints import bundled, model_file, tf_checkpoints
 from efficientnet_east.compat import tf
 from efficientnet_east.data.folders import is_image, list_files
 from efficientnet_east.data.images import read_image
@@ -105,11 +105,11 @@ def main(argv: list[str] | None = None) -> int:
     """Write the start; the exit code is 2 where the user has to mend something."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--images", required=True, help="folder of photographs with text, 40 are enough")
-    parser.add_argument("--model", default=model_file.DEFAULT, help="a detector on B0 (.npz)")
+    parser.add_argument("--model", default=bundled.DEFAULT, help="a detector on B0 (.npz)")
     parser.add_argument("--output", required=True, help="the .npz to write")
     options = parser.parse_args(argv)
     try:
-        path = model_file.resolve(options.model)
+        path = bundled.resolve(options.model)
         config = yaml.safe_load(model_file.read_config(path))
         made_for = {"backbone": "b0", "activation": "swish", "pre_stride": "expand"}
         if {key: config["model"][key] for key in made_for} != made_for:

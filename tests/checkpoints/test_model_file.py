@@ -2,13 +2,15 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from helpers.bundles import bundle
 from helpers.project import Trained, make_data
 
 from efficientnet_east import config
-from efficientnet_east.checkpoints import model_file, tf_checkpoints
+from efficientnet_east.checkpoints import bundled, model_file, tf_checkpoints
 from efficientnet_east.cli import main
 from efficientnet_east.data.images import read_image
 from efficientnet_east.errors import UserError
@@ -26,10 +28,11 @@ def written(trained: Trained, tiny: None, tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def shipped(written: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(model_file, "SHIPPED", written)
-    return written
+@pytest.fixture(params=[bundled.DEFAULT, "second"])
+def shipped(request: pytest.FixtureRequest, written: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a bundled model: the usual one, or one more."""
+    bundle(monkeypatch, written, request.param)
+    return request.param
 
 
 def error_of(capsys: pytest.CaptureFixture[str], words: list[str]) -> str:
@@ -82,41 +85,65 @@ def test_detector_of_a_file_is_that_of_the_run(written: Path, trained: Trained, 
         np.testing.assert_allclose(maps[1], geometry, atol=close * 512)
 
 
-def test_every_verb_takes_the_default(shipped: Path, trained: Trained, tmp_path: Path) -> None:
+def test_every_verb_takes_the_name(
+    shipped: str, trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The usual model needs no name."""
     image, out = str(trained.data / "images" / "img_1.png"), tmp_path / "out"
-    assert main.main(["detect", image, f"--output={out}"]) == 0
+    named = [] if shipped == bundled.DEFAULT else [f"--model={shipped}"]
+    assert main.main(["detect", image, f"--output={out}", *named]) == 0
     assert (out / "img_1_words.png").is_file()
-    assert main.main(["eval", f"--data={trained.data}", f"--json={tmp_path / 'figures.json'}"]) == 0
+    assert main.main(["eval", f"--data={trained.data}", f"--json={tmp_path / 'figures.json'}", *named]) == 0
     assert json.loads((tmp_path / "figures.json").read_text())["care_truths"] == 1
-    frozen = tmp_path / "tiny.pb"
-    assert main.main(["export", "--format=frozen", f"--output={frozen}", "--no-verify"]) == 0
-    expected, _, _ = Detector.load().maps(image)
+    frozen, again = tmp_path / "tiny.pb", tmp_path / "again.npz"
+    assert main.main(["export", "--format=frozen", f"--output={frozen}", "--no-verify", *named]) == 0
+    expected, _, _ = Detector.load(shipped).maps(image)
     np.testing.assert_allclose(Detector.load(frozen).maps(image)[0], expected, atol=1e-5)
+    assert main.main(["export-weights", f"--model={shipped}", f"--output={again}"]) == 0
+    assert model_file.read_weights(again).keys() == expected_names(shipped)
+    capsys.readouterr()
+    words = ["benchmark", f"--images={image}", "--rounds=1", "--warm-up=0", *named]
+    assert main.main(words) == 0
+    assert capsys.readouterr().out.splitlines()[-1].split()[:2] == [shipped, "tensorflow"]
 
 
-def test_training_starts_from_the_default(
-    shipped: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def expected_names(shipped: str) -> Any:
+    return model_file.read_weights(bundled.MODELS[shipped].weights).keys()
+
+
+def test_a_name_that_is_nearly_one(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    hint = "expected default (did you mean that?)"
+    said = error_of(capsys, ["detect", "a.png", f"--output={tmp_path}", "--model=defualt"])
+    assert said == f"error: defualt: no such checkpoint; {hint}"
+    said = error_of(capsys, ["train", "--init=defaults", f"--workdir={tmp_path / 'run'}"])
+    assert said == f"error: defaults: no such file or checkpoint; {hint}"
+    assert "did you mean" not in error_of(capsys, ["eval", "--model=runs/default/best"])
+
+
+def test_training_starts_from_a_bundled_model(
+    shipped: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Its network needs no options; what is given all the same wins, and is said."""
     data, run = make_data(tmp_path / "data"), tmp_path / "run"
-    words = ["train", f"--data={data}", f"--workdir={run}", "--init=default", "--steps=1", "--crop-size=64"]
-    words += ["--batch-size=2", "--workers=0", "--activation=swish", "--learning-rate=1e-9"]
+    words = ["train", f"--data={data}", f"--workdir={run}", f"--init={shipped}", "--steps=1"]
+    words += ["--crop-size=64", "--batch-size=2", "--workers=0", "--activation=swish", "--learning-rate=1e-9"]
     assert main.main(words) == 0
     said = capsys.readouterr().out
-    assert f"starting from the weights of {shipped}" in said
+    weights = bundled.MODELS[shipped].weights
+    assert f"starting from the weights of {weights}" in said
     assert "note: they were trained with activation 'relu', not 'swish'" in said
     ran = config.load(str(run / "config.yaml"))
     assert (ran.model.backbone, ran.model.activation) == ("tiny", "swish")
-    got, given = tf_checkpoints.read(tf_checkpoints.find(run)), model_file.read_weights(shipped)
+    got, given = tf_checkpoints.read(tf_checkpoints.find(run)), model_file.read_weights(weights)
     for name in (name for name in given if name.endswith("weights")):
         np.testing.assert_allclose(got[name], given[name], atol=1e-7, err_msg=name)
 
 
 def test_a_configuration_file_wins_over_the_model_that_training_starts_from(
-    shipped: Path, tmp_path: Path
+    shipped: str, tmp_path: Path
 ) -> None:
     given = tmp_path / "given.yaml"
-    given.write_text("model: {activation: swish}\ntrain: {init: default}\n")
+    given.write_text(f"model: {{activation: swish}}\ntrain: {{init: {shipped}}}\n")
     read = config.load_for_training(str(given))
     assert (read.model.backbone, read.model.activation) == ("tiny", "swish")
     read = config.load_for_training(str(given), {"activation": "relu6"})
@@ -132,7 +159,7 @@ def test_training_from_a_file_that_is_missing_is_left_to_the_reader_of_weights(t
 def test_no_model_came_along(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(model_file, "SHIPPED", tmp_path / "none.npz")
+    bundle(monkeypatch, tmp_path / "none.npz")
     with pytest.raises(UserError, match="the bundled model is missing"):
         Detector.load()
     said = error_of(capsys, ["eval", f"--data={make_data(tmp_path / 'data')}"])

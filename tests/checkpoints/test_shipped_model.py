@@ -1,7 +1,8 @@
-"""The model that comes with the package: small enough, whole, and it finds words without further options."""
+"""The models that come with the package: small enough, whole, and they find words without options."""
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,9 +10,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from helpers.bundles import bundle
 
 from efficientnet_east import config
-from efficientnet_east.checkpoints import model_file
+from efficientnet_east.checkpoints import bundled, model_file
 from efficientnet_east.cli import main
 from efficientnet_east.errors import UserError
 from efficientnet_east.geometry.intersections import iou_matrix
@@ -21,6 +23,9 @@ from efficientnet_east.inference.runtimes import metadata
 from efficientnet_east.system import installed
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+BACKBONES = {"default": "b0", "fast": "lite0"}
+# Precision of the ONNX file -> how far its scores may be from the weights', the least overlap of its boxes.
+CLOSE = {"float16": (1e-2, 0.97), "int8": (1.0, 0.7)}
 WORDS = {"STATION": (150, 160), "coffee": (620, 330), "Exit 24": (260, 560)}  # where their baselines begin
 
 
@@ -36,19 +41,40 @@ def placard() -> tuple[np.ndarray, dict[str, tuple[float, float]]]:
     return cv2.GaussianBlur(image, (5, 5), 1), middles
 
 
-def test_size_and_contents() -> None:
-    assert model_file.SHIPPED.stat().st_size <= 12e6
-    arrays, text = model_file.read(model_file.SHIPPED)
-    kernels = [array for array in arrays.values() if array.ndim > 1]
-    assert len(kernels) > 80 and all(array.dtype == np.float16 for array in kernels)
-    assert all(np.isfinite(array).all() for array in arrays.values())
-    assert text is not None and "/" not in text, "no path of the machine that it was trained on"
-    assert config.load(str(model_file.SHIPPED)).model.backbone == "b0"
+@pytest.fixture(scope="module", params=bundled.MODELS)
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def detector() -> Detector:
-    return Detector.load()
+def detector(name: str) -> Detector:
+    return Detector.load(name)
+
+
+def test_size_and_contents(name: str) -> None:
+    weights = bundled.MODELS[name].weights
+    assert weights.stat().st_size <= 12e6
+    arrays, text = model_file.read(weights)
+    kernels = [array for array in arrays.values() if array.ndim > 1]
+    assert len(kernels) > 50 and all(array.dtype == np.float16 for array in kernels)
+    assert all(np.isfinite(array).all() for array in arrays.values())
+    assert text is not None and "/" not in text, "no path of the machine that it was trained on"
+    assert config.load(str(weights)).model.backbone == BACKBONES[name]
+
+
+def test_the_usual_model_needs_no_name() -> None:
+    image, _ = placard()
+    np.testing.assert_array_equal(Detector.load()(image).quads, Detector.load(bundled.DEFAULT)(image).quads)
+
+
+def test_a_page_lists_them() -> None:
+    """One row for each model, and no other."""
+    text = (REPOSITORY / "docs" / "model.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| `(\S+\.npz)` \| `(\S+\.onnx)`, (\w+) \| (.*) \|$", text, re.MULTILINE)
+    assert rows == [
+        (name, model.weights.name, model.onnx.name, model.precision, model.purpose)
+        for name, model in bundled.MODELS.items()
+    ]
 
 
 def test_it_finds_words(detector: Detector) -> None:
@@ -63,39 +89,43 @@ def test_it_finds_nothing_in_nothing(detector: Detector) -> None:
     assert len(detector(np.full((384, 512, 3), 127, np.uint8))) == 0
 
 
-def test_detect_needs_no_option_but_where_to(tmp_path: Path) -> None:
+def test_detect_needs_no_option_but_where_to(name: str, tmp_path: Path) -> None:
     image, _ = placard()
     cv2.imwrite(str(tmp_path / "photo.jpg"), image)
-    assert main.main(["detect", str(tmp_path / "photo.jpg"), "--output", str(tmp_path / "out")]) == 0
+    words = ["detect", str(tmp_path / "photo.jpg"), "--output", str(tmp_path / "out")]
+    assert main.main([*words, *([] if name == bundled.DEFAULT else ["--model", name])]) == 0
     lines = (tmp_path / "out" / "photo_words.txt").read_text().splitlines()
     assert len(lines) >= len(WORDS)
     assert (tmp_path / "out" / "photo_words.png").is_file()
 
 
-def test_the_onnx_file_is_of_these_weights() -> None:
-    described = metadata.read_file(model_file.shipped_onnx())[1]
-    assert described.source.sha256 == hashlib.sha256(model_file.SHIPPED.read_bytes()).hexdigest()
-    assert described.detect == config.load(str(model_file.SHIPPED)).detect.model_dump(mode="json")
-    assert model_file.shipped_onnx().stat().st_size <= 12e6
+def test_the_onnx_file_is_of_these_weights(name: str) -> None:
+    model = bundled.MODELS[name]
+    described = metadata.read_file(model.onnx)[1]
+    assert described.precision == model.precision
+    assert described.source.sha256 == hashlib.sha256(model.weights.read_bytes()).hexdigest()
+    assert described.detect == config.load(str(model.weights)).detect.model_dump(mode="json")
+    assert model.onnx.stat().st_size <= 12e6
 
 
-def test_both_files_find_the_same(detector: Detector) -> None:
+def test_both_files_find_the_same(name: str, detector: Detector) -> None:
     image, _ = placard()
-    weights = Detector.load(model_file.SHIPPED)
+    weights = Detector.load(bundled.MODELS[name].weights)
+    difference, overlap = CLOSE[bundled.MODELS[name].precision]
     ours, theirs = detector.maps(image, bgr=True), weights.maps(image, bgr=True)
-    np.testing.assert_allclose(ours[0], theirs[0], atol=1e-2)
+    np.testing.assert_allclose(ours[0], theirs[0], atol=difference)
     found, expected = detector(image, bgr=True), weights(image, bgr=True)
     assert len(found) == len(expected)
-    assert iou_matrix(found.quads, expected.quads).max(axis=1).min() > 0.97
+    assert iou_matrix(found.quads, expected.quads).max(axis=1).min() > overlap
 
 
-def test_detecting_loads_no_tensorflow_and_prints_its_results_only(tmp_path: Path) -> None:
+def test_detecting_loads_no_tensorflow_and_prints_its_results_only(name: str, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "photo.jpg"), placard()[0])
     program = (
         "import sys; from efficientnet_east.cli import main as cli; code = cli.main(sys.argv[1:]);"
         "print(code, any(name.partition('.')[0] in ('tensorflow', 'tf_slim') for name in sys.modules))"
     )
-    words = ["detect", str(tmp_path / "photo.jpg"), "--output", str(tmp_path / "out")]
+    words = ["detect", str(tmp_path / "photo.jpg"), "--output", str(tmp_path / "out"), "--model", name]
     clean = {key: value for key, value in os.environ.items() if not key.startswith("TF_")}
     environment = clean | {"PYTHONPATH": str(REPOSITORY)}
     command = [sys.executable, "-c", program, *words]
@@ -105,27 +135,34 @@ def test_detecting_loads_no_tensorflow_and_prints_its_results_only(tmp_path: Pat
     assert len(said) == 1 and "words -> " in said[0], said
 
 
-def test_without_onnx_runtime_the_weights_run_in_tensorflow(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert runtimes.able(model_file.DEFAULT) == ("onnxruntime", "tensorflow")
+def test_without_onnx_runtime_the_weights_run_in_tensorflow(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert runtimes.able(name) == ("onnxruntime", "tensorflow")
     monkeypatch.setattr(installed, "find", lambda name: None)
-    assert runtimes.able(model_file.DEFAULT) == ("tensorflow",)
+    assert runtimes.able(name) == ("tensorflow",)
     monkeypatch.undo()
-    monkeypatch.setattr(model_file, "SHIPPED", model_file.SHIPPED.with_name("absent.npz"))
-    assert runtimes.able(model_file.DEFAULT) == ("tensorflow",)
-    with pytest.raises(UserError, match=r"bundled model is missing .*Install efficientnet_east again"):
-        runtimes.open_runtime(model_file.DEFAULT)
+    bundle(monkeypatch, tmp_path / "absent.npz", name)
+    assert runtimes.able(name) == ("tensorflow",)
+    with pytest.raises(UserError, match=rf"^{name}: the bundled model is missing .*Install .* again"):
+        runtimes.open_runtime(name)
 
 
 @pytest.mark.parametrize("broken", [".onnx", ".npz"])
 def test_a_broken_model_says_how_to_mend_it(
-    broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    broken: str,
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Cut off, as by a full disk while the package was installed."""
-    shipped = tmp_path / "b0.npz"
-    monkeypatch.setattr(model_file, "SHIPPED", shipped)
+    shipped = tmp_path / "model.npz"
+    bundle(monkeypatch, shipped, name)
     shipped.with_suffix(broken).write_bytes(b"PK\x03\x04 cut off")
     cv2.imwrite(str(tmp_path / "photo.jpg"), placard()[0])
-    assert main.main(["detect", str(tmp_path / "photo.jpg"), "--output", str(tmp_path / "out")]) == 2
+    words = ["detect", str(tmp_path / "photo.jpg"), "--output", str(tmp_path / "out"), "--model", name]
+    assert main.main(words) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: default: the bundled model cannot be used (")
+    assert line.startswith(f"error: {name}: the bundled model cannot be used (")
     assert "Install efficientnet_east again" in line

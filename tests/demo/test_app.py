@@ -453,6 +453,9 @@ def test_names_of_models() -> None:
     assert model_file.short_names(["runs/a/best", "b.onnx"]) == {"best": "runs/a/best", "b.onnx": "b.onnx"}
     names = model_file.short_names(["runs/a/best", "runs/b/best", "runs/a/best"])
     assert names == {"a/best": "runs/a/best", "b/best": "runs/b/best"}
+    names = model_file.short_names(["default", "./default", "runs/b0"])
+    folder = Path.cwd().name
+    assert names == {"default": "default", f"{folder}/default": "./default", "runs/b0": "runs/b0"}
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from helpers.bundles import bundle
 from helpers.programs import make_workdir
 from helpers.project import TINY
 
 from efficientnet_east import scaling
-from efficientnet_east.checkpoints import model_file
 from efficientnet_east.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,7 +37,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     monkeypatch.setitem(scaling.VARIANTS, "b0", TINY)
     make_workdir(tmp_path / "small", backbone="b0", activation="swish")
     assert main.main(["export-weights", "--model=small", "--output=small.npz"]) == 0
-    monkeypatch.setattr(model_file, "SHIPPED", tmp_path / "small.npz")
+    bundle(monkeypatch, tmp_path / "small.npz")
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     (tmp_path / "photos").mkdir()
     for number in range(10):

@@ -20,7 +20,7 @@ FLOORS = (
     {"__init__", "errors"},
     {"files", "system"},
     {"backbones.costs", "checkpoints.float16"},
-    {"scaling", "options", "checkpoints.model_file"},
+    {"scaling", "options", "checkpoints.bundled", "checkpoints.model_file"},
     {"backbones.families", "geometry", "drawing"},
     {"backbones.catalog"},
     {"backbones.report", "structures"},

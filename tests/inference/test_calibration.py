@@ -10,12 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from efficientnet_east import config
-from efficientnet_east.checkpoints import model_file
+from efficientnet_east.checkpoints import bundled, model_file
 from efficientnet_east.cli import main
 from efficientnet_east.evaluation import icdar2015, mistakes, tune
 from efficientnet_east.inference import calibration
 from efficientnet_east.inference.detector import Detector
 from efficientnet_east.structures import Detections, Truth
+
+SHIPPED = bundled.MODELS[bundled.DEFAULT].weights
 
 
 def box(left: float, top: float, right: float, bottom: float) -> list[tuple[float, float]]:
@@ -70,10 +72,10 @@ def test_error_by_hand() -> None:
 
 def test_folded_weights_give_calibrated_scores(tmp_path: Path) -> None:
     """The same scores from a file with the line in its configuration and from one with it in its weights."""
-    arrays, text = model_file.read(model_file.SHIPPED)
+    arrays, text = model_file.read(SHIPPED)
     assert text is not None
     line = {"score_scale": "0.7", "score_offset": "-0.4"}
-    plain = config.load(str(model_file.SHIPPED), {"scales": "0.5"} | line)
+    plain = config.load(str(SHIPPED), {"scales": "0.5"} | line)
     model_file.write(tmp_path / "line.npz", arrays, config.dump(plain, ("model", "detect")))
     words = ["export-weights", "--checkpoint", str(tmp_path / "line.npz")]
     assert main.main([*words, "--output", str(tmp_path / "folded.npz")]) == 0
@@ -81,11 +83,11 @@ def test_folded_weights_give_calibrated_scores(tmp_path: Path) -> None:
     assert (folded.score_scale, folded.score_offset) == (1.0, 0.0)
     image = np.full((256, 384, 3), 210, np.uint8)
     cv2.putText(image, "STATION", (40, 140), cv2.FONT_HERSHEY_SIMPLEX, 2, (40, 40, 40), 5, cv2.LINE_AA)
-    before = Detector.load(model_file.SHIPPED).maps(image)[0]
+    before = Detector.load(SHIPPED).maps(image)[0]
     for name in ("line.npz", "folded.npz"):
         score = Detector.load(tmp_path / name).maps(image)[0]
         np.testing.assert_allclose(score, calibration.apply(before, 0.7, -0.4), atol=2e-3)
-    asked = Detector.load(model_file.SHIPPED, {"score_scale": 0.7, "score_offset": -0.4}).maps(image)[0]
+    asked = Detector.load(SHIPPED, {"score_scale": 0.7, "score_offset": -0.4}).maps(image)[0]
     np.testing.assert_allclose(asked, calibration.apply(before, 0.7, -0.4), atol=1e-6)
 
 
@@ -95,7 +97,7 @@ def test_folded_weights_give_calibrated_scores(tmp_path: Path) -> None:
 def test_a_calibration_that_does_not_rise_is_refused(
     wrong: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arrays, text = model_file.read(model_file.SHIPPED)
+    arrays, text = model_file.read(SHIPPED)
     assert text is not None
     name = wrong.partition(":")[0]
     lines = [f"  {wrong}" if line.strip().startswith(name) else line for line in text.splitlines()]

@@ -134,28 +134,55 @@ def words(folder: Path, output: str, *more: str) -> list[str]:
     return [word if word not in ("images", "dark.onnx") else str(folder / word) for word in given]
 
 
-def test_a_killed_job_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    monkeypatch.chdir(folder)
-    assert main(words(folder, "whole", "--shard", "1/1")) == 1
-    said = capsys.readouterr()
-    whole = Path("whole/words-00001-of-00001.jsonl").read_bytes()
-    assert whole.count(b"\n") == 300 and "300 images, " in said.out and " 1 failures" in said.out
-    assert "299 images read, 1 skipped" in said.err
-
-    path = Path("killed/words-00001-of-00001.jsonl")
+def killed_after(path: Path, lines: int, given: list[str]) -> bytes:
+    """Start a job, kill it when its file has so many lines, and return what the file holds."""
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-    command = [sys.executable, "-m", "efficientnet_east", *words(folder, "killed", "--shard", "1/1")]
+    command = [sys.executable, "-m", "efficientnet_east", *given]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as job:
-        while not path.exists() or path.read_bytes().count(b"\n") < 5:
+        while not path.exists() or path.read_bytes().count(b"\n") < lines:
             assert job.poll() is None, "it ended before it was killed"
             time.sleep(0.001)
         job.send_signal(signal.SIGKILL)
-    part = path.read_bytes()
-    assert job.returncode == -signal.SIGKILL and 5 <= part.count(b"\n") < 300
-    assert whole.startswith(part[: part.rfind(b"\n") + 1])
-    assert main(words(folder, "killed", "--shard", "1/1")) == 2, "nothing is overwritten"
-    assert main(words(folder, "killed", "--shard", "1/1", "--resume")) == 1
-    assert path.read_bytes() == whole
+    assert job.returncode == -signal.SIGKILL
+    return path.read_bytes()
+
+
+def test_killed_jobs_go_on(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    """Two parts, each killed with -9 in its middle and resumed: the same lines as of one job alone."""
+    monkeypatch.chdir(folder)
+    assert main(words(folder, "whole", "--shard", "1/1")) == 1
+    said = capsys.readouterr()
+    whole = Path("whole/words-00001-of-00001.jsonl").read_bytes().splitlines(keepends=True)
+    assert len(whole) == 300 and "300 images, " in said.out and " 1 failures" in said.out
+    assert "299 images read, 1 skipped" in said.err
+
+    for number in (1, 2):
+        path, given = Path(f"killed/words-{number:05d}-of-00002.jsonl"), ["--shard", f"{number}/2"]
+        part = killed_after(path, 5 * number, words(folder, "killed", *given))
+        expected = b"".join(whole[number - 1 :: 2])
+        assert 5 * number <= part.count(b"\n") < 150 and expected.startswith(part[: part.rfind(b"\n") + 1])
+        assert main(words(folder, "killed", *given)) == 2, "nothing is overwritten"
+        capsys.readouterr()
+        assert main(words(folder, "killed", *given, "--resume")) == number - 1, (
+            "the broken image is in part 2"
+        )
+        assert path.read_bytes() == expected
+        assert f"{path}: 150 images, " in capsys.readouterr().out
+
+
+def test_files_of_each_image_beside_the_lines(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They say the same as the lines; the maps of an image are not kept for a part."""
+    monkeypatch.chdir(folder)
+    given = words(folder, "out", "--shard", "1/1", "--limit", "3")
+    assert main([*given, "--formats", "json", "--lines"]) == 0
+    lines = Path("out/words-00001-of-00001.jsonl").read_text().splitlines()
+    files = [Path(f"out/img_{number}_words.json").read_text().rstrip() for number in (1, 2, 3)]
+    assert lines == files and all("corners" in line for line in lines)
+    assert len(list(Path("out").iterdir())) == 4
+    assert main([*given, "--formats", "score", "--resume"]) == 2
+    assert "--formats: has score or angle" in capsys.readouterr().err
 
 
 def test_all_parts_together(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,5 +29,5 @@ def write(network: Network, described: Metadata, images: Sequence[np.ndarray]) -
 
 def for_tensorflow(network: Network, described: Metadata) -> Any:
     """The graph as TensorFlow, also an older one, and OpenCV read it."""
-    graph = folding.with_mean_as_bias(described_graph(network, described), network.inputs)
-    return folding.for_older_readers(graph)
+    graph = folding.with_merges_in_parts(described_graph(network, described))
+    return folding.for_older_readers(folding.with_mean_as_bias(graph, network.inputs))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from efficientnet_east import config as configuration
-from efficientnet_east.checkpoints import model_file
+from efficientnet_east.checkpoints import bundled
 from efficientnet_east.config import Detect
 from efficientnet_east.errors import UserError
 from efficientnet_east.inference.runtimes.runtime import Runtime
@@ -63,7 +63,7 @@ def open_runtime(path: str | Path, threads: int = 0, runtime: str = AUTO) -> Run
 
     Args:
       path: a workdir of train.py, its folder `best`, a checkpoint's prefix, a file of `export-weights`, or
-        what `export` wrote: .onnx, .pb, .tflite, the folder of a SavedModel; or `default`.
+        what `export` wrote: .onnx, .pb, .tflite, the folder of a SavedModel; or the name of a bundled model.
       threads: of the processor; 0 takes as many as this process may use (a checkpoint's configuration may
         say otherwise).
       runtime: a key of `RUNTIMES`, or `auto`; `opencv` reads .onnx and .pb, too.
@@ -82,8 +82,8 @@ def open_runtime(path: str | Path, threads: int = 0, runtime: str = AUTO) -> Run
     entry = RUNTIMES[chosen]
     if chosen not in readers:
         raise UserError(path, f"is not for the runtime {chosen}", f"expected {entry.opens}")
-    if str(path) == model_file.DEFAULT:
-        return _open_default(chosen, entry, threads)
+    if bundled.is_bundled(path):
+        return _open_bundled(str(path), chosen, entry, threads)
     return _open(Path(path), entry, threads)
 
 
@@ -96,8 +96,9 @@ def able(path: str | Path) -> tuple[str, ...]:
     Returns:
       Keys of `RUNTIMES`, the usual one first.
     """
-    if str(path) == model_file.DEFAULT:
-        with_onnx = installed.find("onnxruntime") is not None and model_file.shipped_onnx().is_file()
+    if bundled.is_bundled(path):
+        onnx = bundled.MODELS[str(path)].onnx
+        with_onnx = installed.find("onnxruntime") is not None and onnx.is_file()
         return ("onnxruntime", "tensorflow") if with_onnx else ("tensorflow",)
     kind = kind_of(Path(path))
     return tuple(name for name, entry in RUNTIMES.items() if kind in entry.modules)
@@ -145,13 +146,12 @@ def _open(path: Path, entry: Entry, threads: int) -> Runtime:
     return opened
 
 
-def _open_default(chosen: str, entry: Entry, threads: int) -> Runtime:
-    """Open the bundled model; if its file is broken, say how to mend the installation."""
-    path = model_file.resolve(model_file.DEFAULT, as_onnx=chosen != "tensorflow")
+def _open_bundled(name: str, chosen: str, entry: Entry, threads: int) -> Runtime:
+    """Open a bundled model; if its file is broken, say how to mend the installation."""
+    path = bundled.resolve(name, as_onnx=chosen != "tensorflow")
     try:
         return _open(path, entry, threads)
     except UserError as error:
         if error.where != str(path):
             raise
-        problem = f"the bundled model cannot be used ({path}: {error.problem})"
-        raise UserError(model_file.DEFAULT, problem, model_file.MEND) from None
+        raise bundled.broken(name, error) from None
