@@ -1,7 +1,8 @@
-"""Two commands for a fresh machine. Both install the project into a virtual environment first (.venv).
+"""Commands for a fresh machine. All install the project into a virtual environment first (.venv).
 
 python3 quickstart.py demo    train the bundled B0 a little further on synthetic images, and evaluate it
 python3 quickstart.py test    run the linter, the type checker and the tests
+python3 quickstart.py install do no more than that
 
 The demo takes about five minutes on two CPU cores, after the installation. You need Python 3.11 or later.
 """
@@ -27,7 +28,10 @@ def run(*words: str | Path) -> None:
 
 
 def install() -> None:
-    """Make the environment and install the project with what its tests need."""
+    """Make the environment and install the project with what its tests need, unless that has been done."""
+    project, installed = (HERE / "pyproject.toml").read_text(encoding="utf-8"), ENVIRONMENT / "installed"
+    if installed.exists() and installed.read_text(encoding="utf-8") == project:
+        return
     if not PYTHON.exists():
         venv.create(ENVIRONMENT, with_pip=True)
     run("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--editable", ".[dev]")
@@ -35,6 +39,7 @@ def install() -> None:
     words = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--editable", ".[lanms]"]
     if subprocess.run([PYTHON, *words], cwd=HERE, stderr=subprocess.DEVNULL).returncode:
         print("lanms could not be built (no C++ compiler?). The tests that compare with it are skipped.")
+    installed.write_text(project, encoding="utf-8")
 
 
 def demo() -> None:
@@ -62,12 +67,12 @@ def test(*words: str) -> None:
 
 if __name__ == "__main__":
     command, *options = sys.argv[1:] or [""]
-    if command not in ("demo", "test") or (command == "demo" and options):
+    if command not in ("demo", "install", "test") or (command != "test" and options):
         sys.exit(__doc__)
     if sys.version_info < (3, 11):  # noqa: UP036  (an older Python meets this script first)
         sys.exit(f"error: this is Python {sys.version.split()[0]}; you need 3.11 or later")
     install()
     if command == "demo":
         demo()
-    else:
+    elif command == "test":
         test(*options)

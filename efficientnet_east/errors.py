@@ -41,6 +41,16 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def hint_of(error: BaseException, expected: str) -> str:
+    """Choose the hint for a file that cannot be read.
+
+    Args:
+      error: of reading it.
+      expected: what it should be, which helps nobody whose file is not there.
+    """
+    return "Check the path." if isinstance(error, FileNotFoundError) else f"expected {expected}"
+
+
 def joined(problem: str, hint: str) -> str:
     """Join a problem and its hint: a phrase follows a semicolon, a sentence is a sentence of its own.
 

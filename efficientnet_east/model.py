@@ -91,8 +91,7 @@ def build(
 
     Raises:
       UserError: an unknown backbone or option of it, or images that do not fit.
-      ValueError: an option of the head, see `east_head.east_head`.
-      TypeError: an option that does not exist.
+      ValueError, TypeError: an option of the head, or one that does not exist.
     """
     if "normalisation" in fields:  # as forks of earlier versions call it
         fields["normalization"] = fields.pop("normalisation")
@@ -100,37 +99,23 @@ def build(
     described = backbones.get_backbone(options.backbone, pre_stride=options.pre_stride, levels=options.levels)
     check_sides(images, described.strides[-1])
     common: dict[str, Any] = {"is_training": is_training, "reuse": reuse}
-    if bn_decay is not None:
-        common["bn_decay"] = bn_decay
+    common |= {} if bn_decay is None else {"bn_decay": bn_decay}
+    training = {"drop_connect": drop_connect, "batch_norm": batch_norm, "frozen": frozen}
+    training |= {"recompute": recompute, "seed": seed}
+    pixels = tf.cast(_normalized(images, options, described.normalization, is_training), precision)
     with slim.arg_scope(backbones.efficientnet_arg_scope(weight_decay)):
-        _, end_points = backbones.build(
-            tf.cast(_normalized(images, options, described.normalization, is_training), precision),
-            name=options.backbone,
-            activation=options.activation,
-            pre_stride=options.pre_stride,
-            levels=options.levels,
-            drop_connect=drop_connect,
-            batch_norm=batch_norm,
-            frozen=frozen,
-            recompute=recompute,
-            seed=seed,
-            **common,
-        )
-    width, repeats = scaling.bifpn_size(described.phi)
-    return Outputs(
-        *east_head(
-            end_points,
-            merge=options.merge,
-            width=options.fpn_width or width,
-            repeats=options.fpn_repeats or repeats,
-            output_stride=options.output_stride,
-            geometry=options.geometry,
-            text_scale=options.text_scale,
-            weight_decay=weight_decay,
-            batch_norm="sync" if batch_norm == "sync" else "train",
-            **common,
-        )
-    )
+        kept = {name: getattr(options, name) for name in ("activation", "pre_stride", "levels")}
+        _, end_points = backbones.build(pixels, name=options.backbone, **kept, **training, **common)
+    head = _head_options(options, described.phi)
+    head["batch_norm"] = "sync" if batch_norm == "sync" else "train"
+    return Outputs(*east_head(end_points, weight_decay=weight_decay, **head, **common))
+
+
+def _head_options(options: ModelOptions, phi: float) -> dict[str, Any]:
+    """What `east_head` takes of the options; the size of BiFPN is the backbone's unless it is given."""
+    width, repeats = scaling.bifpn_size(phi)
+    head = {name: getattr(options, name) for name in ("merge", "output_stride", "geometry", "text_scale")}
+    return head | {"width": options.fpn_width or width, "repeats": options.fpn_repeats or repeats}
 
 
 def _normalized(images: Tensor, options: ModelOptions, auto: str, is_training: bool | Tensor) -> Tensor:

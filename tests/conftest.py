@@ -1,8 +1,11 @@
 """What several test files share: a tiny network, small data sets, and one run of the real program."""
 
 import contextlib
+import gc
 import io
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+from helpers import sessions
 from helpers.project import SMALL, TINY, Runner, Trained, make_data
 
 from efficientnet_east import config as configuration
@@ -21,7 +25,37 @@ from efficientnet_east.cli import main
 SMALL += ["--drop-connect=0.9"]
 
 
+# Files that take a minute, or most of one, on a slow machine.
+LONGEST = [
+    "training/test_training", "export/test_write", "training/test_distributed", "training/test_resuming",
+    "docs/test_examples",
+    "backbones/test_backbones", "inference/test_runtimes", "backbones/test_options", "pjrt/test_train",
+    "checkpoints/test_weights", "checkpoints/test_weights_keras", "checkpoints/test_weights_torch",
+    "pjrt/test_graph_labels", "cli/test_quiet", "backbones/test_arg_scopes", "docs/test_tutorial",
+]  # fmt: skip
 GRAPHS: dict[str, Any] = {}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest, so that processes that share the tests a file at a time end together."""
+    order = {f"tests/{name}.py": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.nodeid.partition("::")[0], len(order)))
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector the modules of TensorFlow, and call it less often: graphs are large."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Have a test's sessions run graphs as they were built, unless it is marked `rewritten`."""
+    if "tensorflow" in sys.modules:
+        sessions.let_tests_choose()
+    with sessions.rewriting(item.get_closest_marker("rewritten") is not None):
+        return (yield)
 
 
 @pytest.fixture
@@ -60,7 +94,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     words += ["--steps=4", "--warmup-steps=2", "--learning-rate=0.01", "--score-threshold=0.02"]
     words += ["--log-every=1", "--save-every=2", "--picture-every=2", "--validate-every=2"]
     output = io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(output):
+    # As it is for users, who have TensorFlow rewrite their graphs.
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(output), sessions.rewriting(True):
         share(patch)
         code = main.main(words)
         config = configuration.load(str(folder / "run" / "config.yaml"))
@@ -77,6 +112,8 @@ def key_of(config: configuration.Config, thawed: bool) -> str:
     of_the_run |= {"keep_checkpoints", "patience"}
     fed = {"learning_rate", "schedule", "warmup_steps", "final_rate", "rise", "milestones", "step_factor"}
     fed |= {"decay_steps", "decay_factor", "staircase"}
+    if not thawed:
+        of_the_run |= {"unfreeze_at"}
     train = config.train.model_dump(exclude=of_the_run | fed)
     return repr((config.model, config.data.crop_size, train, thawed, model.build))
 

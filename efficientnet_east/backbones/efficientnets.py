@@ -160,7 +160,6 @@ def efficientnet(
     Raises:
       UserError: an activation, a mode of batch norm or a part to freeze is unknown.
     """
-    trained_from = 0 if frozen is None else scaling.frozen_blocks(network, frozen)
     found = scaling.features(network, pre_stride)
     options: dict[str, Any] = {"is_training": is_training, "batch_norm": batch_norm, "bn_decay": bn_decay}
     options["activation"] = get_activation(activation)
@@ -168,20 +167,8 @@ def efficientnet(
         tf.variable_scope(scope, reuse=reuse, custom_getter=float32_variables),
         isolated(REGULARIZERS),
     ):
-        with _arg_scope(**options, trainable=frozen is None):
-            net = slim.conv2d(images, network.stem, 3, stride=2, scope="stem")
-        end_points = {"stem": net}
-        for index, block in enumerate(network.blocks):
-            trainable = frozen is None or index >= trained_from
-            rate = drop_connect * index / len(network.blocks) if block.residual and trainable else 0.0
-            drop = _drop_factors(net, rate, is_training, seed, index)
-            tapped = [f.end_point for f in found if f.end_point.startswith(f"{block.name}/")]
-            build: Callable[..., dict[str, Tensor]] = functools.partial(
-                _block, block=block, **options, trainable=trainable
-            )
-            again = recompute and trainable and is_training is not False
-            end_points |= _recomputed_block(build, net, drop, block, tapped) if again else build(net, drop)
-            net = end_points[block.name]
+        drops: dict[str, Any] = {"drop_connect": drop_connect, "seed": seed}
+        net, end_points = _trunk(images, network, found, frozen, recompute, **drops, **options)
         with _arg_scope(**options):
             if num_classes is not None or pre_stride == "expand":
                 end_points["head"] = slim.conv2d(net, network.head, 1, scope="head")
@@ -190,6 +177,39 @@ def efficientnet(
                 return end_points["f5"], end_points
             logits = _classifier(end_points["head"], network, num_classes, is_training)
             return logits, end_points | {"logits": logits}
+
+
+def _trunk(
+    images: Tensor,
+    network: scaling.Network,
+    found: Sequence[scaling.Feature],
+    frozen: str | None,
+    recompute: bool,
+    *,
+    drop_connect: float,
+    seed: Tensor | None,
+    **options: Any,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Stem and blocks: the last map, and all maps by their names."""
+    trained_from = 0 if frozen is None else scaling.frozen_blocks(network, frozen)
+    is_training = options["is_training"]
+    with _arg_scope(**options, trainable=frozen is None):
+        net = slim.conv2d(images, network.stem, 3, stride=2, scope="stem")
+    end_points = {"stem": net}
+    for index, block in enumerate(network.blocks):
+        trainable = frozen is None or index >= trained_from
+        rate = drop_connect * index / len(network.blocks) if block.residual and trainable else 0.0
+        drop = _drop_factors(net, rate, is_training, seed, index)
+        build: Callable[..., dict[str, Tensor]] = functools.partial(
+            _block, block=block, **options, trainable=trainable
+        )
+        if recompute and trainable and is_training is not False:
+            tapped = [f.end_point for f in found if f.end_point.startswith(f"{block.name}/")]
+            end_points |= _recomputed_block(build, net, drop, block, tapped)
+        else:
+            end_points |= build(net, drop)
+        net = end_points[block.name]
+    return net, end_points
 
 
 def mbconv(

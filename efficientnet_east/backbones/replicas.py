@@ -18,7 +18,7 @@ def count() -> int:
     return 1 if replicas is None else int(replicas.num_replicas_in_sync)
 
 
-def number() -> int:
+def index() -> int:
     """Number this replica among all of them, from 0."""
     return 0 if count() == 1 else int(tf.get_static_value(_replicas().replica_id_in_sync_group))
 
@@ -35,7 +35,7 @@ def own_rows(whole: Tensor) -> Tensor:
     if count() == 1:
         return whole
     rows = tf.shape(whole)[0] // count()
-    return whole[number() * rows : (number() + 1) * rows]
+    return whole[index() * rows : (index() + 1) * rows]
 
 
 def mean_over(value: Tensor) -> Tensor:
@@ -95,7 +95,7 @@ def of_first(values: Sequence[Tensor]) -> list[Tensor]:
     """
     if count() == 1:
         return list(values)
-    found = list(values) if number() == 0 else [tf.zeros_like(value) for value in values]
+    found = list(values) if index() == 0 else [tf.zeros_like(value) for value in values]
     for kind in {value.dtype: None for value in values}:  # what is exchanged together has one dtype
         places = [place for place, value in enumerate(values) if value.dtype == kind]
         sums = _merged(tf.distribute.ReduceOp.SUM, [found[place] for place in places])
@@ -107,7 +107,7 @@ def of_first(values: Sequence[Tensor]) -> list[Tensor]:
 def local(variable: Any) -> Any:
     """Get this replica's copy of a variable; call it inside of a replica."""
     each = copies(variable)
-    return each[number() % len(each)]
+    return each[index() % len(each)]
 
 
 def copies(variable: Any) -> list[Any]:

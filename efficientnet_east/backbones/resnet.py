@@ -76,18 +76,7 @@ def resnet50(
         tf.variable_scope(scope, reuse=reuse, custom_getter=float32_variables),
         isolated(REGULARIZERS),
     ):
-        with _arg_scope(**options, trainable=still < 0):
-            net = slim.nets.resnet_utils.conv2d_same(images, numbers.STEM, 7, stride=2, scope="conv1")
-        end_points = {"conv1": net}
-        net = end_points["pool1"] = slim.max_pool2d(net, 3, stride=2, padding="SAME", scope="pool1")
-        for number, row in enumerate(numbers.ROWS, start=1):
-            part = {**options, "trainable": number > still}
-            again = recompute and part["trainable"] and is_training is not False
-            for unit in range(1, row.units + 1):
-                build: Callable[..., list[Tensor]] = functools.partial(_unit, row=row, unit=unit, **part)
-                net = recomputed(build, net)[0] if again else build(net)[0]
-                end_points[f"{row.name}/unit_{unit}"] = net
-            end_points[row.name] = net
+        net, end_points = _trunk(images, still, recompute and is_training is not False, **options)
         end_points |= named_maps(end_points, found, levels)
         if num_classes is None:
             return net, end_points
@@ -95,6 +84,22 @@ def resnet50(
         # A convolution of one cell, as in slim's own.
         logits = tf.squeeze(slim.conv2d(pooled, num_classes, 1, activation_fn=None, scope="logits"), [1, 2])
         return logits, end_points | {"logits": logits}
+
+
+def _trunk(images: Tensor, still: int, recompute: bool, **options: Any) -> tuple[Tensor, dict[str, Tensor]]:
+    """The last map, and all maps by their names. Of the rows, the first `still` are not trained."""
+    with _arg_scope(**options, trainable=still < 0):
+        net = slim.nets.resnet_utils.conv2d_same(images, numbers.STEM, 7, stride=2, scope="conv1")
+    end_points = {"conv1": net}
+    net = end_points["pool1"] = slim.max_pool2d(net, 3, stride=2, padding="SAME", scope="pool1")
+    for number, row in enumerate(numbers.ROWS, start=1):
+        part = {**options, "trainable": number > still}
+        for unit in range(1, row.units + 1):
+            build: Callable[..., list[Tensor]] = functools.partial(_unit, row=row, unit=unit, **part)
+            net = recomputed(build, net)[0] if recompute and part["trainable"] else build(net)[0]
+            end_points[f"{row.name}/unit_{unit}"] = net
+        end_points[row.name] = net
+    return net, end_points
 
 
 def _unit(net: Tensor, *, row: numbers.Row, unit: int, again: bool = False, **options: Any) -> list[Tensor]:

@@ -21,7 +21,7 @@ from efficientnet_east.data.image_lists import read_image_list
 from efficientnet_east.data.images import SUFFIXES, check_image
 from efficientnet_east.data.layouts import held_out
 from efficientnet_east.data.synthetic.scenes import SyntheticScenes
-from efficientnet_east.errors import UserError, one_line
+from efficientnet_east.errors import UserError, hint_of, one_line
 from efficientnet_east.evaluation import icdar2015, timing
 from efficientnet_east.files.atomic import write_file
 from efficientnet_east.inference import runtimes
@@ -188,7 +188,7 @@ def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise UserError(path, f"cannot be read ({error.strerror})", "expected an image file") from None
+        raise UserError(path, f"cannot be read ({error.strerror})", hint_of(error, "an image file")) from None
 
 
 def _generated(index: int) -> Picture:

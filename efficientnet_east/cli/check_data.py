@@ -55,8 +55,7 @@ class Options:
 def add_options(parser: options.Parser) -> None:
     """Declare the options."""
     options.add_data(parser, "images and ground truth", limit="check")
-    help = "which images to use, if the data set has both kinds [train]"
-    parser.add_argument("--split", choices=tuple(LAYOUTS), default="train", help=help)
+    options.add_split(parser)
     for name, kind in (
         ("min_text_side", options.number(float, 0, MAX_SIDE)),
         ("scale_max", options.number(float, 0, MAX_SCALE, above=True)),
@@ -126,5 +125,5 @@ def _write(folder: Path, found: check.Checked) -> None:
     write_file(folder / FINDINGS, as_csv(rows, ("kind", "file", "line", "problem", "fix")))
     write_file(folder / HISTOGRAMS, check.histogram_chart(found))
     if found.records:
-        write_image(folder / MOSAIC, check.mosaic(found))
+        write_image(folder / MOSAIC, check.draw_mosaic(found))
     logger.info("report: %s", one_line(str(folder)))

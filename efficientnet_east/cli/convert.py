@@ -11,7 +11,6 @@ from efficientnet_east.cli import options
 from efficientnet_east.data.convert import GTS, expect_apart, write_icdar
 from efficientnet_east.data.datasets import find_records
 from efficientnet_east.data.image_lists import read_image_list
-from efficientnet_east.data.layouts import LAYOUTS
 from efficientnet_east.errors import UserError, one_line
 from efficientnet_east.files.folders import make_folder
 
@@ -42,8 +41,7 @@ class Options:
 def add_options(parser: options.Parser) -> None:
     """Declare the options."""
     options.add_data(parser, "a data set in any format that this program reads", limit="convert")
-    help = "which images to use, if the data set has both kinds [train]"
-    parser.add_argument("--split", choices=tuple(LAYOUTS), default="train", help=help)
+    options.add_split(parser)
     options.add_skip_bad(parser)
     parser.add_argument("--copy-images", action="store_true", help="copy the images to OUTPUT/images, too")
     help = "folder to write; it gets gts/gt_NAME.txt for each image"

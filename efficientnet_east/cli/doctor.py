@@ -35,7 +35,7 @@ def run(given: Mapping[str, Any]) -> int:
     """
     if not given["json"]:
         print("Checking. TensorFlow takes a few seconds.", file=sys.stderr)
-    of_machine, of_libraries = machine.check_all(), libraries.check_all()
+    of_machine, of_libraries = machine.check_machine(), libraries.check_libraries()
     gpu = libraries.hidden_gpu(machine.nvidia_gpus(), of_libraries["tensorflow"])
     more = [gpu, libraries.several_opencvs()]
     found = [*of_machine, *of_libraries.values(), *filter(None, more)]
@@ -75,8 +75,8 @@ def abilities(of_machine: Sequence[CheckResult], of_libraries: Mapping[str, Chec
     """What can be done here.
 
     Args:
-      of_machine: see `machine.check_all`.
-      of_libraries: see `libraries.check_all`.
+      of_machine: see `machine.check_machine`.
+      of_libraries: see `libraries.check_libraries`.
 
     Returns:
       `detect`: the runtimes with which it works; `train`: whether it does.

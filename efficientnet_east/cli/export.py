@@ -70,7 +70,7 @@ def add_options(parser: options.Parser) -> None:
     help = "float16: smaller; int8: smaller and faster, needs --calibration [float32]"
     parser.add_argument("--precision", choices=PRECISIONS, help=help)
     help = "accept images of this size only: one side, or WIDTHxHEIGHT such as 1280x736 [any size]"
-    parser.add_argument("--size", metavar="N|WxH", type=options.image_size, help=help)
+    parser.add_argument("--size", metavar="N|WxH", type=options.width_and_height, help=help)
     _add_network_options(parser.add_argument_group("networks"))
     _add_training_options(parser.add_argument_group(f"training (--format {TRAIN_FORMAT})"))
     options.add_fields(parser, configuration.SECTIONS, ("data",), without=("precision",))

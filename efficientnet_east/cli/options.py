@@ -17,6 +17,7 @@ from efficientnet_east import config as configuration
 from efficientnet_east.backbones import catalog
 from efficientnet_east.checkpoints import bundled
 from efficientnet_east.cli import slim_flags
+from efficientnet_east.data.layouts import LAYOUTS
 from efficientnet_east.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -261,6 +262,12 @@ def add_data(parser: Parser, help: str, *, limit: str = "", required: bool = Tru
         parser.add_argument("--limit", metavar="N", type=number(int, 1), help=f"{limit} the first N images")
 
 
+def add_split(parser: Parser) -> None:
+    """Add `--split`."""
+    help = "which images to use, if the data set has both kinds [train]"
+    parser.add_argument("--split", choices=tuple(LAYOUTS), default="train", help=help)
+
+
 def add_skip_bad(parser: Parser) -> None:
     """Add `--skip-bad`."""
     help = "skip images that cannot be used, and name them, instead of stopping"
@@ -309,7 +316,7 @@ def _range(least: float, most: float, above: bool) -> str:
     return f"a number above {least:g}, up to {most:.0f}" if above else f"{least:g} to {most:.0f}"
 
 
-def image_size(text: str) -> tuple[int, int]:
+def width_and_height(text: str) -> tuple[int, int]:
     """Read a size as people write it; the `type=` of an option.
 
     Args:

@@ -48,7 +48,7 @@ def add_options(parser: options.Parser) -> None:
     help = "scale B0 by this compound coefficient; can be repeated"
     parser.add_argument("--phi", metavar="X", action="append", default=[], help=help)
     help = "image size in pixels: one side, or WIDTHxHEIGHT [the backbone's own]"
-    parser.add_argument("--size", metavar="N|WxH", type=options.image_size, help=help)
+    parser.add_argument("--size", metavar="N|WxH", type=options.width_and_height, help=help)
     parser.add_argument("--batch", metavar="N", type=int, default=1, help="images in a training step [1]")
     help = "count memory for this activation [the backbone's own]"
     parser.add_argument("--activation", metavar="|".join(KEPT_MAPS), help=help)

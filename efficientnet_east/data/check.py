@@ -292,7 +292,7 @@ def histogram_chart(checked: Checked) -> bytes:
     return draw_bars(one_line(checked.folder), panels)
 
 
-def mosaic(checked: Checked) -> np.ndarray:
+def draw_mosaic(checked: Checked) -> np.ndarray:
     """Draw images from all over the data set with their texts, to see whether the corners are right.
 
     Args:

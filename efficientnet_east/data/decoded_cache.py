@@ -36,7 +36,7 @@ _SPARE = 1 << 29
 _ALIGNMENT = 64
 
 
-class Block:
+class SharedMemory:
     """Room for images in memory that processes share; pickle it to give it to another process.
 
     Args:
@@ -123,7 +123,7 @@ class CachedImages:
     """
 
     source: ImageDataset
-    block: Block
+    block: SharedMemory
 
     def __len__(self) -> int:
         return len(self.source)
@@ -192,7 +192,7 @@ def _fitting(rooms: Sequence[Sequence[int]], budget: int) -> list[list[int]]:
 
 
 def _cached(part: Source, rooms: Sequence[int]) -> Source:
-    return CachedImages(part, Block(rooms)) if isinstance(part, ImageDataset) and any(rooms) else part
+    return CachedImages(part, SharedMemory(rooms)) if isinstance(part, ImageDataset) and any(rooms) else part
 
 
 def _shareable_file(owner: object) -> tuple[int, str]:

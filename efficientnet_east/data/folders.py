@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from efficientnet_east.data.images import SUFFIXES
-from efficientnet_east.errors import UserError
+from efficientnet_east.errors import UserError, hint_of
 
 _FOREIGN = ("__macosx", "thumbs.db", "desktop.ini")
 
@@ -46,5 +46,5 @@ def list_files(folder: Path) -> list[Path]:
     try:
         files = [path for path in folder.iterdir() if not is_foreign(path.name) and path.is_file()]
     except OSError as error:
-        raise UserError(folder, f"cannot be listed ({error.strerror})", "expected a folder") from None
+        raise UserError(folder, f"cannot be listed ({error.strerror})", hint_of(error, "a folder")) from None
     return sorted(files, key=lambda path: natural_key(path.name))

@@ -14,7 +14,7 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 from PIL import Image, UnidentifiedImageError, features
 
-from efficientnet_east.errors import UserError
+from efficientnet_east.errors import UserError, hint_of
 from efficientnet_east.files.atomic import write_file
 
 # Pillow's own table of suffixes loads all of its plugins, which takes as long as writing an image.
@@ -202,7 +202,7 @@ def _opened(source: Encoded, use: Callable[[Image.Image, object], _Result]) -> _
         raise UserError(where, "far too many pixels", f"expected at most {MAX_PIXELS} in all") from None
     # A damaged file makes Pillow raise almost anything: OSError, SyntaxError, struct.error, IndexError...
     except Exception as error:
-        raise UserError(where, _problem(error), f"expected {_EXPECTED}") from None
+        raise UserError(where, _problem(error), hint_of(error, _EXPECTED)) from None
 
 
 def _decoders(source: Encoded) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ import numpy as np
 from efficientnet_east.data import video
 from efficientnet_east.data.folders import is_foreign, is_image, natural_key
 from efficientnet_east.data.images import MAX_PIXELS, SUFFIXES, read_image
-from efficientnet_east.errors import UserError
+from efficientnet_east.errors import UserError, hint_of
 from efficientnet_east.files import text_files
 
 STANDARD_INPUT = "-"
@@ -99,7 +99,7 @@ def read_names(path: str | os.PathLike[str]) -> list[str]:
     try:
         data = sys.stdin.buffer.read() if str(path) == STANDARD_INPUT else Path(path).read_bytes()
     except OSError as error:
-        hint = "expected a text file, one name a line"
+        hint = hint_of(error, "a text file, one name a line")
         raise UserError(path, f"cannot be read ({error.strerror})", hint) from None
     parts = [os.fsdecode(part) for part in data.split(b"\0")] if _is_divided_by_zeros(data) else None
     names = [name for name in parts or text_files.file_names(data, str(path)) if name.strip()]

@@ -18,8 +18,8 @@ import numpy as np
 
 from efficientnet_east.data.annotations import parse_truth
 from efficientnet_east.data.folders import is_foreign, natural_key
-from efficientnet_east.data.formats.coordinates import from_text, rectangle
-from efficientnet_east.errors import UserError
+from efficientnet_east.data.formats.coordinates import from_text, rectangle_quad
+from efficientnet_east.errors import UserError, hint_of
 from efficientnet_east.files import text_files
 from efficientnet_east.files.atomic import write_file
 from efficientnet_east.geometry.quads import clockwise
@@ -164,7 +164,7 @@ def _parse_detection(fields: list[str], count: int, where: str) -> np.ndarray:
         kind = "coordinates" if count in (4, 8) else "numbers"
         raise UserError(where, f"{len(fields)} {kind} instead of {count}", f"expected {_FORMS[count]}")
     numbers = from_text(fields, where, _FORMS[count])
-    corners = numbers[:8].reshape(4, 2) if count >= 8 else rectangle(*numbers[:4])
+    corners = numbers[:8].reshape(4, 2) if count >= 8 else rectangle_quad(*numbers[:4])
     return np.append(corners.astype(np.float32), numbers[-1] if count % 2 else np.nan)
 
 
@@ -189,8 +189,8 @@ def _entries(path: str | os.PathLike[str], prefix: str) -> Iterator[tuple[str, b
     # A damaged archive makes zipfile raise almost anything: BadZipFile, zlib.error, struct.error...
     except Exception as error:
         problem = getattr(error, "strerror", None) or error
-        expected = f"a zip file of {prefix}_<image>.txt files"
-        raise UserError(path, f"cannot be read ({problem})", f"expected {expected}") from None
+        hint = hint_of(error, f"a zip file of {prefix}_<image>.txt files")
+        raise UserError(path, f"cannot be read ({problem})", hint) from None
 
 
 def _checked(

@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from efficientnet_east.errors import UserError
+from efficientnet_east.errors import UserError, hint_of
 from efficientnet_east.files import atomic, plain_paths
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
@@ -73,9 +73,10 @@ def open_file(path: Path, max_pixels: int) -> Video:
       UserError: no such file, no film, or too large.
     """
     try:
+        if not path.exists():
+            raise UserError(path, "does not exist", hint_of(FileNotFoundError(), _EXPECTED))
         if not path.is_file():
-            problem = "is no file" if path.exists() else "does not exist"
-            raise UserError(path, problem, f"expected {_EXPECTED}")
+            raise UserError(path, "is no file", f"expected {_EXPECTED}")
         with open(path, "rb") as file:
             beginning = file.read(16)
     except OSError as error:

@@ -89,7 +89,7 @@ class CheckResult:
     use: str = ""
 
 
-def check_all(libraries: Sequence[Library] = LIBRARIES) -> dict[str, CheckResult]:
+def check_libraries(libraries: Sequence[Library] = LIBRARIES) -> dict[str, CheckResult]:
     """Import each library in a process of its own.
 
     Returns:

@@ -21,7 +21,7 @@ LEAST_MEMORY, LEAST_DISK, LEAST_SHARED = 2 * GIGABYTE, GIGABYTE, GIGABYTE // 4
 DEVICES = Path("/dev")
 
 
-def check_all() -> list[CheckResult]:
+def check_machine() -> list[CheckResult]:
     """Check everything but the devices, which TensorFlow finds."""
     folders = {"temporary files": (tempfile.gettempdir, "TMPDIR"), "cache": (cache_folder, "XDG_CACHE_HOME")}
     of_folders = [_folder(name, *place) for name, place in folders.items()]

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, AnyStr
 
-from efficientnet_east.errors import UserError
+from efficientnet_east.errors import UserError, hint_of
 
 MAX_BYTES = 32 << 20  # of a ground truth or a list: hundreds of thousands of lines
 _EXPECTED = "a text file"
@@ -43,7 +43,7 @@ def read_bytes(path: str | os.PathLike[str], limit: int = MAX_BYTES, expected: s
             raise UserError(path, f"is larger than {limit >> 20} MiB", f"expected {expected}")
         return Path(path).read_bytes()
     except OSError as error:
-        raise UserError(path, f"cannot be read ({error.strerror})", f"expected {expected}") from None
+        raise UserError(path, f"cannot be read ({error.strerror})", hint_of(error, expected)) from None
 
 
 def read_text(path: str | os.PathLike[str], limit: int = MAX_BYTES, expected: str = _EXPECTED) -> str:

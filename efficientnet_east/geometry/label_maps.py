@@ -9,6 +9,14 @@ y = i * stride, and holds, in one of the two forms of EAST (sections 3.3.2 and 3
   from the corner that begins its top side.
 
 How many channels a map has says which form it is in.
+
+Large texts are painted first: a small text on top of a large one keeps its cells. A text whose shrunk quad
+falls between the cells gets the cell nearest to its center, if that is in the image and no smaller text needs
+the same one.
+
+Texts may be balanced: a cell of a text whose shrunk quad has the area of n cells weighs
+(BALANCED_CELLS / n) ** balance. At 0 every cell weighs 1, at 1 every text weighs the same; between them, as
+in PixelLink (Deng et al. 2018, section 4.1), it depends on size less.
 """
 
 from __future__ import annotations
@@ -72,10 +80,6 @@ def encode(
 ) -> Maps:
     """Make the label maps of texts (EAST, section 3.3), at the output size.
 
-    Large texts are painted first: a small text on top of a large one keeps its cells. A text whose shrunk
-    quad falls between the cells gets the cell nearest to its center, if that is in the image and no smaller
-    text needs the same one.
-
     Args:
       quads: (n, 4, 2), pixels, in either direction; they may reach out of the image.
       ignore: bool (n,), True for illegible texts.
@@ -86,10 +90,7 @@ def encode(
       ring: also mask what lies between the shrunk and the full quad of every text.
       geometry: a key of `CHANNELS`; score and mask are the same for all.
       core: see `quads.shrink`.
-      balance: how far texts weigh the same whatever their size, 0 to 1: a cell of a text whose shrunk quad
-        has the area of n cells weighs (BALANCED_CELLS / n) ** balance. At 0 every cell weighs 1, at 1 every
-        text weighs the same; between them as in PixelLink (Deng et al. 2018, section 4.1) it depends on size
-        less.
+      balance: how far texts weigh the same whatever their size, 0 to 1; see above.
       between: what a background cell between two neighboring words weighs, see `gaps.between_words`: more
         than 1 teaches to keep them apart.
 
@@ -110,11 +111,7 @@ def encode(
     inner = shrink_quads(quads, shrink, core)
     owner = _owners(inner, cells, stride)
     _give_a_cell(owner, inner, ~masked, shape, stride)
-    mask = np.ones(cells, np.float32)
-    mask[_owners(quads[masked], cells, stride) >= 0] = 0
-    if between != 1:
-        gaps = _owners(between_words(quads[~masked], inner[~masked]), cells, stride)
-        mask[(gaps >= 0) & (owner < 0)] *= between
+    mask = _mask(owner, quads, inner, masked, stride, between)
     if ring:
         mask[_owners(quads, cells, stride) > owner] = 0
     rows, columns = _where(owner >= 0)
@@ -127,6 +124,18 @@ def encode(
     else:
         values[rows, columns] = _to_quad(pixels, from_top_side(convex(quads))[text])
     return Maps((owner >= 0).astype(np.float32), values, mask)
+
+
+def _mask(
+    owner: np.ndarray, quads: np.ndarray, inner: np.ndarray, masked: np.ndarray, stride: int, between: float
+) -> np.ndarray:
+    """What each cell counts before texts are balanced, but for their rings; float32 (h, w)."""
+    mask = np.ones(owner.shape, np.float32)
+    mask[_owners(quads[masked], owner.shape, stride) >= 0] = 0
+    if between != 1:
+        gaps = _owners(between_words(quads[~masked], inner[~masked]), owner.shape, stride)
+        mask[(gaps >= 0) & (owner < 0)] *= between
+    return mask
 
 
 def decode(

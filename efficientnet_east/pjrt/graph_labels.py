@@ -83,10 +83,14 @@ def encode(
     zero = tf.zeros_like(values)
     score, mask = tf.cast(positive, tf.float32), tf.cast(~hidden, tf.float32)[..., None]
     if balance:
-        cells = tf.maximum(tf.abs(_area(inner)) / stride**2, 1.0)
-        weights = tf.gather((BALANCED_CELLS / cells) ** balance, tf.maximum(owner, 0), batch_dims=1)
-        mask *= tf.where(positive, weights[..., None], tf.ones_like(mask))
+        mask *= tf.where(positive, _text_weights(inner, owner, stride, balance), tf.ones_like(mask))
     return score, tf.where(tf.broadcast_to(positive, values.shape), values, zero), mask
+
+
+def _text_weights(inner: Tensor, owner: Tensor, stride: int, balance: float) -> Tensor:
+    """What each cell weighs, (b, h, w, 1), if it is its owner's."""
+    cells = tf.maximum(tf.abs(_area(inner)) / stride**2, 1.0)
+    return tf.gather((BALANCED_CELLS / cells) ** balance, tf.maximum(owner, 0), batch_dims=1)[..., None]
 
 
 def _large_first(quads: Tensor, ignore: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:

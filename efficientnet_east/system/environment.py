@@ -9,7 +9,7 @@ ALLOCATOR = "TF_CPU_ALLOCATOR_USE_BFC"
 QUIET = "TF_CPP_MIN_LOG_LEVEL"
 
 
-def hush() -> None:
+def hush_tensorflow() -> None:
     """Hide most of what TensorFlow prints when it starts, unless the environment says otherwise.
 
     TensorFlow calls "failed call to cuInit" an error on every machine without a GPU, so level 3 is needed.

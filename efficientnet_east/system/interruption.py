@@ -67,7 +67,7 @@ def watch() -> Iterator[Interruption]:
             signal.signal(number, before[number])
 
 
-def check() -> None:
+def raise_pending() -> None:
     """Raise KeyboardInterrupt again if a signal came and its exception was lost.
 
     Python drops an exception that is raised inside a destructor or a weak reference's callback, and a signal

@@ -28,7 +28,7 @@ PATIENCE = 2.0  # seconds; a longer import is mentioned on a terminal
 
 def hush() -> None:
     """Leave out the start-up notes of libraries that are imported after this call."""
-    environment.hush()
+    environment.hush_tensorflow()
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message=".*layer.apply")  # tf-slim calls it

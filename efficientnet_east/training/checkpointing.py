@@ -288,7 +288,7 @@ def with_averages(values: Mapping[str, Any], known: Container[str]) -> dict[str,
     return {**values, **{name: value for name, value in averages.items() if name in known}}
 
 
-def compare(workdir: Path, config: Config) -> list[str]:
+def changed_fields(workdir: Path, config: Config) -> list[str]:
     """List what changed since the workdir's last run.
 
     Args:

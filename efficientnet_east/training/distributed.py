@@ -107,7 +107,7 @@ class DeviceSetup:
 
         def replica() -> None:
             own = replicas.count() // len(self.cluster.addresses)
-            parts = {name: _part(feed, replicas.number() % own, own) for name, feed in feeds.items()}
+            parts = {name: _part(feed, replicas.index() % own, own) for name, feed in feeds.items()}
             built.append(build(**parts))
             broadcasts.append(_broadcast_from_chief())
             if vote is not None:

@@ -63,7 +63,7 @@ class Progress:
             run.recorder.scalars(run.done, run.scalars() | {"learning_rate": run.rate})
 
 
-class Maps:
+class MapPictures:
     """Record crops beside their true and their predicted maps."""
 
     def after_step(self, run: Run) -> None:
@@ -102,7 +102,7 @@ class Validate:
         run.recorder.row(run.done, run.rate, result)
 
 
-class Row:
+class ResultsRow:
     """Add a row to the results of a run without validation."""
 
     def after_step(self, run: Run) -> None:
@@ -121,7 +121,15 @@ class Patience:
 
 
 # The order matters: a validation loads the checkpoint, and patience counts the validation.
-HOOKS: tuple[Hook, ...] = (FirstBatches(), Progress(), Maps(), Save(), Validate(), Row(), Patience())
+HOOKS: tuple[Hook, ...] = (
+    FirstBatches(),
+    Progress(),
+    MapPictures(),
+    Save(),
+    Validate(),
+    ResultsRow(),
+    Patience(),
+)
 
 
 def is_due_to_save(run: Run) -> bool:

@@ -76,7 +76,7 @@ def _steps(run: Run, stream: Iterator[Batch], hooks: Sequence[Hook]) -> bool:
     """Step until the run is over (True), or until Ctrl-C (False)."""
     try:
         while not run.is_over:
-            interruption.check()
+            interruption.raise_pending()
             run.advance(stream)
             for hook in hooks:
                 hook.after_step(run)

@@ -24,7 +24,7 @@ SHEET_ROWS = 4  # crops of a batch whose maps are shown
 MOSAIC_SIDE = 1600  # pixels, at most
 
 
-def mosaic(batch: Batch | TextBatch) -> np.ndarray:
+def crops_sheet(batch: Batch | TextBatch) -> np.ndarray:
     """Draw a batch with its labels as the network gets them.
 
     Args:

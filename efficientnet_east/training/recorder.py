@@ -169,7 +169,7 @@ class Recorder:
         if number < FIRST_BATCHES:
             with self.pause():
                 path = self._folder / f"train_batch{number}.jpg"
-                self._attempt(write_image, path, previews.mosaic(batch))
+                self._attempt(write_image, path, previews.crops_sheet(batch))
 
     def row(self, done: int, rate: float, result: icdar2015.Result | None) -> Row:
         """Add a row to the results, and draw them.

@@ -85,7 +85,7 @@ class Run:
           UserError: a step was not finite.
         """
         while len(self._under_way) > lag:
-            expect_finite(*self._under_way[0])
+            expect_finite_loss(*self._under_way[0])
             self.recorder.add(_floats(self._under_way.popleft()[2]))
 
     def scalars(self) -> dict[str, float]:
@@ -126,7 +126,7 @@ class Run:
             self.saved = done
 
 
-def expect_finite(step: int, batches: Sequence[Batch], scalars: Scalars) -> None:
+def expect_finite_loss(step: int, batches: Sequence[Batch], scalars: Scalars) -> None:
     """Stop a run before it saves anything that came out of a step gone wrong.
 
     Args:

@@ -24,7 +24,7 @@ from efficientnet_east.inference.detector import Detector
 from efficientnet_east.structures import Source
 from efficientnet_east.training import loop
 from efficientnet_east.training import step as training_step
-from efficientnet_east.training.checkpointing import Checkpoints, compare, with_averages
+from efficientnet_east.training.checkpointing import Checkpoints, changed_fields, with_averages
 from efficientnet_east.training.cluster import Cluster, from_environment
 from efficientnet_east.training.distributed import DeviceSetup, StopVote
 from efficientnet_east.training.engine import FINITE
@@ -77,7 +77,7 @@ class _Given:
 def _train_in(config: Config, cluster: Cluster, hooks: Sequence[Hook], shared: str = "") -> bool:
     """Train in the chief's workdir, or beside it with `shared`, the chief's."""
     workdir = Path(config.train.workdir)
-    for change in compare(workdir, config):
+    for change in changed_fields(workdir, config):
         logger.info("changed since the last run: %s", change)
     source, validation = loop.open_data(config)
     with hold(workdir):

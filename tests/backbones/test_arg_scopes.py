@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from helpers.graphs import TINY
+from helpers.graphs import SHORT, TINY
 from helpers.layers import SMALL_RESNET
 
 from efficientnet_east import backbones
@@ -100,7 +100,12 @@ def test_the_hostile_scope_is_hostile() -> None:
         slim.conv2d(tf.zeros(IMAGES), 4, 3)
 
 
-@pytest.mark.parametrize("build", [tiny, resnet])
+def short(images: Any, **options: Any) -> Any:
+    """Every kind of layer that an EfficientNet has."""
+    return backbones.efficientnet(images, SHORT, num_classes=3, activation="swish", **options)[0]
+
+
+@pytest.mark.parametrize("build", [short, resnet])
 def test_weight_decay_of_the_scope_around_applies(
     build: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

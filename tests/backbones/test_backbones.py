@@ -77,7 +77,7 @@ def test_parameters_of_the_trunk(name: str, quick_hashes: None) -> None:
     network = scaling.resolve(scaling.get_variant(name))
     rows: dict[scaling.Block, list[scaling.Block]] = {}
     for block in network.blocks:
-        rows.setdefault(dataclasses.replace(block, name=""), []).append(block)
+        rows.setdefault(dataclasses.replace(block, name="", repeat=0), []).append(block)
     distinct = dataclasses.replace(network, blocks=tuple(blocks[0] for blocks in rows.values()))
     backbones.efficientnet(
         tf.placeholder(tf.float32, [None, 64, 64, 3]), distinct, is_training=False, scope="e"

@@ -22,6 +22,7 @@ from efficientnet_east.inference.detector import Detector
 from efficientnet_east.inference.runtimes import metadata
 from efficientnet_east.system import installed
 
+pytestmark = pytest.mark.rewritten
 REPOSITORY = Path(__file__).resolve().parents[2]
 BACKBONES = {"default": "b0", "fast": "lite0"}
 # Precision of the ONNX file -> how far its scores may be from the weights', the least overlap of its boxes.

@@ -16,7 +16,7 @@ from PIL import Image
 from efficientnet_east.cli import main
 from efficientnet_east.data.annotations import parse_truth
 from efficientnet_east.data.augment import Augmentation, augment
-from efficientnet_east.data.check import check, mosaic, shorter_side
+from efficientnet_east.data.check import check, draw_mosaic, shorter_side
 from efficientnet_east.data.datasets import (
     ImageDataset,
     Record,
@@ -151,7 +151,7 @@ def test_turned_photographs_are_measured_upright(tmp_path: Path) -> None:
     path.unlink()
     found = check(str(data))
     assert not found.problems and [hint.kind for hint in found.hints] == ["turned"]
-    assert mosaic(found).shape[:2] == (96 + 28, 128)
+    assert draw_mosaic(found).shape[:2] == (96 + 28, 128)
 
 
 def test_turned_photographs_are_counted_in_one_hint(

@@ -19,7 +19,7 @@ from PIL import Image
 from efficientnet_east.data import decoded_cache
 from efficientnet_east.data.augment import Augmentation
 from efficientnet_east.data.datasets import ImageDataset, check_images, find_records
-from efficientnet_east.data.decoded_cache import Block, CachedImages, keep_decoded
+from efficientnet_east.data.decoded_cache import CachedImages, SharedMemory, keep_decoded
 from efficientnet_east.data.images import read_image
 from efficientnet_east.data.loader import LabelOptions, Mixture, batches, most_texts
 from efficientnet_east.data.synthetic.scenes import SyntheticScenes
@@ -268,8 +268,8 @@ def test_a_temporary_file_goes_with_the_process(images: ImageDataset, tmp_path: 
     code = """
 import os, sys, tempfile
 del os.memfd_create
-from efficientnet_east.data.decoded_cache import Block
-block = Block([300])
+from efficientnet_east.data.decoded_cache import SharedMemory
+block = SharedMemory([300])
 print(*os.listdir(tempfile.gettempdir()))
 """
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "TMPDIR": str(tmp_path / "temporary")}
@@ -319,7 +319,7 @@ def test_memory_that_the_system_refuses_is_said(
 
 
 def test_an_entry_half_written_is_no_image() -> None:
-    block, image = Block([60, 300]), np.full((10, 10, 3), 7, np.uint8)
+    block, image = SharedMemory([60, 300]), np.full((10, 10, 3), 7, np.uint8)
     assert block.put(1, image) and not block.put(0, image)
     np.testing.assert_array_equal(block.get(1), image)
     os.pwrite(block._descriptor, np.int64(10 << 32 | 1).tobytes(), 8)

@@ -269,7 +269,7 @@ def test_broken_file_is_one_line_with_its_name(kind: str, tmp_path: Path) -> Non
 
 
 def test_no_file_and_a_folder(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"gone\.png: does not exist"):
+    with pytest.raises(UserError, match=r"gone\.png: does not exist\. Check the path\.$"):
         read_image(tmp_path / "gone.png")
     with pytest.raises(UserError, match="Is a directory"):
         read_image(tmp_path)

@@ -167,7 +167,8 @@ def test_films_that_cannot_be_read(kind: str, tmp_path: Path, capfd: pytest.Capt
         path.write_bytes(b"" if kind == "empty" else b"#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/a.ts\n")
     most = 100 if kind == "large" else 10**6
     (picture,) = inputs.images_of(inputs.InputFile(path, Path("film")), max_pixels=most)
-    with pytest.raises(UserError, match=r"film\.mp4: .*; expected"):
+    said = r"does not exist\. Check the path\.$" if kind == "missing" else ".*; expected"
+    with pytest.raises(UserError, match=rf"film\.mp4: {said}"):
         picture.read()
     assert capfd.readouterr() == ("", "")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.project import Runner, Trained, tensors
+from helpers.project import Runner, Trained, make_data, tensors
 
 from efficientnet_east.checkpoints import tf_checkpoints
 from efficientnet_east.cli import main
@@ -24,6 +24,7 @@ NAMES = [
     for name in (b"b0 lr=[1e-3]", b"a*b?", b"[ab", b"{a,b}", b"100%d %03d", b"back\\slash", b"caf\xe9",
                  b"\xed\xa0\x80", b"new\nline", b"#1 'q\" <&>")
 ]  # fmt: skip
+two_names = pytest.mark.parametrize("name", [NAMES[0], NAMES[6]], ids=ascii)
 any_name = pytest.mark.parametrize("name", NAMES, ids=ascii)
 
 
@@ -100,8 +101,9 @@ def test_a_temporary_folder_with_brackets(tmp_path: Path, monkeypatch: pytest.Mo
     assert tf_checkpoints.read(str(tmp_path / "[x]" / "model.ckpt-1"))["a"].tolist() == [1, 1]
 
 
-@pytest.mark.parametrize("name", [NAMES[0], NAMES[6]], ids=ascii)
-def test_a_run_goes_on_in_a_workdir_of_any_name(run: Runner, name: str, tmp_path: Path) -> None:
+@two_names
+def test_a_run_goes_on_in_a_workdir_of_any_name(quick_run: Runner, name: str, tmp_path: Path) -> None:
+    run = quick_run
     assert run(name, "--steps=2", "--save-every=1", "--keep-checkpoints=2")[0] == 0
     code, said, _ = run(name, "--steps=4", "--save-every=1", "--keep-checkpoints=2")
     assert code == 0 and "resuming from step 2" in said
@@ -115,11 +117,12 @@ def outputs(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.rglob("*") if path.is_file())
 
 
-@pytest.mark.parametrize("name", [NAMES[0], NAMES[6]], ids=ascii)
-def test_every_command_takes_any_name(name: str, tmp_path: Path, trained: Trained, tiny: None) -> None:
+@two_names
+def test_every_command_takes_any_name(name: str, tmp_path: Path, quick_run: Runner) -> None:
     """Images, workdirs and results; before, some ended after all the work was done."""
-    workdir = shutil.copytree(trained.workdir, tmp_path / "runs" / name)
-    data = shutil.copytree(trained.data, tmp_path / "data" / name)
+    assert quick_run(f"runs/{name}", "--steps=1")[0] == 0
+    workdir = tmp_path / "runs" / name
+    data = shutil.copytree(make_data(tmp_path / "plain", range(1, 2)), tmp_path / "named" / name)
     for path in [*(data / "images").iterdir(), *(data / "gts").iterdir()]:
         path.rename(path.with_name(path.name.replace("img_1", name)))
     out, given = tmp_path / "out" / name, ["--checkpoint", str(workdir)]

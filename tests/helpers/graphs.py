@@ -41,6 +41,9 @@ TINY = narrow_network(
     (1, 3, 1, 8), (1, 3, 1, 8), (6, 3, 2, 16), (6, 5, 2, 16), (6, 3, 2, 16), (6, 5, 2, 24), (6, 5, 1, 24)
 )  # fmt: skip
 
+# With and without expansion and residual.
+SHORT = narrow_network((1, 3, 1, 8), (6, 5, 2, 16), (6, 3, 1, 16))
+
 
 @dataclasses.dataclass(frozen=True)
 class Classifier:
@@ -156,7 +159,7 @@ def toy(
 ) -> model.Outputs:
     """A small stand-in for `model.build` with every kind of variable; what else that takes is ignored."""
     del options
-    net = tf.cast(images, tf.float32) / 255.0
+    net = tf.cast(images, tf.float32) * (1 / 255)
     norm = {"scale": True, "is_training": is_training and batch_norm != "frozen", "decay": 0.5}
     net = slim.conv2d(
         net, 4, 3, stride=4, normalizer_fn=slim.batch_norm, normalizer_params=norm, scope="stem"

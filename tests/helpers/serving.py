@@ -1,6 +1,8 @@
 """Servers for tests: detectors that see one word, and fall over certain images in every way."""
 
 import contextlib
+import http.client
+import json
 import os
 import signal
 import threading
@@ -41,6 +43,29 @@ def image_file(first: tuple[int, int, int] = (200, 200, 200), **size: int) -> by
     shape = size.get("height", 96), size.get("width", 128), 3
     pixels = np.full(shape, first, np.uint8)
     return cv2.imencode(".png", pixels[..., ::-1])[1].tobytes()
+
+
+def ask(
+    port: int, method: str = "POST", path: str = "/detect", body: bytes = b"", **headers: str
+) -> tuple[int, dict[str, str], bytes]:
+    """One request; gives status, headers and body."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        names = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request(method, path, body, names)
+        answer = connection.getresponse()
+        return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
+    finally:
+        connection.close()
+
+
+def error(status: int, answer: tuple[int, dict[str, str], bytes]) -> str:
+    """The one line of a refusal."""
+    found, headers, body = answer
+    assert (found, headers["content-type"]) == (status, "application/json"), body
+    assert body.count(b"\n") == 1 and b"Traceback" not in body
+    (line,) = json.loads(body).values()
+    return line
 
 
 @contextlib.contextmanager

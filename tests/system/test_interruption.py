@@ -109,10 +109,10 @@ def test_a_signal_whose_exception_was_lost_is_raised_again() -> None:
             time.sleep(0.05)  # the handler runs here
 
     with interruption.watch() as watched:
-        interruption.check()
+        interruption.raise_pending()
         doomed = Doomed()
         del doomed
         assert watched.received == signal.SIGTERM
         with pytest.raises(KeyboardInterrupt):
-            interruption.check()
-    interruption.check()
+            interruption.raise_pending()
+    interruption.raise_pending()

@@ -17,6 +17,7 @@ import pytest
 from helpers.project import make_data
 
 from efficientnet_east.checkpoints import tf_checkpoints
+from efficientnet_east.cli import main
 
 TESTS = Path(__file__).resolve().parents[1]
 WORDS = [
@@ -48,9 +49,7 @@ class Processes:
 
     def start_two(self, workdir: str, *words: str) -> list[subprocess.Popen[bytes]]:
         """Two processes of one run; the second is named `other`, the first as the workdir."""
-        addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
-        configs = [json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}})
-                   for index in (0, 1)]  # fmt: skip
+        configs = configs_of_two()
         # The second process's workdir is not the first one's: it writes nothing, and needs no shared folder.
         return [self.start(workdir, workdir, *words, config=configs[0]),
                 self.start("other", "unused", *words, config=configs[1])]  # fmt: skip
@@ -60,6 +59,13 @@ class Processes:
 
     def wait(self, name: str, seconds: float = 300) -> int:
         return self.started[name].wait(seconds)
+
+
+def configs_of_two() -> list[str]:
+    """TF_CONFIG of the two processes of a run on this machine."""
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
+    return [json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}})
+            for index in (0, 1)]  # fmt: skip
 
 
 @pytest.fixture
@@ -155,13 +161,20 @@ def test_who_is_killed_is_missed_and_who_is_asked_stops_all(processes: Processes
 
 
 @pytest.mark.slow
-def test_what_does_not_go_together_is_refused(processes: Processes) -> None:
+def test_a_batch_that_the_devices_cannot_share_is_refused(processes: Processes) -> None:
     processes.start("odd", "odd", "--devices=cpu:2", "--batch-size=3")
-    processes.start_two("patient", "--patience=2", "--val-data", str(processes.folder / "data"))
-    said = {
-        "odd": "error: --batch-size: is 3 on 2 devices; expected a multiple of 2",
-        "patient": "error: --patience: cannot be used in a cluster. Only the chief validates. Set it to 0.",
-        "other": "error: --patience: cannot be used in a cluster",
-    }
-    for name, line in said.items():
-        assert processes.wait(name) == 2 and line in processes.output(name), processes.output(name)
+    line = "error: --batch-size: is 3 on 2 devices; expected a multiple of 2"
+    assert processes.wait("odd") == 2 and line in processes.output("odd"), processes.output("odd")
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_patience_is_refused_by_every_process(
+    index: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before it waits for the others."""
+    monkeypatch.setenv("TF_CONFIG", configs_of_two()[index])
+    data = str(make_data(tmp_path / "data"))
+    words = [*WORDS, "--patience=2", "--data", data, "--val-data", data, "--workdir", str(tmp_path / "run")]
+    assert main.main(["train", *words]) == 2
+    line = "error: --patience: cannot be used in a cluster. Only the chief validates. Set it to 0."
+    assert line in capsys.readouterr().err

@@ -170,7 +170,7 @@ def crops(count: int, side: int = 128) -> Batch:
 @pytest.mark.parametrize(("count", "shape"), [(1, (128, 128)), (3, (262, 262)), (20, (530, 530))])
 def test_mosaic_draws_the_labels_that_the_network_gets(count: int, shape: tuple[int, int]) -> None:
     batch = crops(count)
-    picture = previews.mosaic(batch)
+    picture = previews.crops_sheet(batch)
     assert picture.shape == (*shape, 3)
     first = picture[:128, :128].astype(int)
     text, ignored, outside = first[41, 62], first[90, 60], first[120, 10]
@@ -179,7 +179,7 @@ def test_mosaic_draws_the_labels_that_the_network_gets(count: int, shape: tuple[
     top = first[20:35, 60]  # across the upper side of the legible text
     assert (top[:, 1] - top[:, 0]).max() > 100, "a green line"
     blank = dataclasses.replace(batch, score=0 * batch.score, mask=batch.mask * 0 + 1)
-    assert (previews.mosaic(blank)[:128, :128] == 90).all(), "from the maps, not from the truth"
+    assert (previews.crops_sheet(blank)[:128, :128] == 90).all(), "from the maps, not from the truth"
 
 
 def test_mosaic_of_texts() -> None:
@@ -187,14 +187,14 @@ def test_mosaic_of_texts() -> None:
         np.full((1, 128, 128, 3), 90, np.uint8), np.pad(QUADS, ((0, 5), (0, 0), (0, 0)))[None],
         np.array([[False, True] + [False] * 5]), np.array([2], np.int32), ("a",),
     )  # fmt: skip
-    picture = previews.mosaic(batch).astype(int)
+    picture = previews.crops_sheet(batch).astype(int)
     assert picture[20, 100, 1] - picture[20, 100, 0] > 100, "green for what is learned"
     assert np.ptp(picture[80, 60]) == 0 and picture[80, 60, 0] > 130, "grey for what is ignored"
     assert (picture[:3, :3] == 90).all(), "nothing for the padding"
 
 
 def test_large_mosaics_are_scaled_down() -> None:
-    assert previews.mosaic(crops(4, 1024)).shape == (1600, 1600, 3)
+    assert previews.crops_sheet(crops(4, 1024)).shape == (1600, 1600, 3)
 
 
 def test_validation_picture_shows_what_was_found_and_missed() -> None:

@@ -118,7 +118,7 @@ def _outline(values: Mapping[str, Any]) -> Any:
 
 def _box_corners(box: np.ndarray) -> np.ndarray:
     left, top, width, height = box
-    return coordinates.rectangle(left, top, left + width, top + height)
+    return coordinates.rectangle_quad(left, top, left + width, top + height)
 
 
 FORMAT = Format(

@@ -60,12 +60,12 @@ def region_of(corners: np.ndarray) -> np.ndarray | None:
     """
     if len(corners) < 2:
         return None
-    upright = rectangle(*corners.min(axis=0), *corners.max(axis=0)).astype(np.float32)
+    upright = rectangle_quad(*corners.min(axis=0), *corners.max(axis=0)).astype(np.float32)
     quads = (enclosing_rectangle(corners).astype(np.float32), upright)
     return next((quad for quad in quads if area(quad) >= _MIN_AREA), None)
 
 
-def rectangle(left: float, top: float, right: float, bottom: float) -> np.ndarray:
+def rectangle_quad(left: float, top: float, right: float, bottom: float) -> np.ndarray:
     """Return the corners of an upright rectangle, float64 (4, 2), clockwise from the top-left one.
 
     Args:
@@ -101,7 +101,7 @@ def from_text(fields: Sequence[str], where: str, expected: str) -> np.ndarray:
     return numbers
 
 
-def readable(fields: Sequence[Any]) -> np.ndarray:
+def readable_numbers(fields: Sequence[Any]) -> np.ndarray:
     """Return those corners that can be read, to mask what they stand around.
 
     Args:
@@ -141,7 +141,7 @@ def from_json(value: Any, error: MakeError) -> np.ndarray:
         raise error(
             f"the corners are {_short(repr(value))}", "expected corners such as [[x, y], ...], numbers"
         )
-    corners = readable(flat)
+    corners = readable_numbers(flat)
     if 2 * len(corners) != len(flat):
         problem = f"{_short(repr(value))} is not inside any image"
         raise error(problem, f"expected finite numbers up to {LARGEST:.0f}")
@@ -149,8 +149,8 @@ def from_json(value: Any, error: MakeError) -> np.ndarray:
 
 
 def readable_json(value: Any) -> np.ndarray:
-    """Return those corners in JSON that can be read, float64 (k, 2), see `readable`."""
-    return readable(flattened(value))
+    """Return those corners in JSON that can be read, float64 (k, 2), see `readable_numbers`."""
+    return readable_numbers(flattened(value))
 
 
 def flattened(value: Any) -> list[Any]:

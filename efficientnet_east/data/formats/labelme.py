@@ -83,7 +83,7 @@ def _corners(shape: dict[str, Any], location: Location) -> np.ndarray:
         )
     corners = coordinates.from_json(shape.get("points"), location.error)
     if outline == "rectangle" and len(corners) == 2:
-        return coordinates.rectangle(*corners.ravel())
+        return coordinates.rectangle_quad(*corners.ravel())
     return corners
 
 

@@ -96,13 +96,13 @@ def _parse_rectangle(
     fields: Sequence[str], text: str, location: Location, errors: Errors
 ) -> list[TextAnnotation]:
     def corners() -> np.ndarray:
-        return coordinates.rectangle(*coordinates.from_text(fields, location.where, _RECTANGLE_LINE))
+        return coordinates.rectangle_quad(*coordinates.from_text(fields, location.where, _RECTANGLE_LINE))
 
     return annotate(
         location,
         errors,
         corners,
-        lambda: coordinates.readable(fields),
+        lambda: coordinates.readable_numbers(fields),
         text=text,
         ignore=text in ILLEGIBLE,
     )
@@ -119,7 +119,7 @@ def _parse_quad(fields: Sequence[str], rest: str, location: Location, errors: Er
         location,
         errors,
         corners,
-        lambda: coordinates.readable(fields),
+        lambda: coordinates.readable_numbers(fields),
         text=text,
         ignore=ignore,
         script=script,

@@ -81,7 +81,9 @@ def _parse_text(body: str, location: Location, errors: Errors) -> list[TextAnnot
             raise location.error("has no transcription", f"expected {_EXPECTED}")
         return np.stack([x, y], axis=1)
 
-    return annotate(location, errors, corners, lambda: coordinates.readable(pairs), text=text, ignore=ignore)
+    return annotate(
+        location, errors, corners, lambda: coordinates.readable_numbers(pairs), text=text, ignore=ignore
+    )
 
 
 def _fields(body: str, axis: str) -> list[str]:
