@@ -43,6 +43,8 @@ def test_what_a_worker_runs(folder: Path) -> None:
 
 def test_two_workers_find_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ray = pytest.importorskip("ray")
+    monkeypatch.setenv("HOME", str(folder))  # where Ray puts a token
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     paths = [str(EXAMPLES / "cluster"), str(EXAMPLES.parent), *sys.path]
     ray.init(num_cpus=2, include_dashboard=False, runtime_env={"env_vars": {"PYTHONPATH": ":".join(paths)}})
     try:
