@@ -48,12 +48,13 @@ def demo() -> None:
     run("train.py", "--config", "configs/demo.yaml", "--workdir", DEMO)
     run("eval.py", "--model", DEMO, "--json", DEMO / "hmean.json", "--pictures", DEMO / "pictures")
     print(
-        f"\nPictures of the detections (green) and the ground truth (blue): {DEMO / 'pictures'}\n\nTry next:"
+        "\nPictures of the detections (green), the ground truth (blue) and texts that do not count (gray):\n"
+        f"{DEMO / 'pictures'}\n\nTry next:"
     )
     program = f"{PYTHON.relative_to(HERE)} -m efficientnet_east"
-    print(f"  {program} detect photo.jpg --output out     # find the words in your photograph")
-    print(f"  {program} check-data --data DIR             # check your own training data")
-    print(f"  {program} train --data DIR --init default --workdir runs/mine")
+    print(f"  {program} detect photo.jpg --output out                        # find words in your photograph")
+    print(f"  {program} check-data --data DIR                                # check your own training data")
+    print(f"  {program} train --data DIR --init default --workdir runs/mine  # train on it")
 
 
 def test(*words: str) -> None:

@@ -1,9 +1,13 @@
 # PYTHON_ARGCOMPLETE_OK
 """`python -m efficientnet_east COMMAND ...`."""
 
+import contextlib
 import sys
 
 from efficientnet_east.system import installed
+
+with contextlib.suppress(ImportError):  # what is missing is for `doctor` to say
+    import efficientnet_east.data  # noqa: F401  (a worker process loads this module before Grain)
 
 
 def main() -> int:
@@ -21,7 +25,7 @@ def main() -> int:
         from efficientnet_east.cli import main as cli
     except ImportError as error:
         first = str(error).partition("\n")[0]
-        hint = "run `python -m efficientnet_east doctor` to see what to install"
+        hint = "run `efficientnet-east doctor` to see what to install"
         print(f"error: {first}; {hint}", file=sys.stderr)
         return 2
     cli.complete()

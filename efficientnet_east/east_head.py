@@ -1,6 +1,10 @@
 """EAST's U-shaped merge, or another one, and its two outputs: score map and geometry map (RBOX or QUAD).
 
 Zhou et al., "EAST: An Efficient and Accurate Scene Text Detector", CVPR 2017, sections 3.2 and 3.3.
+
+In a graph that has not used the scope before, the outputs are the operations `feature_fusion/Conv_7/Sigmoid`
+and `feature_fusion/concat_3`, as in the well-known frozen EAST graph. For QUAD, which that graph does not
+know, the second has the same name and eight channels.
 """
 
 from __future__ import annotations
@@ -46,10 +50,6 @@ def east_head(
 ) -> tuple[Tensor, Tensor]:
     """Merge the backbone's maps from coarse to fine and predict text from the finest.
 
-    In a graph that has not used the scope before, the outputs are the operations
-    `feature_fusion/Conv_7/Sigmoid` and `feature_fusion/concat_3`, as in the well-known frozen EAST graph. For
-    QUAD, which that graph does not know, the second has the same name and eight channels.
-
     Args:
       features: the backbone's end points; `f5`, `f4`, `f3`, `f2` are read, and `f1` for output stride 2;
         by BiFPN also `f6` and `f7`, if they are there. Heights and widths double from each to the next, so
@@ -79,11 +79,7 @@ def east_head(
       ValueError: another output stride or geometry, an unknown merge, or BiFPN's `repeats` or `features` too
         few.
     """
-    for option, value, known in (("merge", merge, MERGES), ("geometry", geometry, OUTPUTS)):
-        if value not in known:
-            raise ValueError(f"{option} must be one of {', '.join(known)}, received {value!r}")
-    if output_stride not in (2, 4):
-        raise ValueError(f"output_stride must be 2 or 4, received {output_stride}")
+    _check_options(merge, geometry, output_stride)
     layers: Any = {"is_training": is_training, "bn_decay": bn_decay, "batch_norm": batch_norm}
     layers["weight_decay"] = weight_decay
     with (
@@ -95,6 +91,14 @@ def east_head(
         net = MERGES[merge](features, finest=finest, width=width, repeats=repeats, **layers)
         net = slim.conv2d(net, FINAL_CHANNELS, 3, scope="merge_final")
         return _outputs(tf.cast(net, tf.float32), geometry, text_scale)
+
+
+def _check_options(merge: str, geometry: str, output_stride: int) -> None:
+    for option, value, known in (("merge", merge, MERGES), ("geometry", geometry, OUTPUTS)):
+        if value not in known:
+            raise ValueError(f"{option} must be one of {', '.join(known)}, received {value!r}")
+    if output_stride not in (2, 4):
+        raise ValueError(f"output_stride must be 2 or 4, received {output_stride}")
 
 
 def _u_merge(features: Mapping[str, Tensor], *, finest: int, **_: Any) -> Tensor:

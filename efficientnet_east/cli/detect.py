@@ -88,7 +88,8 @@ def add_options(parser: options.Parser) -> None:
     options.add_model(parser, help, default=bundled.DEFAULT)
     kinds = "; ".join(f"{name}: {what}" for name, what in detect_results.FORMATS.items())
     help = f"comma-separated [{','.join(USUAL)}]. {kinds}"
-    parser.add_argument("--formats", metavar="LIST", type=_formats, help=help)
+    formats = parser.add_argument("--formats", metavar="LIST", type=_formats, help=help)
+    options.suggest(formats, detect_results.FORMATS)
     help = "what runs the model; opencv also reads .onnx and .pb [auto]"
     parser.add_argument("--runtime", choices=(AUTO, *RUNTIMES), default=AUTO, help=help)
     options.add_threads(parser)

@@ -54,7 +54,7 @@ def main(words: Sequence[str]) -> int:
       The exit code.
     """
     parser = argparse.ArgumentParser(
-        prog="efficientnet_east doctor", description=(__doc__ or "").splitlines()[0]
+        prog="efficientnet-east doctor", description=(__doc__ or "").splitlines()[0]
     )
     add_options(parser)
     parser.add_argument("--verbose", action="store_true", help="no effect here")

@@ -96,5 +96,5 @@ def _import_state(source: Path, workdir: Path) -> int:
     from efficientnet_east.pjrt.restore import restore
 
     prefix = restore(source, workdir)
-    print(f"wrote {prefix}. To resume: train.py --workdir {workdir}")
+    print(f"wrote {prefix}. To resume: efficientnet-east train --workdir {workdir}")
     return 0

@@ -11,6 +11,7 @@ import types
 from collections.abc import Sequence
 from typing import Any
 
+import efficientnet_east.data  # noqa: F401  (a worker process of train.py loads this module before Grain)
 from efficientnet_east import __version__
 from efficientnet_east.cli import messages
 from efficientnet_east.cli.options import Parser
@@ -136,12 +137,12 @@ def parsers_of(*names: str) -> dict[str, Parser]:
       The program's parser, by the name "", and that of each command by its name.
     """
     top = Parser(
-        prog="efficientnet_east",
+        prog="efficientnet-east",
         description="EAST text detection on EfficientNet.",
-        epilog="`efficientnet_east COMMAND --help` lists the options of a command. For completion in bash or "
-        'zsh: pip install argcomplete, then run: eval "$(register-python-argcomplete efficientnet-east)"',
+        epilog="`efficientnet-east COMMAND --help` lists the options of a command. To complete with Tab: "
+        'pip install argcomplete, then eval "$(register-python-argcomplete efficientnet-east)"',
     )
-    top.add_argument("--version", action="version", version=f"efficientnet_east {__version__}")
+    top.add_argument("--version", action="version", version=f"efficientnet-east {__version__}")
     commands = top.add_subparsers(required=True, metavar="COMMAND", title="commands")
     found = {"": top}
     for name, command in COMMANDS.items():

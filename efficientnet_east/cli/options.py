@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from efficientnet_east import config as configuration
+from efficientnet_east.backbones import catalog
 from efficientnet_east.checkpoints import bundled
 from efficientnet_east.cli import slim_flags
 from efficientnet_east.data.layouts import LAYOUTS
@@ -147,10 +148,27 @@ def add_field(parser: Parser, group: Any, name: str, info: Any, **settings: Any)
     flag = f"--{name.replace('_', '-')}"
     described = {"default": argparse.SUPPRESS, "help": f"{info.description} [{_default(info.default)}]"}
     action = group.add_argument(flag, dest=name, **described | _form(name, info) | settings)
+    if name == "backbone":
+        suggest(action, catalog.names())
     old = [old for old, new in configuration.RENAMED.items() if new == name]
     for spelling in {name, *old, *(one.replace("_", "-") for one in old)}:
         negative = [f"--no-{spelling}"] if info.annotation is bool else []
         parser.add_silent(action, f"--{spelling}", *negative)
+
+
+def suggest(action: argparse.Action, words: Collection[str]) -> None:
+    """Let a shell complete the value of an option; `choices` need no such call.
+
+    Args:
+      action: the option.
+      words: what it takes, one or several of them with commas between.
+    """
+
+    def complete(prefix: str, **unused: Any) -> list[str]:
+        before, comma, _ = prefix.rpartition(",")
+        return [before + comma + word for word in words]
+
+    action.completer = complete  # type: ignore[attr-defined]  # argcomplete looks for it
 
 
 def _default(value: Any) -> str:

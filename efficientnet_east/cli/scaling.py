@@ -43,8 +43,8 @@ class Options:
 
 def add_options(parser: options.Parser) -> None:
     """Declare the options."""
-    names = f"{', '.join(catalog.names())} [all]"
-    parser.add_argument("names", metavar="NAME", nargs="*", help=names)
+    help = f"{', '.join(catalog.names())} [all]"
+    options.suggest(parser.add_argument("names", metavar="NAME", nargs="*", help=help), catalog.names())
     help = "scale B0 by this compound coefficient; can be repeated"
     parser.add_argument("--phi", metavar="X", action="append", default=[], help=help)
     help = "image size in pixels: one side, or WIDTHxHEIGHT [the backbone's own]"

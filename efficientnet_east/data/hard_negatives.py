@@ -22,7 +22,7 @@ from efficientnet_east.files.atomic import write_file
 from efficientnet_east.structures import Sample
 
 SUFFIX = ".json"
-_FORM = "what `efficientnet_east mine` writes"
+_FORM = "what `efficientnet-east mine` writes"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -17,7 +17,11 @@ from PIL import Image, UnidentifiedImageError, features
 from efficientnet_east.errors import UserError, hint_of
 from efficientnet_east.files.atomic import write_file
 
-_WRITTEN = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
+# Pillow's own table of suffixes loads all of its plugins, which takes as long as writing an image.
+_WRITTEN = {
+    ".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".bmp": "BMP", ".webp": "WEBP", ".tif": "TIFF",
+    ".tiff": "TIFF", ".gif": "GIF",
+}  # fmt: skip
 _PNG_EFFORT = 2  # of 9: a photograph takes a quarter of the usual effort's time, and a sixth more bytes
 _HEIF, _AVIF = (".heic", ".heif"), (".avif",)
 SUFFIXES = (*_WRITTEN, *_HEIF, *_AVIF)
@@ -172,8 +176,7 @@ def encode_image(rgb: np.ndarray, suffix: str) -> bytes:
       suffix: chooses the format, such as `.png`.
     """
     buffer = io.BytesIO()
-    kind = Image.registered_extensions()[suffix]
-    Image.fromarray(rgb).save(buffer, kind, quality=95, compress_level=_PNG_EFFORT)
+    Image.fromarray(rgb).save(buffer, _WRITTEN[suffix], quality=95, compress_level=_PNG_EFFORT)
     return buffer.getvalue()
 
 

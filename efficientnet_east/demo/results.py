@@ -51,7 +51,7 @@ def summary(answer: Answer) -> str:
     count = len(answer.found)
     words = "No words" if not count else "1 word" if count == 1 else f"{count} words"
     maps, boxes = (answer.seconds[name] * 1000 for name in ("maps", "boxes"))
-    network = f"Network {maps:.0f} ms" if answer.fresh else "Network not run again"
+    network = f"Network {maps:.0f} ms" if answer.fresh else "Network: kept from before"
     return f"**{words}** in {answer.width} × {answer.height} pixels. {network}, boxes {boxes:.0f} ms."
 
 
@@ -85,7 +85,7 @@ def python_code(upload: str, model: str, changed: Mapping[str, float]) -> str:
 
 def command_line(upload: str, model: str, changed: Mapping[str, float]) -> str:
     """Write the command that gives the boxes on the page, see `python_code`."""
-    words = ["python -m efficientnet_east detect", shlex.quote(_shown_name(upload))]
+    words = ["efficientnet-east detect", shlex.quote(_shown_name(upload))]
     if model != bundled.DEFAULT:
         words.append(f"--checkpoint {shlex.quote(model)}")
     words += [f"--{name.replace('_', '-')} {value:g}" for name, value in changed.items()]

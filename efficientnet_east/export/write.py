@@ -83,6 +83,7 @@ def export(prefix: str, config: Config, options: Options, samples: Source | None
         the checkpoint by more than it may.
     """
     _check(options, config)
+    logger.info("Reading %s.", prefix)
     network = load(prefix, config, OPENCV_MEAN if options.opencv_mean else (0.0, 0.0, 0.0))
     shown, calibrations = _calibrations(options, config)
     *others, last = calibrations

@@ -4,6 +4,10 @@ They are for a step that runs without Python, and for machines with too few proc
 their accelerator. All shapes are static, and every operation compiles under XLA, also for TPUs: single
 precision only, no sorting. The rules are those of `geometry.label_maps.encode`, where they are explained; the
 geometry is that of `geometry.quads`.
+
+Single precision moves edges by some 1e-4 pixels: a cell whose pixel lies that near to one may have another
+owner than in `geometry.label_maps.encode`, and of two texts of the same area, or of two least rectangles
+around one text, the other may be taken.
 """
 
 from __future__ import annotations
@@ -35,10 +39,6 @@ def encode(
     balance: float = 0.0,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Build the labels of a batch (EAST, section 3.3).
-
-    Single precision moves edges by some 1e-4 pixels: a cell whose pixel lies that near to one may have
-    another owner than in `geometry.label_maps.encode`, and of two texts of the same area, or of two least
-    rectangles around one text, the other may be taken.
 
     Args:
       quads: float32 (b, N, 4, 2) with static b and N, N at least 1; (x, y) in pixels, in either direction.

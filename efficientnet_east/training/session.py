@@ -100,6 +100,7 @@ def _train(given: _Given, shared: str) -> bool:
 def _train_graph(given: _Given, thawed: bool) -> tuple[bool, int]:
     """Train as far as one graph can; whether it was not interrupted, and the number of steps done."""
     reached, config = True, given.config
+    logger.info("building the graph of a training step")
     graph, built = build_graph(config, given.devices, thawed)
     with graph.as_default(), given.devices.session(graph) as session:
         engine = SessionEngine(config, session, *built, given.devices.cluster)

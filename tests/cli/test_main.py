@@ -160,7 +160,7 @@ def test_skip_bad_cannot_make_data(tmp_path: Path, capsys: pytest.CaptureFixture
         (["train", "runs/b0"], "runs/b0: unknown argument; expected what --help lists"),
         (["detect", "a", *DETECT, "--format=json"], "expected --formats (did you"),
         (["detect", "a", *DETECT, "--steps=5"], "--steps: unknown argument; expected"),
-        (["train", "--steps"], "--steps: expected one argument; see `efficientnet_east train --help`"),
+        (["train", "--steps"], "--steps: expected one argument; see `efficientnet-east train --help`"),
         (["train", "--steps", "many"], "--steps: 'many' cannot be used; expected a valid integer"),
         (["train", "--crop-size", "500"], "--crop-size: '500' cannot be used; expected a multiple of 32"),
         (["train", "--backbone", "b9"], "--backbone: unknown variant 'b9'; expected one of b0, b1"),

@@ -120,6 +120,26 @@ print("tensorflow" in sys.modules, "jax" in sys.modules)
     assert [line for line in ended.stderr.splitlines() if "jax profiler" not in line] == []
 
 
+@pytest.mark.parametrize("module", ["efficientnet_east.__main__", "efficientnet_east.cli.main"])
+def test_grain_says_nothing_in_workers_of_a_program(module: str, tmp_path: Path) -> None:
+    """Neither of the command nor of train.py, whose workers load these modules first: JAX is not missed."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        f"""
+import importlib, multiprocessing
+import {module}
+if __name__ == "__main__":
+    worker = multiprocessing.get_context("spawn").Process(target=importlib.import_module, args=("grain",))
+    worker.start()
+    worker.join()
+    print(worker.exitcode)
+"""
+    )
+    command = [sys.executable, program]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment())
+    assert (ended.stdout, ended.stderr) == ("0\n", "")
+
+
 def test_workers_end_when_their_parent_is_killed() -> None:
     code = """
 import multiprocessing, time

@@ -94,7 +94,7 @@ def test_without_everything(hide: Any) -> None:
         [sys.executable, "-m", "efficientnet_east", "detect"], capture_output=True, text=True, timeout=60
     )
     assert other.returncode == 2 and len(other.stderr.splitlines()) == 1
-    assert "run `python -m efficientnet_east doctor`" in other.stderr
+    assert "run `efficientnet-east doctor`" in other.stderr
 
 
 def test_tensorflow_crashes_and_the_rest_is_well(hide: Any) -> None:

@@ -138,7 +138,7 @@ def test_nothing_is_saved_of_a_step_that_is_not_finite(tmp_path: Path) -> None:
 def test_the_order_of_what_falls_due() -> None:
     """A validation loads the checkpoint of its step, and patience counts the validation."""
     order = [type(hook).__name__ for hook in hooks.HOOKS]
-    assert order == ["FirstBatches", "Progress", "Maps", "Save", "Validate", "Row", "Patience"]
+    assert order == ["FirstBatches", "Progress", "MapPictures", "Save", "Validate", "ResultsRow", "Patience"]
 
 
 class Swallow:

@@ -21,7 +21,7 @@ from efficientnet_east.inference.runtimes.runtime import Run, Runtime
 MARKER = b'{"efficientnet_east": "'
 _BLANK = "0" * 64
 _LONGEST = 1 << 20
-_WRITTEN = "a file that `python -m efficientnet_east export` wrote"
+_WRITTEN = "a file that `efficientnet-east export` wrote"
 # What OpenCV's samples take off the pixels, in RGB.
 OPENCV_MEAN = (123.68, 116.78, 103.94)
 
