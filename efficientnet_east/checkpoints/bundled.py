@@ -37,6 +37,7 @@ _FOLDER = Path(__file__).parents[1] / "models"
 DEFAULT = "default"
 MODELS = {
     DEFAULT: Bundled(_FOLDER / "b0.npz", "float16", "EfficientNet-B0, the most accurate"),
+    "fast": Bundled(_FOLDER / "fast.npz", "int8", "EfficientNet-Lite0, the fastest"),
 }
 _MEND = "Install efficientnet_east again (pip install --force-reinstall --no-deps), or name another model."
 

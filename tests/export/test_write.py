@@ -14,6 +14,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 from helpers import plain
 from helpers.layers import SMALL_RESNET
@@ -275,6 +276,12 @@ def test_half_precision(kind: str, limit: float, workdir: Path, exported: Path) 
     assert runtimes.open_runtime(path).precision == "float16"
 
 
+def largest_kernel(path: Path) -> int:
+    """The largest magnitude in the int8 kernels of an ONNX file."""
+    tensors = map(onnx.numpy_helper.to_array, onnx.load(path).graph.initializer)
+    return max(int(np.abs(k.astype(int)).max()) for k in tensors if k.dtype == np.int8 and k.ndim == 4)
+
+
 @pytest.mark.parametrize("kind", ["onnx", "tflite"])
 def test_int8(kind: str, workdir: Path, exported: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It really is int8, its calibration is on record, its loss measured, and too much of it refused."""
@@ -289,6 +296,8 @@ def test_int8(kind: str, workdir: Path, exported: Path, capsys: pytest.CaptureFi
     assert report["int8"]["share_of_weights"] > 0.8 and report["int8"]["images"] == 2
     assert path.stat().st_size < 0.7 * (exported / NAMES[kind]).stat().st_size
     assert runtimes.open_runtime(path).precision == "int8"
+    if kind == "onnx":
+        assert 32 < largest_kernel(path) <= 64, "7 bits, which no processor saturates"
 
     before = path.read_bytes()
     with pytest.MonkeyPatch.context() as patch:
