@@ -101,13 +101,18 @@ def stem_for_lite(weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     }
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Write the start; the exit code is 2 where the user has to mend something."""
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--images", required=True, help="folder of photographs with text, 40 are enough")
     parser.add_argument("--model", default=bundled.DEFAULT, help="a detector on B0 (.npz)")
     parser.add_argument("--output", required=True, help="the .npz to write")
-    options = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the start; the exit code is 2 where the user has to mend something."""
+    options = parser().parse_args(argv)
     try:
         path = bundled.resolve(options.model)
         config = yaml.safe_load(model_file.read_config(path))

@@ -38,6 +38,7 @@ def distances(found: list[np.ndarray], expected: list[np.ndarray]) -> np.ndarray
 
 
 @pytest.mark.parametrize("name", ["tiny", "resnet50"])
+@pytest.mark.rewritten
 def test_a_backbone_in_bfloat16(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same variables, updates and penalties, and results as near as eight bits of mantissa are."""
     monkeypatch.setattr(resnet50, "ROWS", SMALL_RESNET)

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 from helpers.truths import rectangle, truth_of
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from efficientnet_east.data.augment import Augmentation, augment, crop_truth, mosaic, shares_inside
@@ -29,6 +29,7 @@ def seeds() -> st.SearchStrategy[int]:
 
 @settings(max_examples=60, deadline=None)
 @given(seed=seeds(), scale=st.floats(0.15, 3), rotation=st.floats(0, 90), aspect=st.floats(1, 1.5))
+@example(seed=65433, scale=0.84765625, rotation=1.0, aspect=1.0)
 def test_painted_texts_stay_under_their_quads(
     seed: int, scale: float, rotation: float, aspect: float
 ) -> None:
@@ -39,7 +40,8 @@ def test_painted_texts_stay_under_their_quads(
     sample = Sample("a", painted((400, 600), quads), truth_of(*quads))
     options = Augmentation(size=256, scale=(scale, scale), rotation=rotation, aspect=aspect, color=None)
     crop = augment(sample, np.random.default_rng(seed), options)
-    expected = painted((256, 256), crop.truth.quads)[..., 0] > 127
+    # With room around it: OpenCV fills cells beside a polygon that is cut by the left border.
+    expected = painted((1256, 1256), crop.truth.quads + 500)[500:756, 500:756, 0] > 127
     found = crop.image[..., 0] > 127
     # The pictures agree but for a pixel of the crop and one of the image along the edges.
     edges = np.zeros((256, 256), np.uint8)
@@ -303,6 +305,7 @@ def test_options_out_of_range_are_named(wrong: dict[str, object]) -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(seed=seeds(), rotation=st.floats(0, 45), scale=st.floats(0.4, 2.5))
+@example(seed=647, rotation=1.0, scale=1.90625)
 def test_mosaics_mask_what_a_window_cuts_and_nothing_beside_it(
     seed: int, rotation: float, scale: float
 ) -> None:
@@ -332,7 +335,10 @@ def test_mosaics_mask_what_a_window_cuts_and_nothing_beside_it(
         masked |= bool(ignored) & (alone > 0)
         learned |= bool(~ignored) & (cv2.erode(alone, square, borderValue=0) > 0)
     seen = crop.image.max(axis=2)
-    assert not ((seen > 150) & ~covered).any()
+    # A text that ends right beside a window shows through: a pixel of its image is `scale` pixels wide here.
+    rim = int(np.ceil(scale / 2))
+    inside = np.tile(np.pad(np.ones((128 - 2 * rim,) * 2, bool), rim), (2, 2))
+    assert not ((seen > 150) & ~covered & inside).any()
     # What is learned as text is text, whole.
     assert (seen[learned & ~masked] > 50).all()
 

@@ -39,7 +39,7 @@ def test_the_code_finds_the_words_of_the_page(tmp_path: Path, monkeypatch: pytes
     for line, score in zip(printed.getvalue().splitlines(), answer.found.scores, strict=True):
         assert line.startswith(f"{round(float(score), 3)} [[")
     words = shlex.split(results.command_line("photo.png", "default", CHANGED))
-    assert words[:3] == ["python", "-m", "efficientnet_east"] and main(words[3:]) == 0
+    assert words[0] == "efficientnet-east" and main(words[1:]) == 0
     assert len(Path("results/photo_words.txt").read_text().splitlines()) == len(answer.found)
 
 
@@ -57,7 +57,7 @@ def test_names_cannot_break_out(name: str) -> None:
         code = results.python_code(upload, model, {})
         compile(code, "code", "exec")
         assert len(code.splitlines()) == 6
-        assert len(shlex.split(results.command_line(upload, model, {}))) == 7 + 2 * (model != "default")
+        assert len(shlex.split(results.command_line(upload, model, {}))) == 5 + 2 * (model != "default")
 
 
 def test_maps_are_kept_for_some_images(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
