@@ -4,7 +4,7 @@ python3 quickstart.py demo    train the bundled B0 a little further on synthetic
 python3 quickstart.py test    run the linter, the type checker and the tests
 python3 quickstart.py install do no more than that
 
-The demo takes about five minutes on two CPU cores, after the installation. You need Python 3.11 or later.
+The demo takes two to five minutes on two CPU cores, after the installation. You need Python 3.11 or later.
 """
 
 import os
@@ -44,7 +44,7 @@ def install() -> None:
 
 def demo() -> None:
     """Train on synthetic images, evaluate, draw, and say what to try next."""
-    print("\nTraining takes about three minutes on two cores. Then the model is evaluated on 20 new images.")
+    print("\nTraining takes one to three minutes on two cores. Then the model is evaluated on 20 new images.")
     run("train.py", "--config", "configs/demo.yaml", "--workdir", DEMO)
     run("eval.py", "--model", DEMO, "--json", DEMO / "hmean.json", "--pictures", DEMO / "pictures")
     print(
