@@ -32,7 +32,7 @@ def hush() -> None:
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message=".*layer.apply")  # tf-slim calls it
-    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+    if not _hushed():
         sys.meta_path.insert(0, _Finder())
 
 
@@ -53,6 +53,36 @@ def caught_stderr() -> Iterator[IO[bytes]]:
             sys.stderr.flush()
             os.dup2(kept, 2)
             os.close(kept)
+
+
+@contextlib.contextmanager
+def while_starting() -> Iterator[None]:
+    """Catch what a library writes while it starts, if the program called `hush`; show it if that fails."""
+    if not _hushed():
+        yield
+        return
+    with _shown_if_it_fails():
+        yield
+
+
+def _hushed() -> bool:
+    return any(isinstance(finder, _Finder) for finder in sys.meta_path)
+
+
+@contextlib.contextmanager
+def _shown_if_it_fails() -> Iterator[None]:
+    caught = b""
+    try:
+        with caught_stderr() as file:
+            try:
+                yield
+            except BaseException:
+                file.seek(0)
+                caught = file.read()
+                raise
+    finally:
+        if caught:
+            os.write(2, caught)
 
 
 class _Finder(importlib.abc.MetaPathFinder):
@@ -85,18 +115,8 @@ class _Loader(importlib.abc.Loader):
         module.__loader__ = self._loader
         if module.__spec__ is not None:
             module.__spec__.loader = self._loader
-        caught = b""
-        try:
-            with _mention(module.__name__), caught_stderr() as file:
-                try:
-                    self._loader.exec_module(module)
-                except BaseException:
-                    file.seek(0)
-                    caught = file.read()
-                    raise
-        finally:
-            if caught:
-                os.write(2, caught)
+        with _mention(module.__name__), _shown_if_it_fails():
+            self._loader.exec_module(module)
 
 
 @contextlib.contextmanager

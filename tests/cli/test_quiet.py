@@ -16,7 +16,7 @@ from efficientnet_east.cli.main import COMMANDS
 from efficientnet_east.system import quiet
 
 NOTES = re.compile(
-    r"cuda|cuInit|absl|InitializeLog|oneDNN|cpu_feature|MLIR|onnxruntime|^[IWEF]\d{4} |\[ WARN", re.M
+    r"XNNPACK|cuda|cuInit|absl|InitializeLog|oneDNN|cpu_feature|MLIR|onnxruntime|^[IWEF]\d{4} |\[ WARN", re.M
 )
 RUN_ALL = """
 import json, sys
@@ -50,6 +50,7 @@ def test_every_command(trained: Trained, tmp_path: Path) -> None:
         ["detect", image, "--output", "words"],
         ["benchmark", "--limit", "1", "--rounds", "1", "--warm-up", "1"],
         ["export", *model, "--format", "frozen", "--output", "model.pb", "--no-verify"],
+        ["export", *model, "--format", "tflite", "--output", "model.tflite"],
         ["export-weights", *model, "--output", "weights.npz"],
         ["import-weights", "--source", "weights.npz", "--backbone", "tiny", "--output", "ours.npz"],
         ["calibrate", *model, "--data", data, "--output", "calibrated.npz"],

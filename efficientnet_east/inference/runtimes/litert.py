@@ -11,6 +11,7 @@ from efficientnet_east.errors import UserError
 from efficientnet_east.inference.runtimes import feed, metadata
 from efficientnet_east.inference.runtimes.runtime import Runtime
 from efficientnet_east.system.limits import available_threads
+from efficientnet_east.system.quiet import while_starting
 
 
 def load(path: Path, threads: int) -> Runtime:
@@ -44,7 +45,8 @@ def load(path: Path, threads: int) -> Runtime:
             return feed.one_by_one(run, batch)
         if shape != list(batch.shape):  # memory is laid out anew for each size
             interpreter.resize_tensor_input(index, batch.shape)
-            interpreter.allocate_tensors()
+            with while_starting():  # it says which delegate it uses
+                interpreter.allocate_tensors()
             shape[:] = batch.shape
         interpreter.set_tensor(index, feed.to_input(batch, spec))
         interpreter.invoke()
