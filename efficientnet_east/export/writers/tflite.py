@@ -13,6 +13,7 @@ from efficientnet_east.export import folding, int8
 from efficientnet_east.export.network import Network
 from efficientnet_east.inference.runtimes import feed, metadata
 from efficientnet_east.inference.runtimes.metadata import Metadata
+from efficientnet_east.system.quiet import while_starting
 
 
 def write(network: Network, described: Metadata, images: Sequence[np.ndarray]) -> bytes:
@@ -65,13 +66,15 @@ def _quantize(
     fused = [detail["name"] for detail in interpreter.get_tensor_details()]
     left = [name for name in fused if not names.isdisjoint(name.split(";"))]
     debugger.options = lite.QuantizationDebugOptions(denylisted_nodes=left)
-    return bytes(debugger.get_nondebug_quantized_model())
+    with while_starting():  # the converter prints its options
+        return bytes(debugger.get_nondebug_quantized_model())
 
 
 def share_of_int8(path: Path) -> float:
     """Measure the share of the constants, which are the tensors that no operation writes, in eight bits."""
-    interpreter = tf.lite.Interpreter(model_path=str(path), experimental_preserve_all_tensors=True)
-    interpreter.allocate_tensors()
+    with while_starting():
+        interpreter = tf.lite.Interpreter(model_path=str(path), experimental_preserve_all_tensors=True)
+        interpreter.allocate_tensors()
     written = {index for op in interpreter._get_ops_details() for index in op["outputs"]}
     counts = {True: 0, False: 0}
     for tensor in interpreter.get_tensor_details():
