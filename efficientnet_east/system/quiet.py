@@ -23,6 +23,8 @@ from typing import IO
 from efficientnet_east.system import environment
 
 LIBRARIES = ("tensorflow", "onnxruntime", "cv2")
+# Two threads that caught it at once could each put back what the other one had set.
+_CATCHING = threading.RLock()
 PATIENCE = 2.0  # seconds; a longer import is mentioned on a terminal
 
 
@@ -43,7 +45,7 @@ def caught_stderr() -> Iterator[IO[bytes]]:
     Yields:
       The file, which can be read after the block.
     """
-    with tempfile.TemporaryFile() as file:
+    with _CATCHING, tempfile.TemporaryFile() as file:
         sys.stderr.flush()
         kept = os.dup(2)
         try:

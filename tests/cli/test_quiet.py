@@ -6,6 +6,8 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -103,3 +105,26 @@ def test_what_an_import_prints_shows_if_it_fails(
 
 def test_other_modules_are_left_alone() -> None:
     assert quiet._Finder().find_spec("json", None) is None
+
+
+def test_two_threads_leave_stderr_as_it_was() -> None:
+    """The second begins to catch while the first does, and ends after it."""
+    before, begun = os.fstat(2), threading.Event()
+
+    def first() -> None:
+        with quiet.caught_stderr():
+            begun.set()
+            time.sleep(0.1)
+
+    def second() -> None:
+        begun.wait()
+        with quiet.caught_stderr():
+            time.sleep(0.3)
+
+    threads = [threading.Thread(target=target) for target in (first, second)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    after = os.fstat(2)
+    assert (after.st_dev, after.st_ino) == (before.st_dev, before.st_ino)
