@@ -184,6 +184,7 @@ class Data(Section):
     )
     aspect: float = _field(1.15, "stretch images by up to this factor in one direction", ge=1, le=2)
     color: bool = _field(True, "vary brightness, contrast, saturation, hue, sharpness and noise")
+    color_strength: float = _field(1.0, "factor on how far and how often colors vary", ge=0, le=4)
     motion_blur: float = _field(0.0, "share of crops with motion blur", ge=0, le=1)
     jpeg: float = _field(0.0, "share of crops with JPEG artifacts", ge=0, le=1)
     mosaic: float = _field(0.0, "share of crops made of four smaller ones, from different images", ge=0, le=1)

@@ -38,7 +38,7 @@ class Augmentation:
       tries: windows looked at to find one that cuts no text.
       kept: share of a text's area that must lie inside the crop; with less it is ignored.
       mosaic: share of crops that are put together from four windows of half the side, of different images.
-      paste: share of the other crops into which words of another image are pasted.
+      paste: share of the other crops into which words of another image, of any source, are pasted.
       color: the change of colors; None leaves them alone.
     """
 

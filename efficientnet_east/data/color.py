@@ -15,6 +15,7 @@ _TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.5
 _TO_RGB = np.linalg.inv(_TO_YIQ)
 # The values of a byte, as the argument of look-up tables.
 _LEVELS = np.arange(256, dtype=np.float64)
+_EXTENTS = ("brightness", "contrast", "saturation", "hue", "gamma")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +61,19 @@ class Color:
             expect(getattr(self, name) <= 1, f"augmentation.color.{name}", getattr(self, name), "0 to 1")
         expect(self.motion_pixels >= 3, "augmentation.color.motion_pixels", self.motion_pixels, "3 or more")
         expect(self.jpeg_quality <= 90, "augmentation.color.jpeg_quality", self.jpeg_quality, "0 to 90")
+
+    def scaled(self, strength: float) -> Color:
+        """Return these options with stronger or weaker changes.
+
+        Blur and noise become more frequent, not stronger: small words would be lost in them.
+
+        Args:
+          strength: factor on tone, saturation and hue, and on the probabilities of gray, blur and noise,
+            which stay at most 1. JPEG and motion have probabilities of their own and do not change.
+        """
+        far = {name: strength * getattr(self, name) for name in _EXTENTS}
+        often = {name: min(1.0, strength * getattr(self, name)) for name in ("gray", "blur", "noise")}
+        return dataclasses.replace(self, **far, **often)
 
 
 def recolor(image: np.ndarray, rng: np.random.Generator, options: Color) -> np.ndarray:

@@ -64,7 +64,7 @@ def load_crop(
     """Cut one crop and make its maps or texts; or return the error that stands in for it."""
     number, index = position
     try:
-        crop, skipped = _crop(sources[number], index, rng, augmentation, labels, skip)
+        crop, skipped = _crop(sources, number, index, rng, augmentation, labels, skip)
         arrays = _maps(crop, labels) if isinstance(labels, LabelOptions) else _texts(crop, labels.most)
     except BaseException as error:
         return {"error": _portable(error)}
@@ -72,14 +72,16 @@ def load_crop(
 
 
 def _crop(
-    source: Source,
+    sources: Sequence[Source],
+    number: int,
     index: int,
     rng: np.random.Generator,
     augmentation: Augmentation,
     labels: LabelOptions | TextOptions,
     skip: bool,
 ) -> tuple[Sample, list[UserError]]:
-    """A crop of the sample, perhaps with words of another one; or a mosaic of it and three others."""
+    """A crop of the sample, perhaps with words of any source's image; or a mosaic of it and three others."""
+    source = sources[number]
     sample, skipped = _read(source, index, skip)
     if augmentation.mosaic and rng.random() < augmentation.mosaic:
         samples = [sample]
@@ -93,7 +95,8 @@ def _crop(
             return crop, skipped
     donor = None
     if augmentation.paste and sample.focus is None and rng.random() < augmentation.paste:
-        donor, errors = _read(source, int(rng.integers(len(source))), skip)
+        others = sources[int(rng.integers(len(sources)))]  # photographs without text get words, too
+        donor, errors = _read(others, int(rng.integers(len(others))), skip)
         skipped += errors
     room = labels.most - len(sample.truth.texts) if isinstance(labels, TextOptions) else MOST_WORDS
     return augment(sample, rng, augmentation, donor, room), skipped

@@ -39,8 +39,8 @@ RUN_FIELDS = {
     "data": {
         "data", "mix", "list", "limit", "val_data", "val_list", "val_limit", "skip_bad", "skip_share",
         "synthetic_scenes", "synthetic_size", "scale_min", "scale_max", "rotation", "quarter_turns",
-        "text_crops", "aspect", "color", "motion_blur", "jpeg", "mosaic", "paste", "workers",
-        "cache_megabytes",
+        "text_crops", "aspect", "color", "color_strength", "motion_blur", "jpeg", "mosaic", "paste",
+        "workers", "cache_megabytes",
     },
     "train": {
         "workdir", "init", "recalibrate", "steps", "learning_rate", "schedule", "warmup_steps", "decay_steps",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from efficientnet_east.config import Data, Model
@@ -212,8 +213,13 @@ def augmentation(data: Data) -> Augmentation:
         text_crops=data.text_crops,
         mosaic=data.mosaic,
         paste=data.paste,
-        color=Color(motion=data.motion_blur, jpeg=data.jpeg) if data.color else None,
+        color=_color(data) if data.color else None,
     )
+
+
+def _color(data: Data) -> Color:
+    """The changes of color that a configuration asks for."""
+    return dataclasses.replace(Color().scaled(data.color_strength), motion=data.motion_blur, jpeg=data.jpeg)
 
 
 def labels(data: Data, model: Model) -> LabelOptions:

@@ -102,3 +102,16 @@ def test_jpeg_changes_pixels_a_little_and_keeps_colors_in_order() -> None:
     difference = np.abs(seen.astype(int) - image)
     assert 0 < difference.mean() < 12
     assert seen[..., 0].min() > 80
+
+
+def test_strength_scales_extents_and_shares() -> None:
+    color = Color(motion=0.2, jpeg=0.3).scaled(2.0)
+    assert (color.brightness, color.hue, color.gray, color.blur) == (0.24, 16.0, 0.1, 0.2)
+    assert (color.motion, color.jpeg, color.blur_sigma, color.noise_sigma) == (0.2, 0.3, 1.2, 10.0)
+    assert Color(blur=0.4).scaled(4.0).blur == 1.0
+    assert Color().scaled(1.0) == Color()
+
+
+def test_strength_0_leaves_the_picture() -> None:
+    same = recolor(picture(), np.random.default_rng(0), Color().scaled(0.0))
+    assert np.abs(same.astype(int) - picture()).max() <= 1

@@ -8,6 +8,7 @@ from helpers.streams import assert_equal, take
 from helpers.truths import rectangle, truth_of
 
 from efficientnet_east.data.augment import Augmentation, augment
+from efficientnet_east.data.crops import load_crop
 from efficientnet_east.data.loader import TextOptions
 from efficientnet_east.data.paste import MOST_WORDS, paste_words
 from efficientnet_east.errors import UserError
@@ -117,6 +118,20 @@ def test_batches_with_pasted_words_are_deterministic() -> None:
     assert_equal(made, again)
     plain = take(3, augmentation=dataclasses.replace(PASTING, paste=0.0))
     assert sum(batch.score.sum() for batch in made) > sum(batch.score.sum() for batch in plain)
+
+
+def test_images_without_text_get_words_of_another_source() -> None:
+    blank, other = [crop_with()], [donor_with(*WORDS)]
+    options = Augmentation(size=SIZE, scale=(1, 1), aspect=1, rotation=0, color=None, paste=1.0)
+    counts = []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        loaded = load_crop(
+            (0, 0), rng, sources=[blank, other], augmentation=options, labels=TextOptions(9), skip=False
+        )
+        assert loaded["name"] == "crop"
+        counts.append(int(loaded["arrays"]["count"]))
+    assert min(counts) == 0 < max(counts), "the donor is of either source"
 
 
 def test_no_more_texts_than_a_program_takes() -> None:
