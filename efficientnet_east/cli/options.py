@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 COMMON = "common options"
 MORE = "more options"
 MAX_SIDE = 65536  # pixels
+MODEL_DECIDES = "How maps become boxes. The model brings a value for each option that you leave out."
 SHORT = 12  # options that the first line of the help lists
 _METAVARS = {
     "data": "DIR", "val_data": "DIR", "workdir": "DIR", "list": "FILE", "val_list": "FILE", "init": "PATH",
@@ -118,16 +119,23 @@ def add_fields(
       sections: their names.
       common: fields that most users need. They come first in the help.
       without: fields that the command does not take.
+
+    Where the section `detect` comes alone, a model brings values of its own, and the help says so.
     """
     known = {name: (section, info) for section, name, info in configuration.fields() if section in sections}
+    from_model = set(sections) == {"detect"}
     for name in common:
         if name in known:
-            add_field(parser, parser, name, known[name][1])
+            info = known[name][1]
+            help = f"{info.description} [the model's]" if from_model else _with_default(info)
+            add_field(parser, parser, name, info, help=help)
     for section in sections:
-        group = parser.add_argument_group(section, configuration.SECTIONS[section].__doc__)
+        about = MODEL_DECIDES if from_model else configuration.SECTIONS[section].__doc__
+        group = parser.add_argument_group(section, about)
         for name, (home, info) in known.items():
             if home == section and name not in common and name not in without:
-                add_field(parser, group, name, info)
+                help = info.description if from_model else _with_default(info)
+                add_field(parser, group, name, info, help=help)
 
 
 def add_threads(parser: Parser) -> None:
@@ -146,7 +154,7 @@ def add_field(parser: Parser, group: Any, name: str, info: Any, **settings: Any)
       **settings: of `add_argument`, which win.
     """
     flag = f"--{name.replace('_', '-')}"
-    described = {"default": argparse.SUPPRESS, "help": f"{info.description} [{_default(info.default)}]"}
+    described = {"default": argparse.SUPPRESS, "help": _with_default(info)}
     action = group.add_argument(flag, dest=name, **described | _form(name, info) | settings)
     if name == "backbone":
         suggest(action, catalog.names())
@@ -169,6 +177,10 @@ def suggest(action: argparse.Action, words: Collection[str]) -> None:
         return [before + comma + word for word in words]
 
     action.completer = complete  # type: ignore[attr-defined]  # argcomplete looks for it
+
+
+def _with_default(info: Any) -> str:
+    return f"{info.description} [{_default(info.default)}]"
 
 
 def _default(value: Any) -> str:
