@@ -47,7 +47,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
 }
 USUAL = ("resnet50", "b0", "b0 swish", "b4")
 BASELINE, REFERENCE = "resnet50", "TensorFlow, checkpoint"
-PACKAGES = ("tensorflow", "onnxruntime", "opencv-python-headless", "ai-edge-litert", "numpy")
+PACKAGES = ("tensorflow", "onnxruntime", "openvino", "opencv-python-headless", "ai-edge-litert", "numpy")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +67,8 @@ WAYS = {
     "TensorFlow, SavedModel": Way("saved", "saved_model"),
     "ONNX Runtime": Way("b.onnx", "onnx", package="onnxruntime"),
     "ONNX Runtime, int8": Way("int8.onnx", "onnx", "int8", package="onnxruntime"),
+    "OpenVINO": Way("b.onnx", "onnx", runtime="openvino", package="openvino"),
+    "OpenVINO, int8": Way("int8.onnx", "onnx", "int8", runtime="openvino", package="openvino"),
     "OpenCV": Way("b.onnx", "onnx", runtime="opencv", package="cv2"),
     "LiteRT": Way("b.tflite", "tflite", package="ai_edge_litert"),
     "LiteRT, float16": Way("half.tflite", "tflite", "float16", package="ai_edge_litert"),

@@ -90,7 +90,7 @@ def add_options(parser: options.Parser) -> None:
     help = f"comma-separated [{','.join(USUAL)}]. {kinds}"
     formats = parser.add_argument("--formats", metavar="LIST", type=_formats, help=help)
     options.suggest(formats, detect_results.FORMATS)
-    help = "what runs the model; opencv also reads .onnx and .pb [auto]"
+    help = "what runs the model; openvino and opencv also read .onnx, opencv also .pb [auto]"
     parser.add_argument("--runtime", choices=(AUTO, *RUNTIMES), default=AUTO, help=help)
     options.add_threads(parser)
     _add_input(parser.add_argument_group("more input"))

@@ -134,7 +134,7 @@ def add_fields(
         group = parser.add_argument_group(section, about)
         for name, (home, info) in known.items():
             if home == section and name not in common and name not in without:
-                help = info.description if from_model else _with_default(info)
+                help = f"{info.description}" if from_model else _with_default(info)
                 add_field(parser, group, name, info, help=help)
 
 

@@ -113,7 +113,7 @@ def test_tensorflow_crashes_and_the_rest_is_well(hide: Any) -> None:
 
 def test_what_can_be_done() -> None:
     of_libraries = {one.module: CheckResult(one.package, OK, "1") for one in LIBRARIES}
-    every = ["opencv", "tensorflow", "onnxruntime", "litert"]
+    every = ["opencv", "tensorflow", "onnxruntime", "openvino", "litert"]
     assert cli_doctor.abilities([], of_libraries) == {"detect": every, "train": True}
     for one in LIBRARIES:
         able = cli_doctor.abilities([], of_libraries | {one.module: CheckResult(one.package, BAD, "no")})

@@ -149,7 +149,7 @@ def external(location: str, nested: bool) -> bytes:
 
 @pytest.mark.parametrize("nested", [False, True])
 @pytest.mark.parametrize("location", ["weights.bin", "../weights.bin", "/etc/passwd", "link.bin", "hard.bin"])
-@pytest.mark.parametrize("runtime", ["onnxruntime", "opencv"])
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino", "opencv"])
 def test_onnx_reads_no_other_file(location: str, nested: bool, runtime: str, tmp_path: Path) -> None:
     """Not even one beside it, behind a link or not."""
     path, weights = tmp_path / "x.onnx", tmp_path / "weights.bin"
@@ -276,6 +276,49 @@ def test_the_soak_measures(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert found["peak_of_warm_up_mb"] > 50 and len(found["every_50th_mb"]) == 4
 
 
+# --- OpenVINO
+
+
+@pytest.mark.parametrize("size", [(32, 32), (64, 96), (160, 64)])
+def test_openvino_computes_the_same_maps(size: tuple[int, int], folder: Path) -> None:
+    """To float32's precision, or bfloat16's eight bits where the processor has instructions for it."""
+    ours, theirs = (runtimes.open_runtime(folder / "b.onnx", 2, name) for name in ("openvino", "onnxruntime"))
+    assert ours.name == "openvino" and ours.precision in ("float32", "bfloat16") and ours.threads == 2
+    batch = np.random.default_rng(1).integers(0, 256, (2, *size, 3), np.uint8)
+    far = 1e-4 if ours.precision == "float32" else 0.05
+    maps, expected = ours.run(batch), theirs.run(batch)
+    for found, right in zip(maps, expected, strict=True):
+        assert found.shape == right.shape and found.dtype == np.float32
+        np.testing.assert_allclose(found, right, atol=far * np.abs(right).max())
+    kept = [found.copy() for found in maps]
+    ours.run(255 - batch)
+    for found, copy in zip(maps, kept, strict=True):
+        np.testing.assert_array_equal(found, copy, "maps do not change with the next image")
+
+
+def test_openvino_runs_the_bundled_int8_file() -> None:
+    opened = runtimes.open_runtime("fast", 2, "openvino")
+    assert (opened.precision, opened.detect.scales) == ("int8", (1.3,))
+
+
+def test_openvino_is_not_installed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(UserError, match="openvino: is not installed; expected `pip install openvino`, or"):
+        runtimes.open_runtime(folder / "b.onnx", 1, "openvino")
+
+
+def test_openvino_does_not_know_the_network(tmp_path: Path) -> None:
+    from onnx import helper
+
+    model = helper.make_model(helper.make_graph([], "g", [], []))
+    model.metadata_props.add(key="efficientnet_east", value=described().decode())
+    (tmp_path / "x.onnx").write_bytes(metadata.seal(model.SerializeToString()))
+    with pytest.raises(
+        UserError, match=r"x\.onnx: cannot be opened \(.+expected a network that OpenVINO knows"
+    ):
+        runtimes.open_runtime(tmp_path / "x.onnx", 1, "openvino")
+
+
 # --- threads
 
 
@@ -301,7 +344,13 @@ def test_one_thread_uses_one_core(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "runtime"),
-    [("b.onnx", "onnxruntime"), ("b.onnx", "opencv"), ("b.pb", "auto"), ("b.tflite", "auto")],
+    [
+        ("b.onnx", "onnxruntime"),
+        ("b.onnx", "openvino"),
+        ("b.onnx", "opencv"),
+        ("b.pb", "auto"),
+        ("b.tflite", "auto"),
+    ],
 )
 def test_threads_may_share_a_detector(name: str, runtime: str, folder: Path) -> None:
     """Images of many sizes at once, and each gets its own maps."""
@@ -367,7 +416,7 @@ class Nothing(MetaPathFinder):
 sys.meta_path.insert(0, Nothing())
 from efficientnet_east import Detector
 from efficientnet_east.cli import main as cli
-for runtime in ("auto", "opencv"):
+for runtime in ("auto", "openvino", "opencv"):
     maps = Detector.load(sys.argv[1], {"runtime": runtime}).maps(np.zeros((50, 70, 3), np.uint8))
     assert maps[0].shape == (13, 18)
 raise SystemExit(cli.main(["detect", sys.argv[2], "--checkpoint", sys.argv[1], "--output", sys.argv[3]]))

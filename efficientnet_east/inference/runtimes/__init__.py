@@ -50,6 +50,7 @@ RUNTIMES = {
         needs="tensorflow",
     ),
     "onnxruntime": Entry("an .onnx file", {".onnx": "onnx_runtime"}),
+    "openvino": Entry("an .onnx file", {".onnx": "openvino_runtime"}),
     "opencv": Entry("an .onnx or .pb file", {".onnx": "opencv", ".pb": "opencv"}),
     "litert": Entry("a .tflite file", {".tflite": "litert"}),
 }
@@ -97,9 +98,8 @@ def able(path: str | Path) -> tuple[str, ...]:
       Keys of `RUNTIMES`, the usual one first.
     """
     if bundled.is_bundled(path):
-        onnx = bundled.MODELS[str(path)].onnx
-        with_onnx = installed.find("onnxruntime") is not None and onnx.is_file()
-        return ("onnxruntime", "tensorflow") if with_onnx else ("tensorflow",)
+        with_onnx = ("onnxruntime", "openvino") if bundled.MODELS[str(path)].onnx.is_file() else ()
+        return (*(name for name in with_onnx if installed.find(name)), "tensorflow")
     kind = kind_of(Path(path))
     return tuple(name for name, entry in RUNTIMES.items() if kind in entry.modules)
 
