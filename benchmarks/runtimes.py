@@ -44,6 +44,8 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "b4": {"backbone": "b4"},
     "b4 swish": {"backbone": "b4", "activation": "swish"},
     "b4-modified": {"backbone": "b4-modified"},
+    "default": {"backbone": "b0", "activation": "swish", "pre_stride": "expand"},
+    "fast": {"backbone": "lite0", "activation": "relu6", "pre_stride": "expand"},
 }
 USUAL = ("resnet50", "b0", "b0 swish", "b4")
 BASELINE, REFERENCE = "resnet50", "TensorFlow, checkpoint"
