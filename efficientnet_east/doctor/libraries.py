@@ -55,7 +55,7 @@ LIBRARIES = (
     Library("h5py", "h5py", "weights in Keras's files"),
     Library("onnxruntime", "onnxruntime", "detect with the bundled model and .onnx files", "onnxruntime"),
     Library("onnx", "onnx", "export --format onnx", install="efficientnet_east[onnx]"),
-    Library("openvino", "openvino", "detect with .onnx files, quickly on Intel's processors", "openvino",
+    Library("openvino", "openvino", "detect with .onnx files, fast on newer Intel processors", "openvino",
             "efficientnet_east[openvino]"),
     Library("ai_edge_litert.interpreter", "ai-edge-litert", "detect with .tflite files", "litert",
             "efficientnet_east[tflite]"),

@@ -1,4 +1,4 @@
-"""OpenVINO on an .onnx file: fast on newer processors by Intel; no TensorFlow, no ONNX Runtime is needed."""
+"""OpenVINO on an .onnx file: fast on newer Intel processors, without TensorFlow or ONNX Runtime."""
 
 from __future__ import annotations
 
