@@ -1,9 +1,13 @@
 """Measure what each choice of the recipe is worth: B0 on a small budget, with one choice changed each time.
 
     python benchmarks/recipe.py results/recipe --data DIR --other MLT --runs RUNS --weights B0.npz
+    python benchmarks/recipe.py results/more --start model --data DIR --runs RUNS --weights default
+    python benchmarks/recipe.py results/heads --start backbone --data DIR --runs RUNS --weights default
 
-Every row of `CHANGES` is trained on the same number of crops and scored on the validation images at two
-sizes. The row of another seed says how much of a difference is chance. Writes recipe.csv and recipe.md.
+`--start` says what the weights are: ImageNet weights, a whole model that learns more, or a model whose
+backbone is kept under a fresh head. Every row of a table is trained for the same number of steps and scored
+on the validation images at two sizes. The row of another seed says how much of a difference is chance. Writes
+recipe.csv and recipe.md.
 """
 
 from __future__ import annotations
@@ -11,14 +15,17 @@ from __future__ import annotations
 import argparse
 import functools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import trials
 
+from efficientnet_east.checkpoints import bundled, model_file, weight_files
+
 BASE = "the base"
-CHANGES: dict[str, Sequence[str]] = {
-    BASE: [],
-    "another seed": ["--seed=2"],
+SEEDS: dict[str, Sequence[str]] = {BASE: [], "another seed": ["--seed=2"]}
+FROM_IMAGENET: dict[str, Sequence[str]] = {
+    **SEEDS,
     "ReLU": ["--activation=relu", "--recalibrate=20"],
     "no ImageNet weights": ["--init=none"],
     "batch norm frozen": ["--batch-norm=frozen"],
@@ -29,6 +36,22 @@ CHANGES: dict[str, Sequence[str]] = {
     "output stride 2": ["--output-stride=2"],
     "score loss doubled": ["--score-weight=2"],
     "angle loss doubled": ["--angle-weight=20"],
+}
+FROM_A_MODEL: dict[str, Sequence[str]] = {
+    **SEEDS,
+    "half as many crops of 384": ["--crop-size=384", "--batch-size=2"],
+    "words pasted into 30 %": ["--paste=0.3"],
+    "colors twice as strong": ["--color-strength=2"],
+    "text at .5 to 2.6 of its size": ["--scale-min=0.5", "--scale-max=2.6"],
+    "background between words doubled": ["--between=2"],
+    "dice alone": ["--score-loss=dice"],
+    "each cell of text alike": ["--balance=0"],
+}
+FROM_A_BACKBONE: dict[str, Sequence[str]] = {
+    **SEEDS,
+    "BiFPN": ["--merge=bifpn"],
+    "QUAD": ["--geometry=quad"],
+    "dice alone": ["--score-loss=dice"],
 }
 MIXED, SYNTHETIC = "other photographs mixed in", "generated scenes mixed in"
 SCALES = 1.0, 1.3
@@ -45,12 +68,25 @@ COLUMNS = {
 
 def changes(options: argparse.Namespace) -> dict[str, list[str]]:
     """List the options of each row."""
+    if options.start == "model":
+        return {name: [f"--init={options.weights}", *more] for name, more in FROM_A_MODEL.items()}
+    if options.start == "backbone":
+        weights = backbone_of(options.weights, options.folder / "backbone.npz")
+        return {name: [f"--init={weights}", *more] for name, more in FROM_A_BACKBONE.items()}
     base = ["--activation=swish", f"--init={options.weights}"]
     own = f"--mix={options.data}@{options.list}="
     mixed = {SYNTHETIC: [f"{own}2", "--mix=synthetic=1"]}
     if options.other:
         mixed[MIXED] = [f"{own}2", f"--mix={options.other}=1"]
-    return {name: [*base, *more] for name, more in (CHANGES | mixed).items()}
+    return {name: [*base, *more] for name, more in (FROM_IMAGENET | mixed).items()}
+
+
+def backbone_of(model: str, path: Path) -> Path:
+    """Write a model's weights without its head, for trainings that begin with a fresh one."""
+    weights = model_file.read_weights(bundled.resolve(model))
+    kept = {name: value for name, value in weights.items() if not name.startswith("feature_fusion/")}
+    weight_files.write(path, kept)
+    return path
 
 
 def row(name: str, words: Sequence[str], options: argparse.Namespace) -> dict[str, Any]:
@@ -66,7 +102,8 @@ def main() -> None:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     trials.add_options(parser)
-    parser.add_argument("--weights", required=True, help="of ImageNet, for B0 with swish")
+    parser.add_argument("--start", choices=("imagenet", "model", "backbone"), default="imagenet")
+    parser.add_argument("--weights", required=True, help="of ImageNet, for B0 with swish; or a model")
     parser.add_argument("--other", help="another folder of photographs, for the row that mixes them in")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = 8  # of a run, after each of which there is a checkpoint
-SWEEP = "0.6,0.8,0.9,0.95,0.98"
+SWEEP = "0.2,0.4,0.6,0.8,0.9,0.95,0.98"
 BUDGET = "steps", "batch_size", "crop_size"
 
 
@@ -34,7 +34,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--crop-size", type=int, default=320)
-    parser.add_argument("--train", nargs="*", default=[], metavar="OPTION", help="more options of train.py")
+    parser.add_argument(
+        "--train",
+        action="append",
+        default=[],
+        metavar="=--OPTION=VALUE",
+        help="one more option of train.py; repeat it",
+    )
 
 
 def run(*words: str) -> None:
@@ -60,11 +66,8 @@ def train(name: str, words: Sequence[str], options: argparse.Namespace) -> list[
     Returns:
       Step, seconds and images of each checkpoint.
     """
-    data = (
-        []
-        if any(word.startswith("--mix") for word in words)
-        else [f"--data={options.data}", f"--list={options.list}"]
-    )
+    mixed = any(word.startswith("--mix") for word in [*options.train, *words])
+    data = [] if mixed else [f"--data={options.data}", f"--list={options.list}"]
     common = [
         f"--workdir={workdir(name, options)}",
         "--learning-rate=8e-4",

@@ -304,9 +304,10 @@ class Detect(Section):
         1.0, "calibration: factor on the logit of the score; see the command calibrate", gt=0
     )
     score_offset: float = _field(0.0, "calibration: added to the scaled logit of the score")
-    nms: Literal["locality", "standard"] = _field(
-        "locality",
-        "overlapping boxes: merge neighbors first (locality, as in EAST), or keep the best (standard)",
+    nms: Literal["corners", "locality", "standard"] = _field(
+        "corners",
+        "overlapping boxes: merge neighbors, each corner from the cells near it (corners) or each box by its "
+        "score (locality, as in EAST), or keep the best (standard)",
     )
     nms_iou: float = _field(0.2, "boxes that overlap by at least this IoU are the same", gt=0, lt=1)
     box_threshold: float = _field(0.0, "drop boxes with a lower score", ge=0, lt=1)
@@ -319,7 +320,7 @@ class Detect(Section):
         "scale larger images down to this longer side; split into tiles if that more than halves them",
         ge=32,
     )
-    scales: Scales = _field((1.0,), "detect at several scales of the image, and merge the boxes")
+    scales: Scales = _field((1.0,), "detect at several scales of the image; smaller ones add long words")
     tile_size: int = _field(
         0, "split larger images into tiles of this side, in pixels; 0: see max_side", ge=0
     )

@@ -22,6 +22,7 @@ in PixelLink (Deng et al. 2018, section 4.1), it depends on size less.
 from __future__ import annotations
 
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 
@@ -62,6 +63,20 @@ class Maps:
     score: np.ndarray
     geometry: np.ndarray
     mask: np.ndarray
+
+
+class Candidates(NamedTuple):
+    """Boxes of single cells.
+
+    Attributes:
+      quads: float32 (n, 4, 2), convex, clockwise from the corner that begins each box's top side.
+      scores: float32 (n,), the score of each quad's own cell.
+      points: float64 (n, 2), the pixel (x, y) that the cell stands for.
+    """
+
+    quads: np.ndarray
+    scores: np.ndarray
+    points: np.ndarray
 
 
 def encode(
@@ -146,6 +161,33 @@ def decode(
     stride: int = 4,
     most: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
+    """Make one box for each cell with a sufficient score, see `candidates`.
+
+    Args:
+      score: see there.
+      geometry: likewise.
+      threshold: likewise.
+      stride: likewise.
+      most: likewise.
+
+    Returns:
+      The first two arrays of `Candidates`.
+
+    Raises:
+      ValueError: the maps are no pair, or have another number of channels.
+    """
+    found = candidates(score, geometry, threshold=threshold, stride=stride, most=most)
+    return found.quads, found.scores
+
+
+def candidates(
+    score: np.ndarray,
+    geometry: np.ndarray,
+    *,
+    threshold: float = 0.8,
+    stride: int = 4,
+    most: int | None = None,
+) -> Candidates:
     """Make one box for each cell with a sufficient score; for RBOX by the formula of OpenCV's EAST decoder.
 
     A network may say QUAD corners that are in no order, run the wrong way, or lie inside of the others: the
@@ -160,9 +202,7 @@ def decode(
       most: so many cells, those with the best scores, have a box; None: all.
 
     Returns:
-      quads: float32 (n, 4, 2), convex, clockwise from the corner that begins each box's top side, in
-        row-major order of the cells (`nms.locality_aware` relies on it).
-      scores: float32 (n,), the score of each quad's own cell.
+      The boxes of n cells, in row-major order (`nms.locality_aware` relies on it).
 
     Raises:
       ValueError: the maps are no pair, or have another number of channels.
@@ -178,7 +218,7 @@ def decode(
     scores = np.minimum(score[rows, columns], 1).astype(np.float32)
     read = _from_rbox if geometry.shape[-1] == CHANNELS["rbox"] else _from_quad
     quads, usable = read(pixels, found)
-    return quads, scores[usable]
+    return Candidates(quads, scores[usable], pixels[usable])
 
 
 def angles(geometry: np.ndarray) -> np.ndarray:

@@ -2,33 +2,52 @@
 
 from __future__ import annotations
 
-import functools
 from types import ModuleType
 
 import numpy as np
 
 from efficientnet_east.geometry.overlaps import bounds, exceed, meeting, meeting_each_other
-from efficientnet_east.geometry.quads import clockwise, convex, from_top_side, quarter_turns, rolled
+from efficientnet_east.geometry.quads import (
+    clockwise,
+    convex,
+    from_top_side,
+    quarter_turns,
+    rolled,
+    thickness,
+)
 from efficientnet_east.system import installed
 
 _LEAST_WEIGHT = 1e-3  # boxes of score 0 still have a mean, and the compiled merge, fixed-point, its digits
+_NEAR = 0.25  # of a box's thickness, within which a cell's distance from a corner hardly matters
+_SIGNS = np.array([1.0, -1.0, 1.0, -1.0])
 _BLOCK = 1024  # boxes that are suppressed together
 _PRODUCTS_AT_ONCE = 1 << 16  # which a processor's cache holds
 
 
 def locality_aware(
-    quads: np.ndarray, scores: np.ndarray, iou: float = 0.2, *, compiled: bool = False
+    quads: np.ndarray,
+    scores: np.ndarray,
+    iou: float = 0.2,
+    *,
+    points: np.ndarray | None = None,
+    compiled: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Merge neighboring boxes by weighted means, then keep the best of those that still overlap.
 
+    The paper weighs each box by its score. In a long text a cell knows the near end well and takes the far
+    one to be nearer than it is, so the mean is too short. With `points` each corner is weighed on its own, by
+    score / (distance + thickness / 4)^2, and the nearest cells decide.
+
     Args:
-      quads: (n, 4, 2) convex candidates in row-major order of their cells, as `label_maps.decode` makes them,
+      quads: (n, 4, 2) convex candidates in row-major order of their cells, as in `label_maps.Candidates`,
         pixels. Candidates that are not finite are left out.
       scores: (n,) in [0, 1].
       iou: two boxes are the same text if their intersection over union is greater than this.
-      compiled: merge by the C++ of the package `lanms`, as most EAST programs do, to compare with. It gives
-        the same boxes for parallelograms, as those of RBOX are, and takes longer. Of other quads it takes
-        means of corners and their mirror images where two short sides slant apart: the box is too thin.
+      points: (n, 2), the pixels of the cells, as there; None: as in the paper.
+      compiled: merge by the C++ of the package `lanms`, as most EAST programs do, to compare with; without
+        `points`. It gives the same boxes for parallelograms, as those of RBOX are, and takes longer. Of other
+        quads it takes means of corners and their mirror images where two short sides slant apart: the box is
+        too thin.
 
     Returns:
       quads: float32 (m, 4, 2), convex, clockwise, each from the corner that begins its top side.
@@ -36,13 +55,20 @@ def locality_aware(
 
     Raises:
       ImportError: `compiled` is True, and `lanms` is not installed.
+      ValueError: `compiled` is True, and there are `points`.
     """
-    merge = functools.partial(_merge_compiled, lanms()) if compiled else _merge
-    quads, scores = _finite(np.asarray(quads, np.float64), np.asarray(scores, np.float64))
-    quads = clockwise(quads)
+    if compiled and points is not None:
+        raise ValueError("the compiled merge weighs whole boxes; leave points out")
+    module = lanms() if compiled else None
+    quads, scores, *places = _finite(quads, scores, *(() if points is None else (points,)))
     if not len(quads):
         return np.zeros((0, 4, 2), np.float32), np.zeros(0, np.float32)
-    merged = merge(_aligned(quads), np.maximum(scores, _LEAST_WEIGHT), iou)
+    quads = clockwise(quads)
+    aligned, weights = _aligned(quads), np.maximum(scores, _LEAST_WEIGHT)
+    if module:
+        merged = _merge_compiled(module, aligned, weights, iou)
+    else:
+        merged = _merge(aligned, weights, _of_corners(aligned, weights, *places), iou)
     best = _best_scores(merged, quads, scores).astype(np.float32)
     best_first = _best_first(merged, best)
     return merged[best_first].astype(np.float32), best[best_first]
@@ -63,7 +89,7 @@ def standard(quads: np.ndarray, scores: np.ndarray, iou: float = 0.2) -> tuple[n
       quads: float32 (m, 4, 2), clockwise, each from the corner that begins its top side.
       scores: float32 (m,), best first: each box's own.
     """
-    quads, scores = _finite(np.asarray(quads, np.float64), np.asarray(scores, np.float64))
+    quads, scores = _finite(quads, scores)
     if not len(quads):
         return quads.astype(np.float32), scores.astype(np.float32)
     quads = from_top_side(clockwise(quads))
@@ -72,12 +98,11 @@ def standard(quads: np.ndarray, scores: np.ndarray, iou: float = 0.2) -> tuple[n
     return quads[kept].astype(np.float32), scores[kept].astype(np.float32)
 
 
-def _finite(quads: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Those boxes whose corners and scores all are."""
-    if np.isfinite(quads).all() and np.isfinite(scores).all():
-        return quads, scores
-    usable = np.isfinite(quads).all(axis=(1, 2)) & np.isfinite(scores)
-    return quads[usable], scores[usable]
+def _finite(*arrays: np.ndarray) -> list[np.ndarray]:
+    """Those rows, of all arrays together, that are finite in each, as float64."""
+    columns = [np.asarray(array, np.float64) for array in arrays]
+    finite = np.all([np.isfinite(c).all(axis=tuple(range(1, c.ndim))) for c in columns], axis=0)
+    return columns if finite.all() else [column[finite] for column in columns]
 
 
 def _best_first(quads: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -111,11 +136,28 @@ def _merge_compiled(module: ModuleType, quads: np.ndarray, weights: np.ndarray, 
     return _in_form(merged[:, :8].reshape(-1, 4, 2))
 
 
-def _merge(quads: np.ndarray, weights: np.ndarray, iou: float) -> np.ndarray:
+def _merge(quads: np.ndarray, weights: np.ndarray, of_corners: np.ndarray, iou: float) -> np.ndarray:
     """Algorithm 1: weighted means of consecutive boxes, then standard suppression by summed weights."""
-    merged, sums = _merge_neighbors(quads, weights, iou)
-    merged = _in_form(merged)[np.argsort(-sums, kind="stable")]
+    means, starts = _merge_neighbors(quads, of_corners, iou)
+    sums = np.add.reduceat(weights, starts)
+    twists = np.add.reduceat(_twist(quads) * weights[:, None], starts) / sums[:, None]
+    # A mean of parallelograms, as those of RBOX are, stays one though its corners weigh differently.
+    means -= (_twist(means) - twists)[:, None] * _SIGNS[:, None]
+    merged = _in_form(means)[np.argsort(-sums, kind="stable")]
     return merged[_suppress(merged, iou)]
+
+
+def _twist(quads: np.ndarray) -> np.ndarray:
+    """How far corners (n, 4, 2) are from those of a parallelogram: (n, 2), added and taken off in turns."""
+    return np.einsum("nkd,k->nd", quads, _SIGNS / 4)
+
+
+def _of_corners(quads: np.ndarray, weights: np.ndarray, points: np.ndarray | None = None) -> np.ndarray:
+    """What each corner weighs in a mean: (n, 1), or (n, 4) where the points of the cells are known."""
+    if points is None:
+        return weights[:, None]
+    distances = np.linalg.norm(quads - points[:, None], axis=2) + _NEAR * thickness(quads)[:, None]
+    return weights[:, None] / np.maximum(distances, _LEAST_WEIGHT) ** 2
 
 
 def _in_form(means: np.ndarray) -> np.ndarray:
@@ -126,14 +168,16 @@ def _in_form(means: np.ndarray) -> np.ndarray:
 def _merge_neighbors(quads: np.ndarray, weights: np.ndarray, iou: float) -> tuple[np.ndarray, np.ndarray]:
     """One pass in the given order: each box joins the running mean before it, or starts the next one.
 
+    Returns the means, and the indices (m,) of the boxes that start them. Weights are (n, 1) or (n, 4).
+
     Whether a box starts a new mean depends on all such decisions before it, but on the last start alone: sums
     of the boxes since then are differences of running sums. So all starts are guessed, all decisions are made
     as if the guess were right, and those whose last start was another one are made again. Each round at least
     the first wrong guess becomes right, in practice all of a row do; what no decision contradicts is what
     one decision after the other would give.
     """
-    weighted = quads * weights[:, None, None]
-    sums, masses = np.cumsum(weighted, axis=0), np.cumsum(weights)
+    weighted = quads * weights[..., None]
+    sums, masses = np.cumsum(weighted, axis=0), np.cumsum(weights, axis=0)
     starts = np.concatenate([[True], ~_consecutive_meet(bounds(quads))])
     index = np.arange(len(quads))
     last = np.maximum.accumulate(np.where(starts, index, 0))
@@ -141,13 +185,12 @@ def _merge_neighbors(quads: np.ndarray, weights: np.ndarray, iou: float) -> tupl
     while len(open_):
         first = last[open_ - 1]
         mass = masses[open_ - 1] - masses[first] + weights[first]
-        means = (sums[open_ - 1] - sums[first] + weighted[first]) / mass[:, None, None]
+        means = (sums[open_ - 1] - sums[first] + weighted[first]) / mass[..., None]
         starts[open_] = ~exceed(means, quads[open_], iou)
         before, last = last, np.maximum.accumulate(np.where(starts, index, 0))
         open_ = np.flatnonzero(last[:-1] != before[:-1]) + 1
     begun = np.flatnonzero(starts)
-    total = np.add.reduceat(weights, begun)
-    return np.add.reduceat(weighted, begun) / total[:, None, None], total
+    return np.add.reduceat(weighted, begun) / np.add.reduceat(weights, begun)[..., None], begun
 
 
 def _consecutive_meet(limits: np.ndarray) -> np.ndarray:

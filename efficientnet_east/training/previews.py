@@ -16,7 +16,7 @@ from efficientnet_east.drawing.overlays import (
     masked,
 )
 from efficientnet_east.drawing.palette import GRAY, GREEN
-from efficientnet_east.geometry.label_maps import angles, decode
+from efficientnet_east.geometry.label_maps import angles, candidates
 from efficientnet_east.geometry.nms import locality_aware
 
 CROPS = 16  # of a mosaic, at most
@@ -43,9 +43,10 @@ def crops_sheet(batch: Batch | TextBatch) -> np.ndarray:
 def _crop_with_maps(batch: Batch, number: int) -> np.ndarray:
     image, score = batch.images[number], batch.score[number, ..., 0]
     stride = image.shape[0] // score.shape[0]
-    boxes = decode(score, batch.geometry[number], threshold=0.5, stride=stride)
+    found = candidates(score, batch.geometry[number], threshold=0.5, stride=stride)
     glowing = heat_overlay(masked(image, batch.mask[number, ..., 0]), 0.5 * score)
-    return draw_quads(glowing, locality_aware(*boxes)[0], color=GREEN)
+    quads, _ = locality_aware(found.quads, found.scores, points=found.points)
+    return draw_quads(glowing, quads, color=GREEN)
 
 
 def _crop_with_texts(batch: TextBatch, number: int) -> np.ndarray:

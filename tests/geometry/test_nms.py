@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from efficientnet_east.data.annotations import parse_truth
 from efficientnet_east.evaluation import icdar2015
-from efficientnet_east.geometry import nms, overlaps
-from efficientnet_east.geometry.intersections import iou_matrix
+from efficientnet_east.geometry import label_maps, nms, overlaps
+from efficientnet_east.geometry.intersections import iou, iou_matrix
 from efficientnet_east.geometry.label_maps import CHANNELS, decode, encode
 from efficientnet_east.geometry.nms import locality_aware, standard
 from efficientnet_east.geometry.quads import convex, quarter_turns, rectangle, rolled
@@ -213,8 +213,9 @@ def test_against_algorithm_1_with_shapely(seed: int, iou: float) -> None:
     quads, weights = random_boxes(80, seed, extent=150)
     quads = np.repeat(quads, 2, axis=0) + np.tile(boxes(0, 3, size=0), (80, 1, 1))  # neighbors that merge
     weights = np.repeat(weights, 2)
-    found = nms._merge(quads.astype(np.float64), weights.astype(np.float64), iou)
-    expected = algorithm_1(quads.astype(np.float64), weights.astype(np.float64), iou)
+    quads, weights = quads.astype(np.float64), weights.astype(np.float64)
+    found = nms._merge(quads, weights, weights[:, None], iou)
+    expected = algorithm_1(quads, weights, iou)
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
@@ -287,7 +288,8 @@ def one_after_the_other(quads: np.ndarray, weights: np.ndarray, iou: float) -> t
     for i in range(1, len(quads)):
         if iou_matrix(means[-1][None], quads[i : i + 1])[0, 0] > iou:
             part = slice(starts[-1], i + 1)
-            means[-1] = np.average(quads[part], axis=0, weights=weights[part])
+            weighted = quads[part] * weights[part, :, None]
+            means[-1] = weighted.sum(axis=0) / weights[part].sum(axis=0)[:, None]
         else:
             starts.append(i)
             means.append(quads[i])
@@ -300,16 +302,51 @@ def one_after_the_other(quads: np.ndarray, weights: np.ndarray, iou: float) -> t
     count=st.integers(1, 80),
     extent=st.sampled_from([1.0, 30.0, 200.0, 2000.0]),
     iou=st.sampled_from([0.0, 0.2, 0.5, 0.8]),
+    corners=st.sampled_from([1, 4]),
 )
-def test_neighbors_merge_as_in_a_loop(seed: int, count: int, extent: float, iou: float) -> None:
+def test_neighbors_merge_as_in_a_loop(seed: int, count: int, extent: float, iou: float, corners: int) -> None:
     """The fewer boxes are far from each other, the more first guesses are wrong."""
     quads, weights = random_boxes(count, seed, extent)
     quads = np.repeat(quads, np.random.default_rng(seed).integers(1, 4, count), axis=0).astype(np.float64)
-    weights = np.resize(weights, len(quads)).astype(np.float64)
+    weights = np.resize(weights, (len(quads), corners)).astype(np.float64)
     starts, means = one_after_the_other(quads, weights, iou)
-    found, sums = nms._merge_neighbors(quads, weights, iou)
-    np.testing.assert_allclose(sums, np.add.reduceat(weights, starts))
+    found, begun = nms._merge_neighbors(quads, weights, iou)
+    np.testing.assert_array_equal(begun, starts)
     np.testing.assert_allclose(found, means, atol=1e-6)
+
+
+def far_ends_too_near(width: float, angle: float = 0.0) -> tuple[label_maps.Candidates, np.ndarray]:
+    """A long word whose cells see no farther than 150 pixels, and what it should be."""
+    truth = rectangle(np.array([[500.0, 200]]), np.array([[15, width / 2, 15, width / 2]]), np.array([angle]))
+    labels = label_maps.encode(truth, np.zeros(1, bool), (400, 1000))
+    seen = np.minimum(labels.geometry, [150, 150, 150, 150, 1])
+    return label_maps.candidates(labels.score, seen), truth[0]
+
+
+@pytest.mark.parametrize(("width", "angle"), [(500, 0.0), (400, 0.3), (500, -0.5)])
+def test_corners_come_from_the_cells_near_them(width: float, angle: float) -> None:
+    """EAST's mean of all cells cuts off the ends."""
+    found, truth = far_ends_too_near(width, angle)
+    (whole,), _ = locality_aware(found.quads, found.scores, points=found.points)
+    cut, _ = locality_aware(found.quads, found.scores)
+    assert iou(whole, truth) > 0.8 > 0.65 > max(iou(quad, truth) for quad in cut)
+
+
+def test_corners_of_equal_boxes_are_theirs() -> None:
+    found, truth = far_ends_too_near(120, 0.2)
+    (quad,), _ = locality_aware(found.quads, found.scores, points=found.points)
+    np.testing.assert_allclose(quad, truth, atol=1e-3)
+    with pytest.raises(ValueError, match="leave points out"):
+        locality_aware(found.quads, found.scores, points=found.points, compiled=True)
+
+
+def test_points_of_boxes_without_numbers_are_left_out() -> None:
+    found, _ = far_ends_too_near(120)
+    wild = np.concatenate([np.full((1, 4, 2), np.nan), found.quads]), np.append(0.9, found.scores)
+    points = np.concatenate([[[7, 7]], found.points])
+    expected = locality_aware(found.quads, found.scores, points=found.points)
+    for mine, other in zip(locality_aware(*wild, points=points), expected, strict=True):
+        np.testing.assert_array_equal(mine, other)
 
 
 @pytest.mark.parametrize("block", [1, 2, 7, 1000])

@@ -24,7 +24,7 @@ SHAPE = 192, 256  # pixels
 SAME = np.ones(2)
 ROUNDING = 1e-3  # pixels; corners are float32
 both_forms = pytest.mark.parametrize("form", CHANNELS)
-both_ways = pytest.mark.parametrize("kind", ["locality", "standard"])
+all_ways = pytest.mark.parametrize("kind", ["corners", "locality", "standard"])
 
 
 def texts(rng: np.random.Generator, count: int) -> np.ndarray:
@@ -78,7 +78,7 @@ def assert_contract(found: Detections, detect: Detect, scale: np.ndarray = SAME)
 
 
 @both_forms
-@both_ways
+@all_ways
 @settings(deadline=None, max_examples=60)
 @given(
     seed=SEEDS,
@@ -118,7 +118,7 @@ def test_always(
 
 
 @both_forms
-@both_ways
+@all_ways
 @settings(deadline=None, max_examples=40)
 @given(
     seed=SEEDS,
@@ -138,7 +138,47 @@ def test_no_two_boxes_are_one_text(
     assert (np.diff(found.scores) <= 0).all()
 
 
-@both_ways
+def seen_at(scale: float, *quads: np.ndarray, visible: float = 1e9) -> ScaledMaps:
+    """The labels of texts of an image of 600 x 400 pixels at a scale, whose cells see only so far."""
+    labels = encode(np.stack(quads) * scale, np.zeros(len(quads), bool), (int(400 * scale), int(600 * scale)))
+    geometry = np.minimum(labels.geometry, [visible, visible, visible, visible, 1])
+    return ScaledMaps(labels.score, geometry.astype(np.float32), np.full(2, scale))
+
+
+def upright(left: float, top: float, right: float, bottom: float) -> np.ndarray:
+    return np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
+
+
+LONG, SHORT = upright(20, 40, 580, 120), upright(100, 200, 160, 220)
+
+
+def test_a_smaller_scale_adds_long_texts_only() -> None:
+    """A short text that the larger scale did not see stays unseen: there, most of these are false alarms."""
+    found = find_in_scales([seen_at(0.5, LONG, SHORT), seen_at(1.5, SHORT)], limits())
+    assert len(found) == 2
+    whole, small = sorted(found.quads, key=lambda quad: quad[0, 1])
+    np.testing.assert_allclose(whole, LONG, atol=2)
+    np.testing.assert_allclose(small, SHORT, atol=1)
+    assert len(find_in_scales([seen_at(0.5, SHORT), seen_at(1.5, LONG)], limits())) == 1
+
+
+def test_long_boxes_replace_parts_of_the_same_text() -> None:
+    larger = seen_at(1.5, LONG, SHORT, visible=100)
+    parts = find_in_scales([larger], limits()).quads
+    assert iou_matrix(parts, LONG[None]).max() < 0.9
+    both = [seen_at(0.5, LONG), larger]
+    found = find_in_scales(both, limits())
+    assert sorted(iou_matrix(found.quads, LONG[None])[:, 0] > 0.95) == [False, True] and len(found) == 2
+    np.testing.assert_array_equal(find_in_scales(both[::-1], limits()).quads, found.quads)
+
+
+def test_small_print_in_a_large_text_stays() -> None:
+    inside = upright(200, 70, 260, 85)
+    found = find_in_scales([seen_at(0.5, LONG), seen_at(1.5, inside)], limits())
+    assert len(found) == 2 and iou_matrix(found.quads, inside[None]).max() > 0.9
+
+
+@all_ways
 @settings(deadline=None, max_examples=40)
 @given(seed=SEEDS)
 def test_each_text_is_found_where_it_is(kind: str, seed: int) -> None:
@@ -165,7 +205,7 @@ def assert_same_boxes(found: np.ndarray, expected: np.ndarray, atol: float) -> N
 
 
 @both_forms
-@both_ways
+@all_ways
 @settings(deadline=None, max_examples=30)
 @given(seed=SEEDS, noise=st.sampled_from([0.0, 2.0]), down=st.integers(0, 9), right=st.integers(0, 9))
 def test_a_shift_by_whole_cells_shifts_the_boxes(
@@ -180,7 +220,7 @@ def test_a_shift_by_whole_cells_shifts_the_boxes(
 
 
 @both_forms
-@both_ways
+@all_ways
 @settings(deadline=None, max_examples=30)
 @given(seed=SEEDS, noise=st.sampled_from([0.0, 2.0]))
 def test_half_the_stride_and_half_the_distances_are_half_the_boxes(
@@ -248,7 +288,7 @@ def test_the_merge_of_other_programs_gives_the_same_boxes(seed: int, noise: floa
 
 
 @both_forms
-@both_ways
+@all_ways
 def test_scores_that_are_none(form: str, kind: str) -> None:
     """NaN is background, and what was rounded beyond 1 is 1."""
     score, geometry = maps_of(3, form, 0)
@@ -274,7 +314,7 @@ def test_a_higher_box_threshold_leaves_the_best(
 
 
 @both_forms
-@both_ways
+@all_ways
 @settings(deadline=None, max_examples=30)
 @given(seed=SEEDS, noise=st.sampled_from([0.0, 2.0]))
 def test_boxes_begin_with_their_top_side(form: str, kind: str, seed: int, noise: float) -> None:
@@ -285,4 +325,4 @@ def test_boxes_begin_with_their_top_side(form: str, kind: str, seed: int, noise:
         np.testing.assert_allclose(quads[:, 0] + quads[:, 2], quads[:, 1] + quads[:, 3], atol=ROUNDING)
         along, down = quads[:, 1] - quads[:, 0], quads[:, 3] - quads[:, 0]
         lean = (along * down).sum(axis=1) / np.linalg.norm(along, axis=1) / np.linalg.norm(down, axis=1)
-        assert kind == "locality" or (np.abs(lean) < 1e-3).all()
+        assert kind != "standard" or (np.abs(lean) < 1e-3).all()
