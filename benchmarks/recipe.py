@@ -1,13 +1,13 @@
 """Measure what each choice of the recipe is worth: B0 on a small budget, with one choice changed each time.
 
     python benchmarks/recipe.py results/recipe --data DIR --other MLT --runs RUNS --weights B0.npz
-    python benchmarks/recipe.py results/more --start model --data DIR --runs RUNS --weights default
-    python benchmarks/recipe.py results/heads --start backbone --data DIR --runs RUNS --weights default
+    python benchmarks/recipe.py results/more --start model --weights default --data DIR --runs RUNS
+    python benchmarks/recipe.py results/heads --start backbone --weights default --data DIR --runs RUNS
 
 `--start` says what the weights are: ImageNet weights, a whole model that learns more, or a model whose
-backbone is kept under a fresh head. Every row of a table is trained for the same number of steps and scored
-on the validation images at two sizes. The row of another seed says how much of a difference is chance. Writes
-recipe.csv and recipe.md.
+backbone is kept under a fresh head. Add the model's configuration, `--train=--config=configs/shipped.yaml`.
+Every row of a table is trained for the same number of steps and scored on the validation images at two sizes.
+The row of another seed says how much of a difference is chance. Writes recipe.csv and recipe.md.
 """
 
 from __future__ import annotations

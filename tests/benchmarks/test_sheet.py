@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 
-from efficientnet_east import config as configuration
-
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -76,45 +74,6 @@ def test_rows_are_networks_that_the_other_programs_know(sheet: Any) -> None:
         case = f"{fields['backbone']} {fields['activation']}"
         assert step.CASES[case].get("activation", "relu") == fields["activation"]
         assert runtimes.NETWORKS[case.removesuffix(" relu")].get("activation", "relu") == fields["activation"]
-
-
-def test_recipe_rows_are_configurations(sheet: Any) -> None:
-    """Each row's options are known and of a value that may be, and every other row changes something."""
-    import recipe
-
-    from efficientnet_east.cli.main import parser
-
-    options = argparse.Namespace(data="D", list="L", other="O", weights="W")
-    rows = recipe.changes(options)
-    given = {name: vars(parser().parse_args(["train", *words])) for name, words in rows.items()}
-    for fields in given.values():
-        del fields["command"], fields["config"], fields["verbose"]
-    configs = {name: configuration.load(None, fields).model_dump_json() for name, fields in given.items()}
-    assert len(set(configs.values())) == len(rows) >= 12
-
-
-def test_recipe_of_kept_trials(sheet: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The differences are to the base, and what is kept is neither trained nor scored again."""
-    import recipe
-
-    options = argparse.Namespace(data="D", list="L", other=None, weights="W")
-    hmeans = {name: 0.25 + 0.05 * (number % 3 - 1) for number, name in enumerate(recipe.changes(options), 1)}
-    hmeans[recipe.BASE] = 0.25
-    kept = {"budget": {"steps": 8, "batch_size": 8, "crop_size": 320}}
-    kept["trials"] = {
-        name: {"name": name, "precision": 0.5, "recall": 0.5, "hmean": hmean, "hmean_enlarged": 0.125}
-        for name, hmean in hmeans.items()
-    }
-    (tmp_path / "trials.json").write_text(json.dumps(kept))
-    given = ["recipe.py", str(tmp_path), "--data=D", "--runs=R", "--weights=W", "--steps=8"]
-    monkeypatch.setattr("sys.argv", given)
-    recipe.main()
-    lines = (tmp_path / "recipe.md").read_text().splitlines()[2:]
-    cells = {name: line.split(" | ")[3:6] for name, line in zip(hmeans, lines, strict=True)}
-    expected = {0.2: "-.050", 0.25: "+.000", 0.3: "+.050"}
-    for name, hmean in hmeans.items():
-        assert cells[name] == [f"{hmean:.3f}"[1:], expected[round(hmean, 2)], ".125"]
-    assert {cell[1] for cell in cells.values()} == set(expected.values())
 
 
 def test_trials_are_kept(sheet: Any, tmp_path: Path) -> None:
