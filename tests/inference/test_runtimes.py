@@ -298,7 +298,7 @@ def test_openvino_computes_the_same_maps(size: tuple[int, int], folder: Path) ->
 
 def test_openvino_runs_the_bundled_int8_file() -> None:
     opened = runtimes.open_runtime("fast", 2, "openvino")
-    assert (opened.precision, opened.detect.scales) == ("int8", (1.5,))
+    assert (opened.precision, opened.detect.scales) == ("int8", (0.5, 1.5))
 
 
 def test_openvino_is_not_installed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
