@@ -5,7 +5,7 @@
     python benchmarks/recipe.py results/heads --start backbone --weights default --data DIR --runs RUNS
 
 `--start` says what the weights are: ImageNet weights, a whole model that learns more, or a model whose
-backbone is kept under a fresh head. Add the model's configuration, `--train=--config=configs/shipped.yaml`.
+backbone is kept under a fresh head. Add the model's configuration, `--train config=configs/shipped.yaml`.
 Every row of a table is trained for the same number of steps and scored on the validation images at two sizes.
 The row of another seed says how much of a difference is chance. Writes recipe.csv and recipe.md.
 """

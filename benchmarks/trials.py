@@ -38,8 +38,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--train",
         action="append",
         default=[],
-        metavar="=--OPTION=VALUE",
-        help="one more option of train.py; repeat it",
+        metavar="OPTION=VALUE",
+        help="one more option of train.py, without dashes; repeat it",
     )
 
 
@@ -66,7 +66,8 @@ def train(name: str, words: Sequence[str], options: argparse.Namespace) -> list[
     Returns:
       Step, seconds and images of each checkpoint.
     """
-    mixed = any(word.startswith("--mix") for word in [*options.train, *words])
+    more = [f"--{option}" for option in options.train]
+    mixed = any(word.startswith("--mix") for word in [*more, *words])
     data = [] if mixed else [f"--data={options.data}", f"--list={options.list}"]
     common = [
         f"--workdir={workdir(name, options)}",
@@ -80,7 +81,7 @@ def train(name: str, words: Sequence[str], options: argparse.Namespace) -> list[
         f"--keep-checkpoints={PARTS + 1}",
         "--drop-connect=0",
     ]
-    run("train.py", *common, *data, *options.train, *words)
+    run("train.py", *common, *data, *more, *words)
     with open(workdir(name, options) / "results.csv", encoding="utf-8") as file:
         return [
             {part: float(row[part]) for part in ("step", "seconds", "images")} for row in csv.DictReader(file)
