@@ -161,17 +161,18 @@ def decode(
     stride: int = 4,
     most: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Make one box for each cell with a sufficient score, see `candidates`.
+    """Make one box for each cell with a sufficient score: `candidates` without their points.
 
     Args:
-      score: see there.
-      geometry: likewise.
-      threshold: likewise.
-      stride: likewise.
-      most: likewise.
+      score: (h, w) in [0, 1].
+      geometry: (h, w, 5 or 8), see above.
+      threshold: the least score.
+      stride: pixels per cell.
+      most: so many cells, those with the best scores, have a box; None: all.
 
     Returns:
-      The first two arrays of `Candidates`.
+      quads: float32 (n, 4, 2), see `Candidates`.
+      scores: float32 (n,).
 
     Raises:
       ValueError: the maps are no pair, or have another number of channels.

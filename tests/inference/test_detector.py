@@ -113,8 +113,10 @@ def test_a_network_of_one_size() -> None:
     (found,) = detector(spots(50, 90, (5, 9))).quads
     np.testing.assert_allclose(found.mean(axis=0), (36, 20), atol=0.1)
     detector([np.full(size, 90, np.uint8) for size in [(200, 90, 3), (20, 300, 3), (64, 96, 3), (1, 1, 3)]])
-    tiled = Detector(network, Detect(tile_size=32, scales=(0.5, 1.0)), size=(64, 96))
-    np.testing.assert_allclose(tiled(spots(300, 500, (70, 120))).quads[0].mean(axis=0), (480, 280), atol=0.3)
+    tiled = Detector(network, Detect(tile_size=32, scales=(0.5, 1.0, 2.0)), size=(64, 96))
+    image = spots(300, 500)
+    image[279:282, 479:482] = 255, 0, 0  # still bright when it is enlarged
+    np.testing.assert_allclose(tiled(image).quads[0].mean(axis=0), (480, 280), atol=0.3)
     assert {batch[1:] for batch in network.batches} == {(64, 96)}
 
 
