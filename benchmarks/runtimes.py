@@ -128,41 +128,53 @@ def initial(config: Any, images: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
 # --- one case, in a process of its own
 
 
-def measure(detector: Any, images: int, scale: float = 1.0) -> dict[str, Any]:
+def measure(detector: Any, images: int, scales: Sequence[float] = (1.0,)) -> dict[str, Any]:
     """The milliseconds of each image, of all and of the network alone, and how many boxes came out.
 
     Args:
       detector: whose own `scales` do not count.
       images: that are timed.
-      scale: by which each is scaled before.
+      scales: at which each is looked at.
     """
     from efficientnet_east.data.synthetic.scenes import SyntheticScenes
-    from efficientnet_east.geometry import label_maps
 
     scene = SyntheticScenes(SCENE + 1, 0, SHAPE)[SCENE]
-    sides = [round(side * scale) for side in SHAPE]
-    padded = tuple(side + -side % detector.divisor for side in sides)
-    labels = label_maps.encode(scene.truth.quads * scale, scene.truth.ignore, padded)
-    score, geometry = (part.reshape(1, *labels.score.shape, -1) for part in (labels.score, labels.geometry))
+    maps = dict(_true_maps(scene, scale, detector.divisor) for scale in scales)
     own, spent = detector.run, []
 
     def run(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         begin = time.perf_counter()
-        shapes = [part.shape for part in own(batch)]
-        spent.append(1e3 * (time.perf_counter() - begin))
-        if shapes != [score.shape, geometry.shape]:
-            raise SystemExit(f"maps of {shapes}, not {[score.shape, geometry.shape]}")
-        return score, geometry
+        score, geometry = own(batch)
+        spent[-1] += 1e3 * (time.perf_counter() - begin)
+        true_score, true_geometry = maps[score.shape[1:3]]
+        if geometry.shape != true_geometry.shape:
+            raise SystemExit(f"a geometry map of {geometry.shape}, not {true_geometry.shape}")
+        return true_score, true_geometry
 
-    scaled = detector.with_detect(detector.detect.model_copy(update={"scales": (scale,)})).with_run(run)
+    scaled = detector.with_detect(detector.detect.model_copy(update={"scales": tuple(scales)})).with_run(run)
     whole = []
     for _ in range(WARM_UP + images):
+        spent.append(0.0)
         begin = time.perf_counter()
         found = scaled(scene.image)
         whole.append(1e3 * (time.perf_counter() - begin))
     timed = {"whole": whole, "network": spent}
     rounded = {name: [round(value, 1) for value in values[WARM_UP:]] for name, values in timed.items()}
-    return rounded | {"cells": int(labels.score.sum()), "boxes": len(found)}
+    cells = sum(int(score.sum()) for score, _ in maps.values())
+    return rounded | {"cells": cells, "boxes": len(found)}
+
+
+def _true_maps(
+    scene: Any, scale: float, divisor: int
+) -> tuple[tuple[int, int], tuple[np.ndarray, np.ndarray]]:
+    """What a perfect network would say of a scaled scene, by the shape of its maps."""
+    from efficientnet_east.geometry import label_maps
+
+    sides = [round(side * scale) for side in SHAPE]
+    padded = tuple(side + -side % divisor for side in sides)
+    labels = label_maps.encode(scene.truth.quads * scale, scene.truth.ignore, padded)
+    score, geometry = (part.reshape(1, *labels.score.shape, -1) for part in (labels.score, labels.geometry))
+    return labels.score.shape, (score, geometry)
 
 
 def in_process(*words: str, program: str = __file__) -> dict[str, Any]:

@@ -10,13 +10,15 @@ quiet machine and stops after `--minutes`. `hmean` may run at any time. It score
 float32 once, and each int8. Both add to the same JSON. `page` writes table and picture of docs/speed.md.
 
 Timed is `detector(image)` for a 1280x720 array, see `runtimes.py`: one process for each model and runtime,
-round after round. Boxes are made of the same maps for all.
+round after round. Boxes are made of the same maps for all. Memory is the most that such a process had, with
+the libraries that it loaded.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import resource
 import statistics
 import sys
 import time
@@ -31,7 +33,9 @@ from efficientnet_east.checkpoints import bundled
 from efficientnet_east.drawing.charts import Panel, Series, draw
 
 ROOT = Path(__file__).resolve().parents[1]
-SCALES = (1.0, 1.3)
+ORIGINAL, OWN = "1", "own"  # the size of the image, and the scales that the model brings
+SIZES = {ORIGINAL: "at 1", OWN: "at its own scales"}
+MEMORY = "megabytes"
 BASELINE = "ResNet-50"
 FLOAT = "ONNX Runtime"  # float32 is scored here; other runtimes' maps are the same
 INT8 = ("ONNX Runtime, int8", "OpenVINO, int8", "LiteRT, int8")
@@ -39,7 +43,7 @@ WAYS = (FLOAT, "OpenVINO", "LiteRT", "OpenCV", "TensorFlow, frozen", *INT8)
 SCORED = (FLOAT, "OpenVINO", *INT8)  # OpenVINO computes in bfloat16 where it can
 BEGIN, END = "<!-- Written by benchmarks/speed.py. Do not edit. -->", "<!-- End. -->"
 
-Times = Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]]  # model -> way -> scale -> milliseconds
+Times = Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]]  # model -> way -> size -> milliseconds
 
 
 def file_of(folder: Path, model: str, way: str) -> Path:
@@ -107,22 +111,26 @@ def _time(options: argparse.Namespace, model: str, way: str) -> dict[str, Any]:
 
 
 def measure_case(options: argparse.Namespace) -> dict[str, list[float]]:
-    """One file in one runtime, at each scale: milliseconds of each image."""
+    """One file in one runtime: milliseconds of each image at each size, and the most memory at any time."""
     from efficientnet_east.inference.detector import Detector
 
     detector = Detector.load(options.file, {"runtime": options.runtime, "threads": options.threads})
-    return {f"{scale:g}": runtimes.measure(detector, options.images, scale)["whole"] for scale in SCALES}
+    scales = {ORIGINAL: (1.0,), OWN: detector.detect.scales}
+    if scales[OWN] == scales[ORIGINAL]:
+        del scales[OWN]
+    found = {size: runtimes.measure(detector, options.images, of)["whole"] for size, of in scales.items()}
+    return found | {MEMORY: [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]}
 
 
 def medians(rounds: Sequence[Times]) -> dict[str, dict[str, dict[str, float]]]:
-    """Model -> way -> scale -> milliseconds, over the images of all rounds."""
+    """Model -> way -> size -> milliseconds, over the images of all rounds; and memory like them."""
     return {
         model: {
             way: {
-                scale: round(statistics.median(t for one in rounds for t in one[model][way][scale]), 1)
-                for scale in by_scale
+                size: round(statistics.median(t for one in rounds for t in one[model][way][size]), 1)
+                for size in by_size
             }
-            for way, by_scale in ways.items()
+            for way, by_size in ways.items()
         }
         for model, ways in rounds[0].items()
     }
@@ -132,7 +140,7 @@ def medians(rounds: Sequence[Times]) -> dict[str, dict[str, dict[str, float]]]:
 
 
 def measure_hmean(options: argparse.Namespace) -> dict[str, Any]:
-    """Score what can differ from float32, and float32 once, at each scale, by ICDAR 2015's protocol."""
+    """Score what can differ from float32, and float32 once, at each size, by ICDAR 2015's protocol."""
     found: dict[str, Any] = {}
     for model in bundled.MODELS:
         found[model] = {way: _score(model, way, options) for way in SCORED}
@@ -148,11 +156,11 @@ def _score(model: str, way: str, options: argparse.Namespace) -> dict[str, float
 
     samples = sources.open_images(options.data, options.list, options.limit, None)
     scores = {}
-    for scale in SCALES:
-        settings = {"scales": (scale,), "threads": options.threads, "runtime": runtimes.WAYS[way].runtime}
+    for size, scales in {ORIGINAL: {"scales": (1.0,)}, OWN: {}}.items():
+        settings = {**scales, "threads": options.threads, "runtime": runtimes.WAYS[way].runtime}
         detector = Detector.load(file_of(options.folder, model, way), settings)
         detections, truths = detect_all(detector, samples, progress=False)
-        scores[f"{scale:g}"] = round(icdar2015.score(quads_of(detections), truths).hmean, 4)
+        scores[size] = round(icdar2015.score(quads_of(detections), truths).hmean, 4)
     return scores
 
 
@@ -160,7 +168,7 @@ def _score(model: str, way: str, options: argparse.Namespace) -> dict[str, float
 
 
 def rows_of(figures: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """One row for each model and precision: hmean by scale, milliseconds by runtime and scale."""
+    """One row for each model and precision: hmean by size, milliseconds by runtime and size."""
     times, hmeans = medians(figures["times"]["rounds"]), figures.get("hmean", {})
     for model, ways in times.items():
         for precision in ("float32", "int8"):
@@ -172,25 +180,29 @@ def rows_of(figures: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 def table(figures: Mapping[str, Any]) -> str:
     """Markdown: a line for each model, runtime and precision."""
-    scales = [f"{scale:g}" for scale in SCALES]
-    heads = [*(f"hmean at {scale}" for scale in scales), *(f"ms at {scale}" for scale in scales)]
-    lines = [f"| model | runtime | {' | '.join(heads)} |", "|---" * (2 + len(heads)) + "|"]
+    heads = [*(f"hmean {size}" for size in SIZES.values()), *(f"ms {size}" for size in SIZES.values())]
+    lines = [f"| model | runtime | {' | '.join(heads)} | MB |", "|---" * (3 + len(heads)) + "|"]
     for row in rows_of(figures):
-        for way, times in row["ms"].items():
+        for way, measured in row["ms"].items():
             scores = row["hmean"].get(way) or (
-                row["hmean"].get(FLOAT) if row["precision"] == "float32" else {}
+                row["hmean"].get(FLOAT, {}) if row["precision"] == "float32" else {}
             )
-            cells = [f"{scores[scale]:.3f}" if scores else "" for scale in scales]
-            cells += [f"{times[scale]:.0f}" for scale in scales]
+            cells = [_cell(scores.get(size), 3) for size in SIZES]
+            cells += [_cell(measured.get(size), 0) for size in (*SIZES, MEMORY)]
             lines.append(f"| {row['model']} | {way} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _cell(value: float | None, digits: int) -> str:
+    """Empty where nothing was measured."""
+    return "" if value is None else f"{value:.{digits}f}"
 
 
 def chart(figures: Mapping[str, Any]) -> bytes:
     """hmean against the milliseconds of each scored file; a PNG."""
     points = [
-        Series(f"{row['model']}, {way}", [row["ms"][way][scale] for scale in scores], list(scores.values()),
-               {"marker": "o"}, [f"{scale} x" for scale in scores])
+        Series(f"{row['model']}, {way}", [row["ms"][way][size] for size in scores], list(scores.values()),
+               {"marker": "o"}, [SIZES[size] for size in scores])
         for row in rows_of(figures) for way, scores in row["hmean"].items()
     ]  # fmt: skip
     return draw(

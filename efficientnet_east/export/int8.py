@@ -6,10 +6,9 @@ images. A trained B0 with swish loses 9 points of hmean if that is all. Four thi
 * The last layers stay as they are: distances reach 512 pixels, of which 256 steps would leave two each.
 * So do the first ones, whose few channels have the widest ranges: stem and first depthwise convolution, at no
   cost in time, or, where that is not enough, all layers on maps finer than a stride.
-* A range is the mean of those of single images (ONNX only): the one spot in all of them that shines brightest
-  would make every step coarse.
-* What swish reads counts from -8 on (ONNX only), below which swish is next to nothing, however far down its
-  range goes.
+* A range is the mean of those of single images: the one spot in all of them that shines brightest would make
+  every step coarse.
+* What swish reads counts from -8 on, below which swish is next to nothing, however far down its range goes.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from efficientnet_east.inference.runtimes.onnx_runtime import without_telemetry
 _OUTPUTS = "feature_fusion/"
 _FIRST = ("/stem/", "/blocks_0/depthwise")
 _BACKBONE = ("/stem/", "/blocks_")
-_LEAST_SWISH = -8.0
+LEAST_SWISH = -8.0
 _MERGE = ("merge_", "fpn_", "Resize")
 
 
@@ -116,7 +115,7 @@ def _ranges(path: Path, names: Sequence[str], reader: Any) -> dict[str, list[dic
     found = {}
     for name in names:
         low, high = (np.float32(np.ravel(limit)[0]) for limit in seen[name].range_value)
-        found[name] = [{"rmin": max(low, np.float32(_LEAST_SWISH)), "rmax": max(high, np.float32(1e-3))}]
+        found[name] = [{"rmin": max(low, np.float32(LEAST_SWISH)), "rmax": max(high, np.float32(1e-3))}]
     return found
 
 

@@ -18,24 +18,28 @@ def speed(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
 
 
 def figures() -> dict[str, Any]:
-    """Two rounds; the second's machine is slower once."""
+    """Two rounds; the second's machine is slower once. ResNet-50 has no scales of its own."""
     fast, slow = [100.0, 110.0, 104.0], [100.0, 400.0, 104.0]
-    one = {"ONNX Runtime": {"1": fast, "1.3": slow}, "OpenCV": {"1": [200.0], "1.3": [300.0]},
-           "LiteRT, int8": {"1": [50.0], "1.3": [80.0]}}  # fmt: skip
-    rounds = [{"default": one, "ResNet-50": one}, {"default": one, "ResNet-50": one}]
-    hmean = {"ONNX Runtime": {"1": 0.8221, "1.3": 0.837}, "LiteRT, int8": {"1": 0.81, "1.3": 0.8249}}
+    one = {
+        "ONNX Runtime": {"1": fast, "own": slow, "megabytes": [311.6]},
+        "OpenCV": {"1": [200.0], "own": [300.0], "megabytes": [1012.0]},
+        "LiteRT, int8": {"1": [50.0], "own": [80.0], "megabytes": [250.0]},
+    }
+    plain = {way: {size: found[size] for size in ("1", "megabytes")} for way, found in one.items()}
+    rounds = [{"default": one, "ResNet-50": plain}, {"default": one, "ResNet-50": plain}]
+    hmean = {"ONNX Runtime": {"1": 0.8221, "own": 0.837}, "LiteRT, int8": {"1": 0.81, "own": 0.8249}}
     return {"times": {"rounds": rounds}, "hmean": {"default": hmean}}
 
 
 def test_a_row_for_each_way(speed: types.ModuleType) -> None:
     """float32 is scored once and shown for every runtime; a network of random weights has no hmean."""
     assert speed.table(figures()).splitlines()[2:] == [
-        "| default | ONNX Runtime | 0.822 | 0.837 | 104 | 104 |",
-        "| default | OpenCV | 0.822 | 0.837 | 200 | 300 |",
-        "| default | LiteRT, int8 | 0.810 | 0.825 | 50 | 80 |",
-        "| ResNet-50 | ONNX Runtime |  |  | 104 | 104 |",
-        "| ResNet-50 | OpenCV |  |  | 200 | 300 |",
-        "| ResNet-50 | LiteRT, int8 |  |  | 50 | 80 |",
+        "| default | ONNX Runtime | 0.822 | 0.837 | 104 | 104 | 312 |",
+        "| default | OpenCV | 0.822 | 0.837 | 200 | 300 | 1012 |",
+        "| default | LiteRT, int8 | 0.810 | 0.825 | 50 | 80 | 250 |",
+        "| ResNet-50 | ONNX Runtime |  |  | 104 |  | 312 |",
+        "| ResNet-50 | OpenCV |  |  | 200 |  | 1012 |",
+        "| ResNet-50 | LiteRT, int8 |  |  | 50 |  | 250 |",
     ]
 
 
@@ -47,7 +51,7 @@ def test_times_alone_make_a_page(speed: types.ModuleType, tmp_path: Path) -> Non
         speed.write_page(argparse.Namespace(page=page), {"times": figures()["times"]})
     text = page.read_text()
     assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
-    assert text.count("| default | OpenCV |  |  | 200 | 300 |") == 1
+    assert text.count("| default | OpenCV |  |  | 200 | 300 | 1012 |") == 1
 
 
 def test_the_picture_needs_scores(speed: types.ModuleType, tmp_path: Path) -> None:
@@ -72,7 +76,7 @@ def test_rounds_end_in_time(speed: types.ModuleType, monkeypatch: pytest.MonkeyP
 
     def slow(options: argparse.Namespace, model: str, way: str) -> dict[str, Any]:
         clock[0] += 120 / len(speed.WAYS) / (len(speed.bundled.MODELS) + 1)
-        return {"1": [1.0], "1.3": [2.0]}
+        return {"1": [1.0], "own": [2.0]}
 
     monkeypatch.setattr(speed, "_time", slow)
     monkeypatch.setattr(speed.time, "perf_counter", lambda: clock[0])

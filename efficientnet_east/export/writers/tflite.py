@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from efficientnet_east.compat import tf
-from efficientnet_east.export import folding, int8
+from efficientnet_east.export import folding, int8, tflite_ranges
 from efficientnet_east.export.network import Network
 from efficientnet_east.inference.runtimes import feed, metadata
 from efficientnet_east.inference.runtimes.metadata import Metadata
@@ -47,7 +47,8 @@ def write(network: Network, described: Metadata, images: Sequence[np.ndarray]) -
             converter.target_spec.supported_types = [tf.float16]
         if described.precision == "int8":
             converter.representative_dataset = examples
-            converted = _quantize(converter, examples, accurate, described.float_below)
+            with while_starting():  # the converter prints its options
+                converted = _quantize(converter, examples, accurate, described.float_below)
         else:
             converted = converter.convert()
     return metadata.seal(converted + b"\n" + metadata.dump(described) + b"\n")
@@ -61,13 +62,13 @@ def _quantize(
     names = set(int8.kept(strides, float_below))
     lite = tf.lite.experimental
     debugger = lite.QuantizationDebugger(converter=converter, debug_dataset=examples)
+    debugger.calibrated_model = tflite_ranges.mean_of_images(debugger.calibrated_model, examples())
     interpreter = tf.lite.Interpreter(model_content=debugger.calibrated_model)
     # An operation that was fused of several has the names of all.
     fused = [detail["name"] for detail in interpreter.get_tensor_details()]
     left = [name for name in fused if not names.isdisjoint(name.split(";"))]
     debugger.options = lite.QuantizationDebugOptions(denylisted_nodes=left)
-    with while_starting():  # the converter prints its options
-        return bytes(debugger.get_nondebug_quantized_model())
+    return bytes(debugger.get_nondebug_quantized_model())
 
 
 def share_of_int8(path: Path) -> float:
