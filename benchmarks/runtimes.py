@@ -140,7 +140,8 @@ def measure(detector: Any, images: int, scales: Sequence[float] = (1.0,)) -> dic
 
     scene = SyntheticScenes(SCENE + 1, 0, SHAPE)[SCENE]
     maps = dict(_true_maps(scene, scale, detector.divisor) for scale in scales)
-    own, spent = detector.run, []
+    own = detector.run
+    spent: list[float] = []
 
     def run(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         begin = time.perf_counter()
@@ -170,9 +171,8 @@ def _true_maps(
     """What a perfect network would say of a scaled scene, by the shape of its maps."""
     from efficientnet_east.geometry import label_maps
 
-    sides = [round(side * scale) for side in SHAPE]
-    padded = tuple(side + -side % divisor for side in sides)
-    labels = label_maps.encode(scene.truth.quads * scale, scene.truth.ignore, padded)
+    height, width = (side + -side % divisor for side in (round(side * scale) for side in SHAPE))
+    labels = label_maps.encode(scene.truth.quads * scale, scene.truth.ignore, (height, width))
     score, geometry = (part.reshape(1, *labels.score.shape, -1) for part in (labels.score, labels.geometry))
     return labels.score.shape, (score, geometry)
 
