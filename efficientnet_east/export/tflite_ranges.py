@@ -1,8 +1,8 @@
 """What the maps of a TensorFlow Lite network range over, from which eight bits take their steps.
 
-The converter measures ranges itself, in two ways that cost accuracy. It takes the widest of all images. And
-where an addition writes into its input's memory, it measures the sum in the input's place: in EfficientNet
-the last convolution of each block with a shortcut gets the sum's range, up to six times its own.
+The converter measures ranges itself, with two faults. It takes the widest of all images, which costs accuracy
+(benchmarks/results/int8.md). And where an addition writes into its input's memory, it measures the sum in the
+input's place: the last convolution of most blocks with a shortcut gets the sum's range, up to four times its own.
 """
 
 from __future__ import annotations
