@@ -2,7 +2,8 @@
 
 The converter measures ranges itself, with two faults. It takes the widest of all images, which costs accuracy
 (benchmarks/results/int8.md). And where an addition writes into its input's memory, it measures the sum in the
-input's place: the last convolution of most blocks with a shortcut gets the sum's range, up to four times its own.
+input's place: the last convolution of most blocks with a shortcut gets the sum's range, up to four times its
+own.
 """
 
 from __future__ import annotations
