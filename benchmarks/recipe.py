@@ -42,16 +42,15 @@ FROM_A_MODEL: dict[str, Sequence[str]] = {
     "half as many crops of 384": ["--crop-size=384", "--batch-size=2"],
     "words pasted into 30 %": ["--paste=0.3"],
     "colors twice as strong": ["--color-strength=2"],
-    "text at .5 to 2.6 of its size": ["--scale-min=0.5", "--scale-max=2.6"],
-    "background between words doubled": ["--between=2"],
-    "dice alone": ["--score-loss=dice"],
-    "each cell of text alike": ["--balance=0"],
 }
 FROM_A_BACKBONE: dict[str, Sequence[str]] = {
     **SEEDS,
     "BiFPN": ["--merge=bifpn"],
     "QUAD": ["--geometry=quad"],
     "dice alone": ["--score-loss=dice"],
+    "each cell of text alike": ["--balance=0"],
+    "background between words doubled": ["--between=2"],
+    "text at .5 to 2.6 of its size": ["--scale-min=0.5", "--scale-max=2.6"],
 }
 MIXED, SYNTHETIC = "other photographs mixed in", "generated scenes mixed in"
 SCALES = 1.0, 1.3

@@ -26,7 +26,7 @@ def options_of(folder: Path, start: str, weights: str) -> argparse.Namespace:
     return argparse.Namespace(folder=folder, start=start, data="D", list="L", other="O", weights=weights)
 
 
-@pytest.mark.parametrize(("start", "least"), [("imagenet", 12), ("model", 8), ("backbone", 5)])
+@pytest.mark.parametrize(("start", "least"), [("imagenet", 12), ("model", 5), ("backbone", 8)])
 def test_rows_are_configurations(recipe: Any, tmp_path: Path, start: str, least: int) -> None:
     """Each row's options are known and of a value that may be, and every other row changes something."""
     from efficientnet_east.cli.main import parser
