@@ -22,7 +22,11 @@ DEMO = HERE / "runs" / "demo"
 def run(*words: str | Path) -> None:
     """Print and run one command with the environment's Python. Exit with its code if it fails."""
     print("\n$ python", *words, flush=True)
-    code = subprocess.run([PYTHON, *words], cwd=HERE).returncode
+    process = subprocess.Popen([PYTHON, *words], cwd=HERE)
+    try:
+        code = process.wait()
+    except KeyboardInterrupt:  # the command gets Ctrl-C, too, and says itself how it ends
+        code = process.wait() or 130
     if code:
         sys.exit(code)
 
@@ -32,6 +36,7 @@ def install() -> None:
     project, installed = (HERE / "pyproject.toml").read_text(encoding="utf-8"), ENVIRONMENT / "installed"
     if installed.exists() and installed.read_text(encoding="utf-8") == project:
         return
+    print("Installing into .venv, which takes one to five minutes the first time.", flush=True)
     if not PYTHON.exists():
         venv.create(ENVIRONMENT, with_pip=True)
     run("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--editable", ".[dev]")

@@ -160,7 +160,9 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     trials.add_options(parser)
     parser.add_argument("--weights", action="append", default=[], metavar="BACKBONE=FILE", help="of ImageNet")
-    parser.add_argument("--rows", nargs="*", default=list(ROWS), choices=list(ROWS), metavar="ROW")
+    names = ", ".join(repr(name) for name in ROWS)
+    parser.add_argument("--rows", nargs="*", default=list(ROWS), choices=list(ROWS), metavar="ROW",
+                        help=f"those to do [all: {names}]")  # fmt: skip
     parser.add_argument("--rounds", type=int, default=3, help="of the measurements of speed")
     return parser
 

@@ -28,12 +28,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that all comparisons have."""
     parser.add_argument("folder", type=Path, help="for the results")
     parser.add_argument("--data", required=True, help="images and ground truth")
-    parser.add_argument("--list", default="configs/icdar15_train.txt")
-    parser.add_argument("--val-list", default="configs/icdar15_val.txt")
+    train, val = "configs/icdar15_train.txt", "configs/icdar15_val.txt"
+    parser.add_argument("--list", default=train, help=f"names of the images to train on [{train}]")
+    parser.add_argument("--val-list", default=val, help=f"names of those to score on [{val}]")
     parser.add_argument("--runs", type=Path, required=True, help="folder of the workdirs")
-    parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--crop-size", type=int, default=320)
+    parser.add_argument("--steps", type=int, default=400, help="of each training [400]")
+    parser.add_argument("--batch-size", type=int, default=8, help="crops in a step [8]")
+    parser.add_argument("--crop-size", type=int, default=320, help="pixels of a crop's side [320]")
     parser.add_argument(
         "--train",
         action="append",

@@ -18,7 +18,9 @@ PREFIX = "model.ckpt"
 STATE_FILE = "checkpoint"  # names a folder's checkpoints; TensorFlow's own file, in text
 PARTS = (".data-00000-of-00001", ".index")  # in their order; without the last nothing counts
 AVERAGE_SUFFIX = "/ExponentialMovingAverage"
-_EXPECTED = "a workdir of train.py, or the prefix of a checkpoint such as runs/b0/model.ckpt-1000"
+_EXPECTED = (
+    "a workdir of train.py, a file of export or export-weights, or a prefix such as runs/b0/model.ckpt-1000"
+)
 
 
 def find(path: str | Path) -> str:
@@ -44,7 +46,7 @@ def find(path: str | Path) -> str:
         return newest
     prefix = str(path).removesuffix(".index")
     if not Path(prefix + ".index").exists():
-        raise UserError(path, "no such checkpoint", bundled.did_you_mean(path) or f"expected {_EXPECTED}")
+        raise UserError(path, "no such model", bundled.did_you_mean(path) or f"expected {_EXPECTED}")
     return prefix
 
 

@@ -79,6 +79,20 @@ def read(path: str | Path, format: str | None = None) -> WeightFile:
     return WeightFile(str(path), format, arrays, notes)
 
 
+def expect_there(path: str | Path) -> None:
+    """Check, before anything slow begins, that there is something to read.
+
+    Args:
+      path: see `read`.
+
+    Raises:
+      UserError: there is no such file.
+    """
+    path = bundled.resolve(path)
+    if not (path.exists() or Path(f"{_prefix(path)}.index").exists()):
+        raise _nothing_there(path)
+
+
 def format_of(path: str | Path) -> str:
     """Tell a file's format from its contents, or where these are damaged from its ending.
 
@@ -99,12 +113,16 @@ def format_of(path: str | Path) -> str:
     elif path.suffix in _SUFFIXES:  # its reader says what is missing
         by_contents = None
     else:
-        expected = "expected a weight file, a checkpoint or a workdir"
-        raise UserError(path, "no such file or checkpoint", bundled.did_you_mean(path) or expected)
+        raise _nothing_there(path)
     format = by_contents or _SUFFIXES.get(path.suffix)
     if format is None:
         raise UserError(path, "is no weight file of a known kind", f"expected {'; '.join(FORMATS.values())}")
     return format
+
+
+def _nothing_there(path: Path) -> UserError:
+    expected = "expected a weight file, a checkpoint or a workdir"
+    return UserError(path, "no such file or checkpoint", bundled.did_you_mean(path) or expected)
 
 
 def listed(names: Iterable[str]) -> str:

@@ -112,6 +112,7 @@ def run(given: Mapping[str, Any]) -> int:
 def _run_network(chosen: Options, overrides: dict[str, Any]) -> int:
     _expect_network_options(chosen, overrides)
     options.expect_with(overrides, ["list", "limit"], "data")
+    FORMATS[chosen.format].expect_package()
     from efficientnet_east.checkpoints import tf_checkpoints
     from efficientnet_east.export.write import export
     from efficientnet_east.inference.detector import config_beside

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
+import itertools
 import logging
 import re
+import sys
 import types
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -40,21 +42,26 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(allow_abbrev=False, exit_on_error=False, **settings)
+        self._words: list[str] = []
         self._optionals.title = COMMON
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse; refuse what is unknown, and name the nearest option of this command."""
+        self._words = list(sys.argv[1:] if args is None else args)
         try:
             parsed, unknown = super().parse_known_args(args, namespace)
         except argparse.ArgumentError as error:
             raise self._refusal(error) from None
-        if not unknown:
-            return parsed, unknown
-        given = unknown[0].split("=")[0]
+        if unknown:
+            raise self._unknown(unknown[0])
+        return parsed, unknown
+
+    def _unknown(self, word: str) -> UserError:
+        given = word.split("=")[0]
         known = [name for name in self.flags().values() if name.startswith("--")]
         near = difflib.get_close_matches(given, known, n=1)
         nearest = f"{near[0]} (did you mean that?)" if near else "what --help lists"
-        raise UserError(given, "unknown argument", f"expected {slim_flags.hint(given, known) or nearest}")
+        return UserError(given, "unknown argument", f"expected {slim_flags.hint(given, known) or nearest}")
 
     def _refusal(self, error: argparse.ArgumentError) -> UserError:
         problem, _, choices = error.message.partition(" (choose from ")
@@ -66,7 +73,11 @@ class Parser(argparse.ArgumentParser):
         return f"see `{self.prog} --help`"
 
     def error(self, message: str) -> NoReturn:
-        """Raise the error that argparse would print."""
+        """Raise the error that argparse would print; if an option is missing it may be a misspelt one."""
+        options = itertools.takewhile(lambda word: word != "--", self._words)
+        for word in (word for word in options if word.startswith("--")):
+            if word.split("=")[0] not in self._option_string_actions:
+                raise self._unknown(word)
         raise UserError(self.prog, message, self._see())
 
     def flags(self) -> dict[str, str]:

@@ -21,7 +21,7 @@ from efficientnet_east.inference.runtimes.runtime import Runtime
 if TYPE_CHECKING:
     from efficientnet_east.export.network import Network
 
-_PER_CHANNEL = "one scale for each output channel of the weights"
+_INT8 = "mean of the images' ranges (min, max); one scale for each output channel of the weights"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +41,7 @@ class Format:
       one_image: whether a file for one size takes one image at a time.
       int8_method: how int8's ranges are found, for the metadata.
       own_runtime: whether the module opens its files itself, to check them.
+      package: what writes it beside TensorFlow, and may not be installed.
     """
 
     purpose: str
@@ -54,6 +55,7 @@ class Format:
     one_image: bool = False
     int8_method: str = ""
     own_runtime: bool = False
+    package: str = ""
 
     @property
     def precisions(self) -> tuple[str, ...]:
@@ -63,6 +65,15 @@ class Format:
     def readers(self, precision: str) -> list[str]:
         """Name the runtimes that check a file of this precision."""
         return [AUTO, self.also[precision]] if precision in self.also else [AUTO]
+
+    def expect_package(self) -> None:
+        """Import `package`, before anything slow begins.
+
+        Raises:
+          ModuleNotFoundError: it is not installed.
+        """
+        if self.package:
+            importlib.import_module(self.package)
 
     def writer(self) -> Any:
         """Import the module that writes it."""
@@ -87,7 +98,8 @@ FORMATS = {
         {"float32": 1e-3, "float16": 1e-2, "int8": None},
         layout="NCHW",
         also={"float32": "opencv", "float16": "opencv"},
-        int8_method=f"mean of the images' ranges (min, max); {_PER_CHANNEL}",
+        int8_method=_INT8,
+        package="onnx",
     ),
     "frozen": Format(
         "TensorFlow's frozen graph, .pb, for OpenCV 4 and older programs",
@@ -109,7 +121,7 @@ FORMATS = {
         ".tflite",
         {"float32": 1e-3, "float16": 1e-2, "int8": None},
         one_image=True,
-        int8_method=f"ranges seen (min, max); {_PER_CHANNEL}",
+        int8_method=_INT8,
     ),
     "stablehlo": Format(
         "the forward pass for PJRT",

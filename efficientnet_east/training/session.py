@@ -14,7 +14,7 @@ from typing import Any, SupportsFloat
 import numpy as np
 
 from efficientnet_east.backbones import replicas
-from efficientnet_east.checkpoints import tf_checkpoints
+from efficientnet_east.checkpoints import tf_checkpoints, weight_files
 from efficientnet_east.compat import tf
 from efficientnet_east.config import Config, Train
 from efficientnet_east.data.loader import Batch, Mixture
@@ -77,6 +77,8 @@ class _Given:
 def _train_in(config: Config, cluster: Cluster, hooks: Sequence[Hook], shared: str = "") -> bool:
     """Train in the chief's workdir, or beside it with `shared`, the chief's."""
     workdir = Path(config.train.workdir)
+    if config.train.init and tf_checkpoints.newest_in(workdir) is None:
+        weight_files.expect_there(config.train.init)
     for change in changed_fields(workdir, config):
         logger.info("changed since the last run: %s", change)
     source, validation = loop.open_data(config)

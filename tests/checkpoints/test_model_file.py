@@ -114,7 +114,7 @@ def expected_names(shipped: str) -> Any:
 def test_a_name_that_is_nearly_one(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     hint = "expected default (did you mean that?)"
     said = error_of(capsys, ["detect", "a.png", f"--output={tmp_path}", "--model=defualt"])
-    assert said == f"error: defualt: no such checkpoint; {hint}"
+    assert said == f"error: defualt: no such model; {hint}"
     said = error_of(capsys, ["train", "--init=defaults", f"--workdir={tmp_path / 'run'}"])
     assert said == f"error: defaults: no such file or checkpoint; {hint}"
     assert "did you mean" not in error_of(capsys, ["eval", "--model=runs/default/best"])

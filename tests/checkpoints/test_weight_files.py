@@ -100,7 +100,7 @@ def test_no_file(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=rf"{name}: no such file; expected an? "):
             weight_files.read(tmp_path / name, format)
     for name in ("no", "no.ckpt"):
-        with pytest.raises(UserError, match=rf"{name}: no such (file or )?checkpoint; expected a "):
+        with pytest.raises(UserError, match=rf"{name}: no such (file or checkpoint|model); expected a "):
             weight_files.read(tmp_path / name)
     for format in ("npz", "keras"):
         with pytest.raises(UserError, match="cannot be read"):

@@ -426,3 +426,13 @@ def test_options_that_do_not_go_together(
     assert len(error.splitlines()) == 1
     assert re.search(problem, error)
     assert not output.exists()
+
+
+def test_a_missing_package_is_found_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before the model is looked for, let alone read."""
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    words = ["--model", str(tmp_path / "none"), "--format", "onnx", "--output", str(tmp_path / "b.onnx")]
+    assert main.main(["export", *words]) == 2
+    assert capsys.readouterr().err == "error: onnx: is not installed; expected `pip install onnx`\n"

@@ -82,7 +82,7 @@ def test_runtime_is_chosen_by_the_file(name: str, runtime: str, folder: Path) ->
         ("b.onnx", {"threads": -1}, "train.threads: -1 cannot be used"),
         ("b.onnx", {"thresholds": 1}, "thresholds: unknown key"),
         ("none.onnx", {}, r"none\.onnx: no such file"),
-        ("none", {}, "no such checkpoint"),
+        ("none", {}, "no such model"),
         ("x.h5", {}, "no runtime opens .h5 files; expected a workdir"),
     ],
 )
