@@ -128,6 +128,18 @@ def override_gradient(op: Any, gradient: Callable[..., Any]) -> None:
     op._gradient_function = gradient
 
 
+def lite_files() -> tuple[types.ModuleType, types.ModuleType]:
+    """Import what reads and writes TensorFlow Lite's files as objects, which takes a while.
+
+    Returns:
+      The module of the functions, and that of the schema.
+    """
+    from tensorflow.lite.python import schema_py_generated
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    return flatbuffer_utils, schema_py_generated
+
+
 _mend_batch_norm()
 import tf_slim as slim  # noqa: E402  (must see the mended layer)
 import tf_slim.nets.resnet_v1  # noqa: E402, F401  (as `slim.nets`; before its names are mended, too)
@@ -135,4 +147,4 @@ import tf_slim.nets.resnet_v1  # noqa: E402, F401  (as `slim.nets`; before its n
 _mend_slim_names()
 _mend_learning()
 
-__all__ = ["Tensor", "TrackableObjectGraph", "override_gradient", "slim", "tf"]
+__all__ = ["Tensor", "TrackableObjectGraph", "lite_files", "override_gradient", "slim", "tf"]

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from efficientnet_east.compat import tf
+from efficientnet_east.compat import lite_files, tf
 from efficientnet_east.export.int8 import LEAST_SWISH
 
 
@@ -27,18 +27,17 @@ def mean_of_images(calibrated: bytes, inputs: Iterable[Sequence[np.ndarray]]) ->
     Returns:
       The same network with other ranges. What swish reads counts from -8 on, as in `int8`.
     """
-    from tensorflow.lite.tools import flatbuffer_utils
-
-    model = flatbuffer_utils.read_model_from_bytearray(bytearray(calibrated))
+    files, schema = lite_files()
+    model = files.read_model_from_bytearray(bytearray(calibrated))
     maps = _with_ranges(model)
     low, high = np.mean(list(_limits(calibrated, list(maps), inputs)), axis=0)  # each: (maps,)
-    swish = _swish_inputs(model)
+    swish = _swish_inputs(model, schema.BuiltinOperator)
     for (index, quantization), least, most in zip(maps.items(), low, high, strict=True):
         least = max(least, LEAST_SWISH) if index in swish else least
         # Zero stays inside: it pads, and needs a step of its own.
         quantization.min = np.array([min(least, 0)], np.float32)
         quantization.max = np.array([max(most, 1e-3)], np.float32)
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    return bytes(files.convert_object_to_bytearray(model))
 
 
 def _with_ranges(model: Any) -> dict[int, Any]:
@@ -71,14 +70,13 @@ def _limits(
         yield [[value.min() for value in values], [value.max() for value in values]]
 
 
-def _swish_inputs(model: Any) -> set[int]:
+def _swish_inputs(model: Any, kinds: Any) -> set[int]:
     """The maps x of which the network takes x sigmoid(x)."""
-    from tensorflow.lite.python.schema_py_generated import BuiltinOperator
 
     def operators(kind: int) -> list[Any]:
         codes = model.operatorCodes
         return [op for op in model.subgraphs[0].operators if codes[op.opcodeIndex].builtinCode == kind]
 
-    products = {frozenset(op.inputs) for op in operators(BuiltinOperator.MUL)}
-    sigmoids = [(op.inputs[0], op.outputs[0]) for op in operators(BuiltinOperator.LOGISTIC)]
+    products = {frozenset(op.inputs) for op in operators(kinds.MUL)}
+    sigmoids = [(op.inputs[0], op.outputs[0]) for op in operators(kinds.LOGISTIC)]
     return {read for read, written in sigmoids if frozenset((read, written)) in products}

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from efficientnet_east.compat import tf
+from efficientnet_east.compat import lite_files, tf
 from efficientnet_east.export import tflite_ranges
 
 Ranges = dict[str, tuple[float, float]]
@@ -14,9 +14,7 @@ Ranges = dict[str, tuple[float, float]]
 
 def ranges(network: bytes) -> Ranges:
     """The range of each map by its name."""
-    from tensorflow.lite.tools import flatbuffer_utils
-
-    tensors = flatbuffer_utils.read_model_from_bytearray(bytearray(network)).subgraphs[0].tensors
+    tensors = lite_files()[0].read_model_from_bytearray(bytearray(network)).subgraphs[0].tensors
     kept = {t.name.decode(): t.quantization for t in tensors if t.quantization is not None}
     return {name: (float(q.min[0]), float(q.max[0])) for name, q in kept.items() if q.min is not None}
 
