@@ -28,6 +28,7 @@ from efficientnet_east.inference.runtimes.runtime import Run, Runtime
 from efficientnet_east.structures import Source
 
 MOST_LOSS = 2.0  # points of hmean that int8 may cost
+GOOD_LOSS = 0.5  # more than that, and a more careful network is tried
 REPORT_SUFFIX = ".report.json"
 _SCENES = {"float32": 3, "float16": 3, "int8": 16}
 _OPENCV_TOLERANCE = 1e-3
@@ -50,7 +51,8 @@ class Options:
       calibration: folder of images for int8.
       calibration_images: how many of them.
       verify: whether the file is compared with the checkpoint.
-      allow_loss: whether int8 may cost more than `MOST_LOSS`, after all has been tried.
+      allow_loss: whether int8 may cost more, after all has been tried.
+      most_loss: points of hmean that it may cost.
     """
 
     kind: str
@@ -62,6 +64,7 @@ class Options:
     calibration_images: int = 64
     verify: bool = True
     allow_loss: bool = False
+    most_loss: float = MOST_LOSS
 
     @property
     def format(self) -> Format:
@@ -87,12 +90,14 @@ def export(prefix: str, config: Config, options: Options, samples: Source | None
     network = load(prefix, config, OPENCV_MEAN if options.opencv_mean else (0.0, 0.0, 0.0))
     shown, calibrations = _calibrations(options, config)
     *others, last = calibrations
-    strict = dataclasses.replace(options, allow_loss=False)
+    most = GOOD_LOSS
     for calibration in others:
+        strict = dataclasses.replace(options, allow_loss=False, most_loss=most)
         try:
             return _write(network, strict, shown, calibration, samples)
         except _TooMuchLost as error:
             logger.info("%s. Trying again with more layers in float32.", error.problem)
+        most = options.most_loss
     _write(network, options, shown, last, samples)
 
 
@@ -252,9 +257,9 @@ def _loss(
     figures["loss"] = loss
     line = f"hmean {figures['int8']['hmean']:.4f} in int8, {figures['checkpoint']['hmean']:.4f} before"
     logger.info("%s: %.2f points lost on %d images", line, loss, len(samples))
-    if loss > MOST_LOSS and not options.allow_loss:
+    if loss > options.most_loss and not options.allow_loss:
         problem = f"is not written: {line}, {loss:.2f} points less"
-        hint = f"expected at most {MOST_LOSS:g} points; allow_loss accepts more"
+        hint = f"expected at most {options.most_loss:g} points; allow_loss accepts more"
         raise _TooMuchLost(options.output, problem, hint)
     return figures
 

@@ -309,6 +309,12 @@ def test_int8(kind: str, workdir: Path, exported: Path, capsys: pytest.CaptureFi
         assert out.count("Trying again with more layers in float32") == 2
         assert "hmean 0.4700 in int8, 0.5000 before, 3.00 points less; expected at most 2" in error
         assert path.read_bytes() == before
+        scores = iter([0.5, 0.49] * 2)
+        assert write(workdir, path, kind, *words, "--size", "128x96") == 0
+        assert capsys.readouterr().out.count("Trying again with more layers in float32") == 1
+        report = json.loads(path.with_name(f"{path.name}.report.json").read_text())
+        assert report["metadata"]["calibration"]["float_below"] == 8
+        scores = iter([0.5, 0.47] * 3)
         words += ["--allow-loss", "--calibration-images", "1"]
         assert write(workdir, path, kind, *words, "--size", "128x96") == 0
     assert path.read_bytes() != before
