@@ -18,7 +18,8 @@ PREFIX = "model.ckpt"
 STATE_FILE = "checkpoint"  # names a folder's checkpoints; TensorFlow's own file, in text
 PARTS = (".data-00000-of-00001", ".index")  # in their order; without the last nothing counts
 AVERAGE_SUFFIX = "/ExponentialMovingAverage"
-_EXPECTED = (
+_CHECKPOINT = "a workdir of train.py, or the prefix of a checkpoint such as runs/b0/model.ckpt-1000"
+_MODEL = (
     "a workdir of train.py, a file of export or export-weights, or a prefix such as runs/b0/model.ckpt-1000"
 )
 
@@ -42,11 +43,11 @@ def find(path: str | Path) -> str:
     if path.is_dir():
         newest = newest_in(path)
         if newest is None:
-            raise UserError(path, "holds no checkpoint", f"expected {_EXPECTED}")
+            raise UserError(path, "holds no checkpoint", f"expected {_CHECKPOINT}")
         return newest
     prefix = str(path).removesuffix(".index")
     if not Path(prefix + ".index").exists():
-        raise UserError(path, "no such model", bundled.did_you_mean(path) or f"expected {_EXPECTED}")
+        raise UserError(path, "no such model", bundled.did_you_mean(path) or f"expected {_MODEL}")
     return prefix
 
 
