@@ -23,12 +23,12 @@ def test_pipeline_benchmark_runs(
     data, results = make_data(tmp_path / "data", range(1, 5)), tmp_path / "results.json"
     common = [str(data), "--json", str(results)]
     pipeline.main([*common, "--crops", "16", "--sizes", "64", "--workers", "0"])
-    pipeline.main([*common, "--growth", "800"])
+    pipeline.main([*common, "--growth", "160"])
     written = json.loads(results.read_text())
     cases = [(row["size"], row["cache"], row["workers"]) for row in written["speed"]]
     assert cases == [(64, False, 0), (64, True, 0)]
     assert all(row["crops_per_core_second"] > 0 for row in written["speed"])
-    assert [row["crops"] for row in written["growth"]] == [800, 800]
+    assert [row["crops"] for row in written["growth"]] == [160, 160]
     assert all(0 < row["end_mb"] <= row["peak_mb"] for row in written["growth"])
     pipeline.main(["--table", str(results)])
     assert capsys.readouterr().out.endswith(pipeline.table(written) + "\n")
