@@ -99,8 +99,8 @@ def test_no_file(tmp_path: Path) -> None:
     for name, format in (("no.npz", None), ("no.h5", None), ("no", "npz"), ("no", "keras")):
         with pytest.raises(UserError, match=rf"{name}: no such file; expected an? "):
             weight_files.read(tmp_path / name, format)
-    for name in ("no", "no.ckpt"):
-        with pytest.raises(UserError, match=rf"{name}: no such (file or checkpoint|model); expected a "):
+    for name, what in (("no", "file or checkpoint"), ("no.ckpt", "model")):
+        with pytest.raises(UserError, match=rf"{name}: no such {what}; expected a "):
             weight_files.read(tmp_path / name)
     for format in ("npz", "keras"):
         with pytest.raises(UserError, match="cannot be read"):

@@ -411,8 +411,14 @@ def test_a_checkpoint_of_another_architecture(kept: Callable[..., Any], tmp_path
 
 
 def test_find(tmp_path: Path) -> None:
-    for missing in (tmp_path, tmp_path / "no", tmp_path / "model.ckpt-1"):
-        with pytest.raises(UserError, match=r"expected a workdir of train\.py, .*model\.ckpt-1000"):
+    with pytest.raises(
+        UserError, match=r"holds no checkpoint; expected a workdir of train\.py, or the prefix"
+    ):
+        tf_checkpoints.find(tmp_path)
+    for missing in (tmp_path / "no", tmp_path / "model.ckpt-1"):
+        with pytest.raises(
+            UserError, match=r"no such model; expected a workdir of train\.py, a file of export"
+        ):
             tf_checkpoints.find(missing)
     (tmp_path / "model.ckpt-1.index").write_bytes(b"")
     for path in ("", "model.ckpt-1", "model.ckpt-1.index"):
